@@ -1,0 +1,49 @@
+// base/limits.h: every bound in one place, each with its reason.
+//
+// A bound that input can reach gives ERR_LIMIT or ERR_INVALID with the bound in the message.
+#pragma once
+
+enum {
+    // A control frame: fits 4,000 hashed ids or 1,000 component rows; small enough that a thousand
+    // hostile frames in flight are still only 256 MiB.
+    LIMIT_CONTROL_BYTES = 256 * 1024,
+    // A bulk frame (records, weights): large enough that per-frame cost vanishes, small enough
+    // that a slow peer never holds more than LIMIT_CREDIT of them.
+    LIMIT_CHUNK_BYTES = 1024 * 1024,
+    LIMIT_CREDIT = 4,           // Bulk frames in flight per stream.
+    LIMIT_UNPACK_BYTES = 16 * LIMIT_CONTROL_BYTES, // Heap that one unpacked frame may take.
+
+    LIMIT_NAME_BYTES = 255,     // Ids, subjects, names, labels.
+    LIMIT_RECORD_VALUES = 1048576, // Values of one record; with 4 bytes each it fills a few chunks.
+    // One encoded record must fit one chunk with its envelope.
+    LIMIT_RECORD_BYTES = LIMIT_CHUNK_BYTES - 4096,
+    LIMIT_COLUMNS = 65536,      // Columns of a schema; beyond it the schema would not fit a frame.
+    LIMIT_SCHEMA_BYTES = 240 * 1024, // A schema travels in one control frame.
+    LIMIT_CATEGORIES = 1024,    // Distinct values of one categorical column (one-hot width).
+    LIMIT_CLASSES = 4096,       // Classes of a label.
+    LIMIT_SPEC_BYTES = 8 * 1024, // A spec as text.
+
+    LIMIT_SHARDS = 4096,        // S
+    LIMIT_SLICES = 200,         // L and appended slices: a component's name must fit an LMDB key.
+    LIMIT_SEQUENCES = 256,      // B
+    LIMIT_COMPONENTS = 1 << 20, // Components of one model.
+    LIMIT_GENERATION = 180,     // Later generations append slices; see LIMIT_SLICES.
+    LIMIT_LAYERS = 32,          // Hidden layers of an mlp.
+    LIMIT_WIDTH = 65536,        // Units of one layer.
+    LIMIT_EPOCHS = 100000,
+    LIMIT_BATCH = 65536,
+    LIMIT_GRADIENT_CHUNKS = 64,
+    LIMIT_PARAM_COUNT = 256 * 1024 * 1024, // float32 parameters of one component (1 GiB).
+
+    LIMIT_DATASETS = 1024,
+    LIMIT_MODELS = 1024,
+    LIMIT_DELETE_IDS = 100000,  // Ids of one deletion request: one fence transaction.
+    LIMIT_ROWS_PREDICT = 65536, // Rows of one predict request; also bounded by the chunk.
+    LIMIT_IMPORTS_OPEN = 16,    // Uploads under way at once.
+    LIMIT_DELETES_OPEN = 64,    // Deletions being uploaded in parts at once.
+    LIMIT_WORKERS = 4096,
+    LIMIT_FLEETS = 256,
+    LIMIT_WAITERS = 65536,      // Clients that wait for a state.
+    LIMIT_PREDICT_QUEUE = 256,  // Predictions accepted and not yet answered.
+    LIMIT_STORE_QUEUE = 4096,   // Operations handed to the store thread and not yet answered.
+};

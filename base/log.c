@@ -1,0 +1,48 @@
+// base/log.c: see log.h.
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+static char who[64] = "?";
+static enum log_level least = LOG_INFO;
+
+void log_start(const char *name, enum log_level lowest)
+{
+    snprintf(who, sizeof who, "%s", name);
+    least = lowest;
+}
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+{
+    static const char *const names[] = {"debug", "info", "error"};
+    if (level < least) {
+        return;
+    }
+    char time[TEXT_TIME_BYTES];
+    text_time(clock_wall_us(), time);
+    char line[2048];
+    int used = snprintf(line, sizeof line, "t=%s level=%s who=%s event=%s ", time, names[level],
+                        who, event);
+    va_list args;
+    va_start(args, format);
+    const int more = vsnprintf(line + used, sizeof line - (size_t)used - 1, format, args);
+    va_end(args);
+    if (more > 0) {
+        used += more < (int)sizeof line - used - 1 ? more : (int)sizeof line - used - 2;
+    }
+    for (int i = 0; i < used; i++) { // A text of a library may hold line ends: one event, one line.
+        if (line[i] == '\n' || line[i] == '\r') {
+            line[i] = ' ';
+        }
+    }
+    line[used] = '\n';
+    // A full disk or a closed terminal must not stop the service: the result does not matter.
+    if (write(STDERR_FILENO, line, (size_t)used + 1) < 0) {
+        return;
+    }
+}

@@ -1,0 +1,182 @@
+// base/text.c: see text.h.
+#include "base/text.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+// Decodes one character; returns its bytes, 0 when malformed.
+static size_t decode(const uint8_t *at, size_t left, uint32_t *point_out)
+{
+    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
+    const uint8_t first = at[0];
+    const size_t bytes = first < 0x80             ? 1
+                         : (first & 0xE0) == 0xC0 ? 2
+                         : (first & 0xF0) == 0xE0 ? 3
+                         : (first & 0xF8) == 0xF0 ? 4
+                                                  : 0;
+    if (bytes == 0 || bytes > left) {
+        return 0;
+    }
+    uint32_t point = bytes == 1 ? first : first & (0x7Fu >> bytes);
+    for (size_t i = 1; i < bytes; i++) {
+        if ((at[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+        point = point << 6 | (at[i] & 0x3Fu);
+    }
+    if (point < smallest[bytes] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) {
+        return 0;
+    }
+    *point_out = point;
+    return bytes;
+}
+
+bool text_is_clean(struct span text)
+{
+    const uint8_t *at = text.data;
+    size_t left = text.bytes;
+    while (left > 0) {
+        uint32_t point = 0;
+        const size_t bytes = decode(at, left, &point);
+        if (bytes == 0 || point < 0x20 || (point >= 0x7F && point <= 0x9F)) {
+            return false;
+        }
+        at += bytes;
+        left -= bytes;
+    }
+    return true;
+}
+
+enum err text_check_name(const char *what, struct span name)
+{
+    if (name.bytes == 0 || name.bytes > LIMIT_NAME_BYTES) {
+        FAIL(ERR_INVALID, "%s has %zu bytes, expected 1 to %d", what, name.bytes,
+             (int)LIMIT_NAME_BYTES);
+    }
+    if (!text_is_clean(name)) {
+        FAIL(ERR_INVALID, "%s is not UTF-8 without control characters", what);
+    }
+    return OK;
+}
+
+enum err text_check_label(const char *what, const char *name)
+{
+    TRY(text_check_name(what, span_text(name)));
+    const size_t good = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789._-");
+    if (name[good] != '\0' || name[0] == '-' || name[0] == '.') {
+        FAIL(ERR_INVALID,
+             "%s may hold only letters, digits, '.', '_' and '-', and must not start with '.' or "
+             "'-'",
+             what);
+    }
+    return OK;
+}
+
+enum err text_u64(const char *text, uint64_t max, uint64_t *value_out)
+{
+    uint64_t value = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(value, 10u, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value)) {
+            value = UINT64_MAX;
+            break;
+        }
+    }
+    if (at == text || *at != '\0' || value > max) {
+        FAIL(ERR_INVALID, "found \"%.40s\", expected a whole number from 0 to %llu", text,
+             (unsigned long long)max);
+    }
+    *value_out = value;
+    return OK;
+}
+
+enum err text_f64(struct span text, double *value_out)
+{
+    static _Thread_local locale_t plain = (locale_t)0;
+    if (plain == (locale_t)0) {
+        plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+        CHECK(plain != (locale_t)0);
+    }
+    char copy[64];
+    if (text.bytes == 0 || text.bytes >= sizeof copy) {
+        FAIL(ERR_INVALID, "not a number: %zu characters, expected 1 to 63", text.bytes);
+    }
+    memcpy(copy, text.data, text.bytes);
+    copy[text.bytes] = '\0';
+    // strtod also takes "nan", "inf", hex and leading blanks: only digits, signs, dot, e may pass.
+    if (copy[strspn(copy, "0123456789+-.eE")] != '\0') {
+        FAIL(ERR_INVALID, "not a number");
+    }
+    char *end = NULL;
+    const double value = strtod_l(copy, &end, plain);
+    if (end == copy || *end != '\0' || !isfinite(value)) {
+        FAIL(ERR_INVALID, "not a finite number");
+    }
+    *value_out = value;
+    return OK;
+}
+
+void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES])
+{
+    if (time_us == 0) {
+        out[0] = '\0';
+        return;
+    }
+    const time_t seconds = (time_t)(time_us / 1000000);
+    struct tm utc;
+    if (time_us < 0 || gmtime_r(&seconds, &utc) == NULL) {
+        snprintf(out, TEXT_TIME_BYTES, "invalid");
+        return;
+    }
+    char day[24];
+    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out, TEXT_TIME_BYTES, "%s.%06dZ", day, (int)(time_us % 1000000));
+}
+
+enum err text_uuid(const char *text, struct id128 *uuid_out)
+{
+    char hex[2 * ID_BYTES + 1];
+    size_t digits = 0;
+    size_t at = 0;
+    for (; text[at] != '\0' && at < TEXT_UUID_BYTES; at++) {
+        const bool dash = at == 8 || at == 13 || at == 18 || at == 23;
+        if (dash != (text[at] == '-') || (!dash && digits >= 2 * ID_BYTES)) {
+            FAIL(ERR_INVALID, "not a UUID: expected 8-4-4-4-12 hex digits");
+        }
+        if (!dash) {
+            hex[digits++] = text[at];
+        }
+    }
+    hex[digits] = '\0';
+    if (at != TEXT_UUID_BYTES - 1 || hex_get(uuid_out->bytes, ID_BYTES, hex) != OK) {
+        FAIL(ERR_INVALID, "not a UUID: expected 8-4-4-4-12 hex digits");
+    }
+    return OK;
+}
+
+void text_uuid_put(const struct id128 *uuid, char out[static TEXT_UUID_BYTES])
+{
+    char hex[2 * ID_BYTES + 1];
+    hex_put(hex, uuid->bytes, ID_BYTES);
+    snprintf(out, TEXT_UUID_BYTES, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
+             hex + 20);
+}
+
+struct id128 text_uuid_new(void)
+{
+    struct id128 uuid;
+    digest_random(uuid.bytes, sizeof uuid.bytes);
+    uuid.bytes[6] = (uint8_t)((uuid.bytes[6] & 0x0F) | 0x40);
+    uuid.bytes[8] = (uint8_t)((uuid.bytes[8] & 0x3F) | 0x80);
+    return uuid;
+}

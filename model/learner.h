@@ -1,0 +1,89 @@
+// model/learner.h: training one stage and predicting with one component, as pure functions.
+//
+// bits(component) = F(name, spec, seed, schema, records now in its slices, numeric profile): no
+// clock, no arrival order, no thread count enters. Every learner is one row of a table (learner.c)
+// and one file; the loop over passes, batches and gradient chunks (stage.c) is shared.
+//
+// A component's parameters are one array of float32: the constants of the schema (see schema.h),
+// then the learner's weights in its declared order (dense.c: for each layer W[out][in], b[out]).
+//
+// Passes. In each pass the records of the slices seen are sorted by Philox(seed, shard, list,
+// pass, rid), ties by rid, and cut into batches of spec.batch rows, the last one shorter. A batch
+// of n rows is cut into C chunks, chunk c = rows floor(c*n/C) .. floor((c+1)*n/C)-1; chunks hold
+// sums, empty ones are skipped, a fixed binary tree over the chunk index adds them, the total is
+// divided once by n. The optimiser starts fresh in each stage.
+//
+// Source    Bourtoule et al., "Machine Unlearning" (SISA), IEEE S&P 2021: slicing and epochs.
+//           Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: adamw.
+// Threads   Any; BLAS must be pinned first (profile.h).
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "model/schema.h"
+#include "model/spec.h"
+
+// What to train: component `shard:[list]` of a model.
+struct stage {
+    const struct spec *spec;
+    const struct schema *schema;
+    uint32_t shard;
+    const uint16_t *list; // Slices seen, in order; borrowed.
+    uint32_t list_count;  // 1 ..
+    uint32_t passes;      // Passes of this stage (scheduler/epochs.h).
+};
+
+// The records of the slices of the list, in the order of the list, within a slice in the order of
+// the store (sid, rid). Borrowed.
+struct stage_data {
+    const struct span *rows;     // [count], checked by schema_check_row
+    const struct id128 *rids;    // [count]
+    const uint64_t *slice_count; // [list_count] rows of each slice; their sum is count
+    uint64_t count;              // 1 ..
+};
+
+// Called between steps with the samples done so far and in all. Returning false stops the stage.
+struct stage_watch {
+    bool (*step)(void *context, uint64_t done, uint64_t total);
+    void *context;
+};
+
+// True when a learner of this name exists.
+bool learner_known(const char *name);
+// "softmax, mlp": for messages. Static storage.
+const char *learner_names(void);
+
+// Checks that spec and schema fit each other and tells the number of float32 of a component.
+//   ERR_INVALID  the learner cannot learn this schema (a text column, no label, ...).
+//   ERR_LIMIT    more than LIMIT_PARAM_COUNT.
+MUST_USE enum err learner_param_count(const struct spec *spec, const struct schema *schema,
+                                      uint64_t *count_out);
+
+// Trains one stage.
+//
+//   parent      float32[param count] of the component named by the list without its last entry, or
+//               NULL where the list has one entry or the parent is empty: then constants come from
+//               the first slice of the list that has records and weights from Philox.
+//   watch       may be NULL.
+//   params_out  float32[param count], 64-byte aligned; unspecified on error.
+//   ERR_CANCELLED  watch said so.   ERR_LIMIT  not enough memory.   ERR_INVALID as above.
+//   ERR_CORRUPT    the weights became infinite or NaN: the message proposes a smaller rate.
+MUST_USE enum err stage_train(const struct stage *stage, const struct stage_data *data,
+                              const float *parent, const struct stage_watch *watch,
+                              float *params_out);
+
+// Predicts rows with one component: outputs_out float32[row_count][schema_output_width], logits for
+// TASK_CLASSES, the number in its own unit for TASK_NUMBER. Rows must have been checked; their
+// labels are not looked at.
+MUST_USE enum err learner_predict(const struct spec *spec, const struct schema *schema,
+                                  const float *params, const struct span *rows, size_t row_count,
+                                  float *outputs_out);
+
+// The digest that names a component's content: domain "unlearnd-comp" over component name text
+// ("s3:[2,0,1]"), spec digest, schema digest, parameters as little-endian float32.
+struct digest component_digest(const char *name, const struct digest *spec,
+                               const struct digest *schema, const float *params, uint64_t count);

@@ -1,0 +1,73 @@
+// model/spec.h: what a model is: learner, hyperparameters, shards, slices, sequences, seed.
+//
+// One table (spec.c) lists every key with its type, range and default. The YAML file, `--set
+// key=value`, the wire, the store and the digest all go through that table and the one canonical
+// text it writes: one "key=value\n" line for every key, in table order. Nested YAML keys are joined
+// by a dot: optimizer.rate.
+//
+// A spec decides bits: every field is part of the digest that names it.
+//
+// Lifetime  Plain value, no pointers; copy freely.
+// Threads   Stateless.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/limits.h"
+
+enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
+enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
+enum aggregate_kind { AGGREGATE_MEAN_PROBABILITY, AGGREGATE_MEAN_LOGIT, AGGREGATE_VOTE };
+
+struct spec {
+    char learner[16];              // learner            softmax | mlp; see model/learner.h
+    uint32_t hidden[LIMIT_LAYERS]; // hidden             widths of the hidden layers: 128 or [64, 32]
+    uint32_t hidden_count;
+    enum activation activation;    // activation         relu | tanh | gelu
+    double dropout;                // dropout            [0, 1), on hidden units while training
+    uint32_t shards;               // shards             S, 1 ..
+    uint32_t slices;               // slices             L, 1 ..
+    uint32_t sequences;            // sequences          B, 1 ..
+    uint32_t append_slices;        // append_slices      slices that each later generation appends
+    uint32_t epochs;               // epochs             e0: passes of a training without slices
+    uint32_t batch;                // batch              rows of one step
+    uint32_t gradient_chunks;      // gradient_chunks    C, a power of two
+    enum optimizer_kind optimizer; // optimizer.kind     sgd | adamw
+    double rate;                   // optimizer.rate
+    double momentum;               // optimizer.momentum       sgd, [0, 1)
+    double beta1, beta2, epsilon;  // optimizer.beta1, .beta2, .epsilon    adamw
+    double weight_decay;           // optimizer.weight_decay   sgd: L2, adamw: decoupled
+    enum aggregate_kind aggregate; // aggregate          mean_probability | mean_logit | vote
+    bool weighted;                 // weighted           weight shards by their records
+    uint64_t seed;                 // seed
+};
+
+// The defaults of the table: learner mlp, hidden [128], shards 4, slices 4, ...
+struct spec spec_default(void);
+
+// Sets one key from text. Lists may be written "64,32" or "[64, 32]".
+//   ERR_INVALID  unknown key (the message names the nearest known one), or a value out of its
+//                range ("shards is 0, expected 1 to 4096"). *spec is unchanged.
+MUST_USE enum err spec_set(struct spec *spec, const char *key, const char *value);
+
+// Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, softmax has no hidden
+// layers in effect, S * L, components within LIMIT_COMPONENTS. ERR_INVALID says which.
+MUST_USE enum err spec_check(const struct spec *spec);
+
+// The canonical text. Two specs are the same model exactly when these bytes are equal.
+void spec_put(const struct spec *spec, struct buf *text_out);
+// Reads canonical text and nothing else: every key once, in order, then spec_check.
+//   ERR_INVALID  otherwise; *spec_out is unspecified.
+MUST_USE enum err spec_get(struct span text, struct spec *spec_out);
+
+struct digest spec_digest(const struct spec *spec); // Domain "unlearnd-spec" over the text.
+
+// For help texts: calls `each` for every key in order with a one-line description of its values
+// and its default.
+void spec_each(void (*each)(void *context, const char *key, const char *values,
+                            const char *fallback),
+               void *context);
