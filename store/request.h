@@ -1,0 +1,78 @@
+// store/request.h: the journal of requests that must survive: deletions and removals.
+//
+// One row a request, found by its sequence number and by its client-chosen UUID. Never the body:
+// UUID, keyed digest of the body, and what is still to be done, as short rows of their own:
+// `pending` (records and weights to erase) and `awaited` (components to repair).
+//
+// Threads   The store thread.
+#pragma once
+
+#include "base/component.h"
+#include "store/record.h"
+#include "store/store.h"
+
+enum request_kind { REQUEST_DELETE = 1, REQUEST_REMOVE_DATASET = 2, REQUEST_REMOVE_MODEL = 3 };
+enum request_state {
+    REQUEST_FENCED = 1,
+    REQUEST_ERASED = 2,
+    REQUEST_REPAIRED = 3, // Reached only from ERASED: the states are passed in order.
+    REQUEST_COMPLETED = 4,
+};
+
+struct request_row {
+    uint64_t sequence;
+    struct id128 uuid;
+    struct id128 body; // Keyed digest of the request's body: the same UUID with another is CONFLICT.
+    enum request_kind kind;
+    enum request_state state;
+    uint32_t dataset; // Number; 0 with REQUEST_REMOVE_MODEL.
+    uint32_t model;   // Number; REQUEST_REMOVE_MODEL only.
+    bool eager;
+    uint64_t earlier; // Nothing was left to delete: the request that had deleted it. Else 0.
+    uint64_t records_deleted;
+    uint64_t components_invalidated;
+    uint64_t epoch; // After the fence.
+    int64_t accepted_us, fenced_us, erased_us, repaired_us, completed_us; // 0: not yet.
+};
+
+// Key for the digests of bodies; made at store_create.
+void request_body_key(const struct store *store, uint8_t key_out[static KEY_BYTES]);
+
+MUST_USE enum err request_put(struct txn *txn, const struct request_row *row); // Row and UUID index.
+// ERR_NOT_FOUND: no such sequence number or UUID.
+MUST_USE enum err request_get(struct txn *txn, uint64_t sequence, struct request_row *row_out);
+MUST_USE enum err request_find(struct txn *txn, const struct id128 *uuid,
+                               struct request_row *row_out);
+// Every request whose state is not COMPLETED, in order of sequence number.
+MUST_USE enum err request_each_open(struct txn *txn,
+                                    enum err (*each)(void *context, const struct request_row *row),
+                                    void *context);
+
+// What is still to be erased for a request: a record or the weights of an instance.
+struct pending {
+    bool is_record;
+    struct record_key record; // is_record
+    uint64_t instance;        // otherwise
+};
+// `index` orders the entries of one request and is chosen by the caller from 0 upwards.
+MUST_USE enum err pending_put(struct txn *txn, uint64_t sequence, uint32_t index,
+                              const struct pending *pending);
+// Walks the pending entries of one request (sequence > 0) or of all (0). `each` returns false to
+// stop; it must not write.
+MUST_USE enum err pending_walk(struct txn *txn, uint64_t sequence,
+                               bool (*each)(void *context, uint64_t sequence, uint32_t index,
+                                            const struct pending *pending),
+                               void *context);
+MUST_USE enum err pending_drop(struct txn *txn, uint64_t sequence, uint32_t index);
+
+// The components that a request waits for until they are valid again.
+struct awaited {
+    uint32_t model;
+    struct component name;
+};
+MUST_USE enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *awaited);
+MUST_USE enum err awaited_walk(struct txn *txn, uint64_t sequence,
+                               enum err (*each)(void *context, uint64_t sequence,
+                                                const struct awaited *awaited),
+                               void *context); // sequence 0: of all requests
+MUST_USE enum err awaited_drop_all(struct txn *txn, uint64_t sequence);
