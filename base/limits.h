@@ -10,18 +10,23 @@ enum {
     // A bulk frame (records, weights): large enough that per-frame cost vanishes, small enough
     // that a slow peer never holds more than LIMIT_CREDIT of them.
     LIMIT_CHUNK_BYTES = 1024 * 1024,
-    LIMIT_CREDIT = 4,           // Bulk frames in flight per stream.
+    LIMIT_CREDIT = 4,                              // Bulk frames in flight per stream.
     LIMIT_UNPACK_BYTES = 16 * LIMIT_CONTROL_BYTES, // Heap that one unpacked frame may take.
 
-    LIMIT_NAME_BYTES = 255,     // Ids, subjects, names, labels.
+    LIMIT_NAME_BYTES = 255,        // Ids, subjects, names, labels.
     LIMIT_RECORD_VALUES = 1048576, // Values of one record; with 4 bytes each it fills a few chunks.
     // One encoded record must fit one chunk with its envelope.
     LIMIT_RECORD_BYTES = LIMIT_CHUNK_BYTES - 4096,
-    LIMIT_COLUMNS = 65536,      // Columns of a schema; beyond it the schema would not fit a frame.
+    LIMIT_COLUMNS = 65536, // Columns of a schema; beyond it the schema would not fit a frame.
     LIMIT_SCHEMA_BYTES = 240 * 1024, // A schema travels in one control frame.
-    LIMIT_CATEGORIES = 1024,    // Distinct values of one categorical column (one-hot width).
-    LIMIT_CLASSES = 4096,       // Classes of a label.
-    LIMIT_SPEC_BYTES = 8 * 1024, // A spec as text.
+    LIMIT_CATEGORIES = 1024,         // Distinct values of one categorical column (one-hot width).
+    LIMIT_CLASSES = 4096,            // Classes of a label.
+    LIMIT_SPEC_BYTES = 8 * 1024,     // A spec as text.
+
+    // One row of a text file: LIMIT_RECORD_VALUES / 4 numbers (what fits LIMIT_RECORD_BYTES) of 24
+    // characters, with room for names and separators.
+    LIMIT_ROW_TEXT_BYTES = 8 * 1024 * 1024,
+    LIMIT_EXCEPT_IDS = 10000000, // Ids of one --except file; at 32 bytes each 320 MiB of a client.
 
     LIMIT_SHARDS = 4096,        // S
     LIMIT_SLICES = 200,         // L and appended slices: a component's name must fit an LMDB key.
@@ -43,7 +48,7 @@ enum {
     LIMIT_DELETES_OPEN = 64,    // Deletions being uploaded in parts at once.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,
-    LIMIT_WAITERS = 65536,      // Clients that wait for a state.
-    LIMIT_PREDICT_QUEUE = 256,  // Predictions accepted and not yet answered.
-    LIMIT_STORE_QUEUE = 4096,   // Operations handed to the store thread and not yet answered.
+    LIMIT_WAITERS = 65536,     // Clients that wait for a state.
+    LIMIT_PREDICT_QUEUE = 256, // Predictions accepted and not yet answered.
+    LIMIT_STORE_QUEUE = 4096,  // Operations handed to the store thread and not yet answered.
 };
