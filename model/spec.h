@@ -3,7 +3,8 @@
 // One table (spec.c) lists every key with its type, range and default. The YAML file, `--set
 // key=value`, the wire, the store and the digest all go through that table and the one canonical
 // text it writes: one "key=value\n" line for every key, in table order. Nested YAML keys are joined
-// by a dot: optimizer.rate.
+// by a dot: optimizer.rate. A key without effect (momentum with adamw, hidden with softmax) has the
+// value "-" there.
 //
 // A spec decides bits: every field is part of the digest that names it.
 //
@@ -46,7 +47,7 @@ struct spec {
     uint64_t seed;                 // seed
 };
 
-// The defaults of the table: learner mlp, hidden [128], shards 4, slices 4, ...
+// The defaults of the table: learner mlp, hidden 128, shards 8, slices 4, ...
 struct spec spec_default(void);
 
 // Sets one key from text. Lists may be written "64,32" or "[64, 32]".
@@ -54,8 +55,8 @@ struct spec spec_default(void);
 //                range ("shards is 0, expected 1 to 4096"). *spec is unchanged.
 MUST_USE enum err spec_set(struct spec *spec, const char *key, const char *value);
 
-// Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, softmax has no hidden
-// layers in effect, S * L, components within LIMIT_COMPONENTS. ERR_INVALID says which.
+// Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, S * L * B
+// within LIMIT_COMPONENTS. ERR_INVALID says which.
 MUST_USE enum err spec_check(const struct spec *spec);
 
 // The canonical text. Two specs are the same model exactly when these bytes are equal.

@@ -1,0 +1,595 @@
+// model/spec.c: see spec.h. One table of keys; reading, writing, checking and help all walk it.
+//
+// A key that has no effect on the model (momentum with adamw, hidden with softmax) is written as
+// "-" in the canonical text, so that specs which train the same model have the same digest.
+#include "model/spec.h"
+
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/text.h"
+
+enum type { TYPE_LEARNER, TYPE_WIDTHS, TYPE_CHOICE, TYPE_BOOL, TYPE_U32, TYPE_U64, TYPE_F64 };
+enum range { CLOSED, OPEN_LOW, OPEN_HIGH }; // Which end of a number's range is left out.
+
+enum { VALUE_BYTES = 512, KEY_NAME_BYTES = 64 };
+
+struct key {
+    const char *name;
+    enum type type;
+    size_t offset;                          // Of the field in struct spec.
+    double low, high;                       // TYPE_U32, TYPE_F64, and widths.
+    enum range range;                       // TYPE_F64.
+    bool power_of_two;                      // TYPE_U32.
+    const char *const *choices;             // TYPE_CHOICE, TYPE_LEARNER, TYPE_BOOL; ends with NULL.
+    bool (*in_effect)(const struct spec *); // NULL: always.
+    const char *fallback;
+    const char *values; // For people.
+};
+
+static bool has_hidden_layers(const struct spec *spec)
+{
+    return strcmp(spec->learner, "softmax") != 0;
+}
+
+static bool is_sgd(const struct spec *spec)
+{
+    return spec->optimizer == OPTIMIZER_SGD;
+}
+
+static bool is_adamw(const struct spec *spec)
+{
+    return spec->optimizer == OPTIMIZER_ADAMW;
+}
+
+#define LEARNER(name) #name,
+static const char *const learners[] = {
+#include "model/learner_list.h"
+    NULL};
+static const char *const activations[] = {"relu", "tanh", "gelu", NULL};
+static const char *const optimizers[] = {"sgd", "adamw", NULL};
+static const char *const aggregates[] = {"mean_probability", "mean_logit", "vote", NULL};
+static const char *const booleans[] = {"false", "true", NULL};
+
+#define AT(field) .offset = offsetof(struct spec, field)
+static const struct key keys[] = {
+    {.name = "learner",
+     .type = TYPE_LEARNER,
+     AT(learner),
+     .choices = learners,
+     .fallback = "mlp",
+#define LEARNER(name) " " #name
+     .values = "one of"
+#include "model/learner_list.h"
+    },
+    {.name = "hidden",
+     .type = TYPE_WIDTHS,
+     AT(hidden),
+     .low = 1,
+     .high = LIMIT_WIDTH,
+     .in_effect = has_hidden_layers,
+     .fallback = "128",
+     .values = "widths of the hidden layers: 128 or [64, 32]"},
+    {.name = "activation",
+     .type = TYPE_CHOICE,
+     AT(activation),
+     .choices = activations,
+     .in_effect = has_hidden_layers,
+     .fallback = "relu",
+     .values = "relu | tanh | gelu"},
+    {.name = "dropout",
+     .type = TYPE_F64,
+     AT(dropout),
+     .high = 1,
+     .range = OPEN_HIGH,
+     .in_effect = has_hidden_layers,
+     .fallback = "0",
+     .values = "share of hidden units left out while training, 0 to below 1"},
+    {.name = "shards",
+     .type = TYPE_U32,
+     AT(shards),
+     .low = 1,
+     .high = LIMIT_SHARDS,
+     .fallback = "8",
+     .values = "S: models of the ensemble, each on its own records"},
+    {.name = "slices",
+     .type = TYPE_U32,
+     AT(slices),
+     .low = 1,
+     .high = LIMIT_SLICES,
+     .fallback = "4",
+     .values = "L: steps in which a shard's records are shown"},
+    {.name = "sequences",
+     .type = TYPE_U32,
+     AT(sequences),
+     .low = 1,
+     .high = LIMIT_SEQUENCES,
+     .fallback = "1",
+     .values = "B: orders of the slices trained for each shard"},
+    {.name = "append_slices",
+     .type = TYPE_U32,
+     AT(append_slices),
+     .low = 1,
+     .high = LIMIT_SLICES,
+     .fallback = "1",
+     .values = "slices that each later generation of records appends"},
+    {.name = "epochs",
+     .type = TYPE_U32,
+     AT(epochs),
+     .low = 1,
+     .high = LIMIT_EPOCHS,
+     .fallback = "10",
+     .values = "passes that a training without slices would make"},
+    {.name = "batch",
+     .type = TYPE_U32,
+     AT(batch),
+     .low = 1,
+     .high = LIMIT_BATCH,
+     .fallback = "16",
+     .values = "rows of one step"},
+    {.name = "gradient_chunks",
+     .type = TYPE_U32,
+     AT(gradient_chunks),
+     .low = 1,
+     .high = LIMIT_GRADIENT_CHUNKS,
+     .power_of_two = true,
+     .fallback = "1",
+     .values = "C: ranks that can train one stage together, a power of two"},
+    {.name = "optimizer.kind",
+     .type = TYPE_CHOICE,
+     AT(optimizer),
+     .choices = optimizers,
+     .fallback = "sgd",
+     .values = "sgd | adamw"},
+    {.name = "optimizer.rate",
+     .type = TYPE_F64,
+     AT(rate),
+     .high = 1000,
+     .range = OPEN_LOW,
+     .fallback = "0.1",
+     .values = "size of a step"},
+    {.name = "optimizer.momentum",
+     .type = TYPE_F64,
+     AT(momentum),
+     .high = 1,
+     .range = OPEN_HIGH,
+     .in_effect = is_sgd,
+     .fallback = "0.9",
+     .values = "sgd: share of the last step kept, 0 to below 1"},
+    {.name = "optimizer.beta1",
+     .type = TYPE_F64,
+     AT(beta1),
+     .high = 1,
+     .range = OPEN_HIGH,
+     .in_effect = is_adamw,
+     .fallback = "0.9",
+     .values = "adamw: memory of the gradient, 0 to below 1"},
+    {.name = "optimizer.beta2",
+     .type = TYPE_F64,
+     AT(beta2),
+     .high = 1,
+     .range = OPEN_HIGH,
+     .in_effect = is_adamw,
+     .fallback = "0.999",
+     .values = "adamw: memory of its square, 0 to below 1"},
+    {.name = "optimizer.epsilon",
+     .type = TYPE_F64,
+     AT(epsilon),
+     .high = 1,
+     .range = OPEN_LOW,
+     .in_effect = is_adamw,
+     .fallback = "1e-08",
+     .values = "adamw: added to the root of the square"},
+    {.name = "optimizer.weight_decay",
+     .type = TYPE_F64,
+     AT(weight_decay),
+     .high = 1000,
+     .fallback = "0",
+     .values = "sgd: L2 penalty, adamw: decoupled decay"},
+    {.name = "aggregate",
+     .type = TYPE_CHOICE,
+     AT(aggregate),
+     .choices = aggregates,
+     .fallback = "mean_probability",
+     .values = "mean_probability | mean_logit | vote"},
+    {.name = "weighted",
+     .type = TYPE_BOOL,
+     AT(weighted),
+     .choices = booleans,
+     .fallback = "false",
+     .values = "true | false: weight shards by their records"},
+    {.name = "seed",
+     .type = TYPE_U64,
+     AT(seed),
+     .fallback = "7",
+     .values = "any whole number below 2^64"},
+};
+#undef AT
+enum { KEY_COUNT = sizeof keys / sizeof *keys };
+
+_Static_assert(sizeof(enum activation) == 4 && sizeof(enum optimizer_kind) == 4 &&
+                   sizeof(enum aggregate_kind) == 4,
+               "a choice is stored as 32 bits");
+
+// --- Reading one value ---
+
+static int64_t choice_of(const struct key *key, const char *value)
+{
+    for (int64_t i = 0; key->choices[i] != NULL; i++) {
+        if (strcmp(key->choices[i], value) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static enum err set_choice(const struct key *key, const char *value, void *field)
+{
+    const int64_t found = choice_of(key, value);
+    if (found < 0) {
+        char all[VALUE_BYTES] = "";
+        for (size_t i = 0, used = 0; key->choices[i] != NULL && used < sizeof all; i++) {
+            used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i == 0 ? "" : ", ",
+                                     key->choices[i]);
+        }
+        FAIL(ERR_INVALID, "%s is %.40s, expected one of %s", key->name, value, all);
+    }
+    if (key->type == TYPE_LEARNER) {
+        struct spec *const spec = field; // The learner is the first field.
+        memset(spec->learner, 0, sizeof spec->learner);
+        memcpy(spec->learner, value, strlen(value));
+    } else if (key->type == TYPE_BOOL) {
+        *(bool *)field = found == 1;
+    } else {
+        const uint32_t code = (uint32_t)found;
+        memcpy(field, &code, sizeof code);
+    }
+    return OK;
+}
+_Static_assert(offsetof(struct spec, learner) == 0, "set_choice relies on it");
+
+static enum err set_u32(const struct key *key, const char *value, void *field)
+{
+    uint64_t number = 0;
+    if (text_u64(value, (uint64_t)key->high, &number) != OK || number < (uint64_t)key->low ||
+        (key->power_of_two && (number & (number - 1)) != 0)) {
+        FAIL(ERR_INVALID, "%s is %.40s, expected %s%.0f to %.0f", key->name, value,
+             key->power_of_two ? "a power of two from " : "", key->low, key->high);
+    }
+    *(uint32_t *)field = (uint32_t)number;
+    return OK;
+}
+
+static enum err set_u64(const struct key *key, const char *value, void *field)
+{
+    uint64_t number = 0;
+    if (text_u64(value, UINT64_MAX, &number) != OK) {
+        FAIL(ERR_INVALID, "%s is %.40s, expected 0 to %llu", key->name, value,
+             (unsigned long long)UINT64_MAX);
+    }
+    *(uint64_t *)field = number;
+    return OK;
+}
+
+static enum err set_f64(const struct key *key, const char *value, void *field)
+{
+    double number = 0;
+    if (text_f64(span_text(value), &number) != OK || number < key->low || number > key->high ||
+        (key->range == OPEN_LOW && number <= key->low) ||
+        (key->range == OPEN_HIGH && number >= key->high)) {
+        FAIL(ERR_INVALID, "%s is %.40s, expected %s%g to %s%g", key->name, value,
+             key->range == OPEN_LOW ? "above " : "", key->low,
+             key->range == OPEN_HIGH ? "below " : "", key->high);
+    }
+    *(double *)field = number + 0.0; // -0 becomes 0: one text for one value.
+    return OK;
+}
+
+// Reads "64,32" or "[64, 32]" into the two fields of the widths.
+static enum err set_widths(const struct key *key, const char *value, struct spec *spec)
+{
+    uint32_t widths[LIMIT_LAYERS];
+    uint32_t count = 0;
+    const size_t bytes = strlen(value);
+    const bool bracket = bytes >= 2 && value[0] == '[' && value[bytes - 1] == ']';
+    const char *at = value + (bracket ? 1 : 0);
+    const char *const end = value + bytes - (bracket ? 1 : 0);
+    while (true) {
+        const char *const comma = memchr(at, ',', (size_t)(end - at));
+        const char *stop = comma == NULL ? end : comma;
+        while (at < stop && *at == ' ') {
+            at++;
+        }
+        while (stop > at && stop[-1] == ' ') {
+            stop--;
+        }
+        char number[16];
+        if (count == LIMIT_LAYERS || (size_t)(stop - at) >= sizeof number) {
+            FAIL(ERR_INVALID, "hidden is %.40s, expected 1 to %d widths", value, (int)LIMIT_LAYERS);
+        }
+        memcpy(number, at, (size_t)(stop - at));
+        number[stop - at] = '\0';
+        if (set_u32(key, number, &widths[count]) != OK) {
+            FAIL(ERR_INVALID, "hidden is %.40s, expected widths from %.0f to %.0f", value, key->low,
+                 key->high);
+        }
+        count++;
+        if (comma == NULL) {
+            break;
+        }
+        at = comma + 1;
+    }
+    memset(spec->hidden, 0, sizeof spec->hidden);
+    memcpy(spec->hidden, widths, count * sizeof *widths);
+    spec->hidden_count = count;
+    return OK;
+}
+
+static enum err set_key(const struct key *key, const char *value, struct spec *spec)
+{
+    if (strlen(value) >= VALUE_BYTES || !text_is_clean(span_text(value))) {
+        FAIL(ERR_INVALID, "the value of %s is not a short text", key->name);
+    }
+    void *const field = (uint8_t *)spec + key->offset;
+    switch (key->type) {
+    case TYPE_WIDTHS:
+        return set_widths(key, value, spec);
+    case TYPE_U32:
+        return set_u32(key, value, field);
+    case TYPE_U64:
+        return set_u64(key, value, field);
+    case TYPE_F64:
+        return set_f64(key, value, field);
+    case TYPE_LEARNER:
+    case TYPE_CHOICE:
+    case TYPE_BOOL:
+        break;
+    }
+    return set_choice(key, value, field);
+}
+
+// --- Writing one value ---
+
+// The shortest "%.17g" form that reads back equal, with a dot whatever the locale.
+static void put_f64(double number, char out[static VALUE_BYTES])
+{
+    static _Thread_local locale_t plain = (locale_t)0;
+    if (plain == (locale_t)0) {
+        plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+        CHECK(plain != (locale_t)0);
+    }
+    const locale_t before = uselocale(plain);
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, VALUE_BYTES, "%.*g", digits, number);
+        double back = 0;
+        if (text_f64(span_text(out), &back) == OK && back == number) {
+            break;
+        }
+    }
+    uselocale(before);
+}
+
+static void put_value(const struct key *key, const struct spec *spec, char out[static VALUE_BYTES])
+{
+    if (key->in_effect != NULL && !key->in_effect(spec)) {
+        snprintf(out, VALUE_BYTES, "-");
+        return;
+    }
+    const void *const field = (const uint8_t *)spec + key->offset;
+    uint32_t code = 0;
+    switch (key->type) {
+    case TYPE_LEARNER:
+        snprintf(out, VALUE_BYTES, "%s", spec->learner);
+        break;
+    case TYPE_WIDTHS:
+        out[0] = '\0';
+        for (uint32_t i = 0, used = 0; i < spec->hidden_count; i++) {
+            used += (uint32_t)snprintf(out + used, VALUE_BYTES - used, "%s%u", i == 0 ? "" : ",",
+                                       spec->hidden[i]);
+        }
+        break;
+    case TYPE_CHOICE:
+        memcpy(&code, field, sizeof code);
+        snprintf(out, VALUE_BYTES, "%s", key->choices[code]);
+        break;
+    case TYPE_BOOL:
+        snprintf(out, VALUE_BYTES, "%s", booleans[*(const bool *)field ? 1 : 0]);
+        break;
+    case TYPE_U32:
+        snprintf(out, VALUE_BYTES, "%u", *(const uint32_t *)field);
+        break;
+    case TYPE_U64:
+        snprintf(out, VALUE_BYTES, "%llu", (unsigned long long)*(const uint64_t *)field);
+        break;
+    case TYPE_F64:
+        put_f64(*(const double *)field, out);
+        break;
+    }
+}
+_Static_assert(LIMIT_LAYERS * 6 < VALUE_BYTES, "the widths of all layers fit a value");
+
+// --- Unknown keys ---
+
+// Insertions, deletions and replacements that turn a into b.
+static size_t edits(const char *a, const char *b)
+{
+    size_t row[KEY_NAME_BYTES + 1];
+    const size_t b_bytes = strlen(b);
+    CHECK(b_bytes <= KEY_NAME_BYTES);
+    for (size_t j = 0; j <= b_bytes; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 0; a[i] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < b_bytes; j++) {
+            const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+            const size_t added = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = replaced < added ? replaced : added;
+        }
+    }
+    return row[b_bytes];
+}
+
+// "rate" is meant for optimizer.rate: the part behind the dot counts as a name too.
+static const char *nearest(const char *name)
+{
+    const char *best = keys[0].name;
+    size_t best_edits = SIZE_MAX;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        const char *const dot = strchr(keys[i].name, '.');
+        const size_t whole = edits(name, keys[i].name);
+        const size_t tail = dot == NULL ? SIZE_MAX : edits(name, dot + 1);
+        const size_t count = whole < tail ? whole : tail;
+        if (count < best_edits) {
+            best_edits = count;
+            best = keys[i].name;
+        }
+    }
+    return best;
+}
+
+static const struct key *find(const char *name)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        if (strcmp(keys[i].name, name) == 0) {
+            return &keys[i];
+        }
+    }
+    return NULL;
+}
+
+// --- The contract ---
+
+struct spec spec_default(void)
+{
+    struct spec spec = {0};
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        CHECK(set_key(&keys[i], keys[i].fallback, &spec) == OK);
+    }
+    return spec;
+}
+
+enum err spec_set(struct spec *spec, const char *key, const char *value)
+{
+    if (strlen(key) > KEY_NAME_BYTES || !text_is_clean(span_text(key))) {
+        FAIL(ERR_INVALID,
+             "a key of the spec has %zu bytes or is no clean text, expected a key of "
+             "at most %d bytes",
+             strlen(key), (int)KEY_NAME_BYTES);
+    }
+    const struct key *const found = find(key);
+    if (found == NULL) {
+        FAIL(ERR_INVALID, "unknown key \"%s\" in the spec, the nearest known one is %s", key,
+             nearest(key));
+    }
+    return set_key(found, value, spec);
+}
+
+// True when B <= L!. 6! is above every B in its range, so the product stays small.
+static bool sequences_fit(uint32_t sequences, uint32_t slices)
+{
+    uint64_t orders = 1;
+    for (uint64_t i = 2; i <= slices && orders < sequences; i++) {
+        orders *= i;
+    }
+    return sequences <= orders;
+}
+
+enum err spec_check(const struct spec *spec)
+{
+    if (spec->gradient_chunks > spec->batch) {
+        FAIL(ERR_INVALID, "gradient_chunks is %u, expected at most batch, which is %u",
+             spec->gradient_chunks, spec->batch);
+    }
+    if (!sequences_fit(spec->sequences, spec->slices)) {
+        FAIL(ERR_INVALID, "sequences is %u, expected at most the number of orders of %u slices",
+             spec->sequences, spec->slices);
+    }
+    // Sequences that begin alike share components, so this is the most there can be.
+    const uint64_t components = (uint64_t)spec->shards * spec->slices * spec->sequences;
+    if (components > LIMIT_COMPONENTS) {
+        FAIL(ERR_INVALID, "shards * slices * sequences is %llu, expected at most %d components",
+             (unsigned long long)components, (int)LIMIT_COMPONENTS);
+    }
+    return OK;
+}
+
+void spec_put(const struct spec *spec, struct buf *text_out)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        char value[VALUE_BYTES];
+        put_value(&keys[i], spec, value);
+        buf_put(text_out, span_text(keys[i].name));
+        buf_u8(text_out, '=');
+        buf_put(text_out, span_text(value));
+        buf_u8(text_out, '\n');
+    }
+}
+
+static enum err get_line(struct cursor *text, const struct key *key, struct spec *spec)
+{
+    const uint8_t *const end = text->left == 0 ? NULL : memchr(text->at, '\n', text->left);
+    const size_t name_bytes = strlen(key->name);
+    const size_t bytes = end == NULL ? 0 : (size_t)(end - text->at);
+    if (bytes <= name_bytes || bytes - name_bytes > VALUE_BYTES ||
+        memcmp(text->at, key->name, name_bytes) != 0 || text->at[name_bytes] != '=') {
+        FAIL(ERR_INVALID, "the spec is not in canonical form: expected the line of %s", key->name);
+    }
+    char value[VALUE_BYTES];
+    const size_t value_bytes = bytes - name_bytes - 1;
+    memcpy(value, text->at + name_bytes + 1, value_bytes);
+    value[value_bytes] = '\0';
+    cursor_take(text, bytes + 1);
+    if (strlen(value) != value_bytes) {
+        FAIL(ERR_INVALID, "the value of %s is not a short text", key->name);
+    }
+    if (key->in_effect != NULL && strcmp(value, "-") == 0) {
+        return OK; // Keeps the default; whether it may stand here shows when written again.
+    }
+    return set_key(key, value, spec);
+}
+
+enum err spec_get(struct span text, struct spec *spec_out)
+{
+    if (text.bytes > LIMIT_SPEC_BYTES) {
+        FAIL(ERR_INVALID, "the spec has %zu bytes, expected at most %d", text.bytes,
+             (int)LIMIT_SPEC_BYTES);
+    }
+    *spec_out = spec_default();
+    struct cursor cursor = cursor_of(text);
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        TRY(get_line(&cursor, &keys[i], spec_out));
+    }
+    struct buf again = {0};
+    spec_put(spec_out, &again);
+    const bool same = span_equal(buf_span(&again), text);
+    buf_deinit(&again);
+    if (!same) {
+        FAIL(ERR_INVALID, "the spec is not in canonical form: a value is written differently or "
+                          "something follows the last line");
+    }
+    return spec_check(spec_out);
+}
+
+struct digest spec_digest(const struct spec *spec)
+{
+    struct buf text = {0};
+    spec_put(spec, &text);
+    const struct span span = buf_span(&text);
+    const struct digest digest = digest_of("unlearnd-spec", &span, 1);
+    buf_deinit(&text);
+    return digest;
+}
+
+void spec_each(void (*each)(void *context, const char *key, const char *values,
+                            const char *fallback),
+               void *context)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        each(context, keys[i].name, keys[i].values, keys[i].fallback);
+    }
+}
