@@ -197,7 +197,7 @@ enum err wire_get_request(struct wire_arena *arena, struct span frame, const Unl
 enum err wire_get_reply(struct wire_arena *arena, struct span frame, const Unlearn__Reply **out)
 {
     ProtobufCMessage *message;
-    TRY(get(arena, frame, &unlearn__reply__descriptor, WIRE_MESSAGE_BYTES_MAX, &message));
+    TRY(get(arena, frame, &unlearn__reply__descriptor, COMPONENT_TEXT_BYTES, &message));
     *out = (const Unlearn__Reply *)message;
     const bool ok = (*out)->status == UNLEARN__STATUS__STATUS_OK;
     return check_head((*out)->version, ok ? (int)(*out)->body_case : 1, "a reply");
