@@ -1,0 +1,85 @@
+// scheduler/ensemble.h: what a model's components are now, and the decisions that follow from it.
+//
+// Pure state and pure rules: which components a deletion invalidates, which component of a shard
+// answers, which stage may be trained next, what a deletion would cost. The coordinator feeds it with
+// what the store committed; it does no I/O and sees no clock.
+//
+// Lifetime  ensemble_init to ensemble_deinit. Threads  One at a time.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scheduler/placement.h"
+#include "scheduler/trie.h"
+
+enum slot_state {
+    SLOT_NEW,     // Never trained.
+    SLOT_VALID,   // Its weights are what training without any deleted record gives.
+    SLOT_INVALID, // Was valid and has seen a deleted record: waits for repair.
+};
+
+struct slot { // One component: (shard, node of the trie).
+    enum slot_state state;
+    bool leased;       // Some rank trains it now.
+    uint64_t instance; // Of its weights, when valid.
+};
+
+struct ensemble {
+    struct placement placement;
+    struct trie trie;
+    uint32_t epochs;    // e0 of the spec.
+    struct slot *slots; // [shards * trie.count], shard-major. Owned.
+    uint64_t *records;  // [shards * trie.slice_count] records now in each cell. Owned.
+};
+
+void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
+                   uint32_t generations, uint32_t sequences, uint32_t epochs);
+void ensemble_deinit(struct ensemble *ensemble);
+// Extends to more generations: the old components keep their state, new cells are empty.
+void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t sequences);
+
+struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+uint64_t *ensemble_cell(const struct ensemble *ensemble, struct cell cell);
+uint32_t ensemble_count(const struct ensemble *ensemble); // Components.
+
+// Records of the component's slices; 0: the component is empty, trained for free, never served.
+uint64_t ensemble_records(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+bool ensemble_is_empty(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+// Samples of the component's own stage: records times passes.
+uint64_t ensemble_samples(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+
+// The lineage rule: marks invalid every valid component of the cell's shard whose list contains its
+// slice. Returns how many.
+uint32_t ensemble_invalidate(struct ensemble *ensemble, struct cell cell);
+
+// The component that answers for a shard: valid and not empty, the longest list, then the lowest
+// sequence. -1: none, the shard drops out.
+int32_t ensemble_serving(const struct ensemble *ensemble, uint32_t shard);
+uint32_t ensemble_shards_used(const struct ensemble *ensemble);
+
+// True when the component is waiting (new or invalid, not empty), nobody trains it and its parent is
+// valid, empty or none: its stage may be leased.
+bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+
+// The stage to lease next: repairs before first trainings, then the shorter list (it unlocks more),
+// then the lower shard, then the lower node. False: none is ready.
+bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
+                   bool *repair_out);
+
+struct ensemble_totals {
+    uint32_t valid, waiting, empty, training; // Components; their sum is ensemble_count.
+    uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
+    uint64_t samples_all;                     // Samples of all stages: a training from scratch.
+    uint32_t cells, cells_empty;
+};
+struct ensemble_totals ensemble_sum(const struct ensemble *ensemble);
+
+// What deleting `lost[cell]` records from each cell would cost, given at once, as things stand now.
+// lost is laid out as ensemble.records.
+struct ensemble_cost {
+    uint32_t components;           // Valid now, invalid then.
+    uint64_t samples;              // Of their stages afterwards: the theoretical minimum.
+    uint64_t samples_from_scratch; // Of all stages afterwards.
+};
+struct ensemble_cost ensemble_plan(const struct ensemble *ensemble, const uint64_t *lost);

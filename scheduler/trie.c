@@ -1,0 +1,136 @@
+// scheduler/trie.c: see trie.h.
+#include "scheduler/trie.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+// Appends the sequence unless it is among the first *count. Returns whether it was new.
+static bool add_sequence(uint16_t *sequences, uint32_t *count, uint32_t slices,
+                         const uint16_t *sequence)
+{
+    for (uint32_t i = 0; i < *count; i++) {
+        if (memcmp(sequences + (size_t)i * slices, sequence, slices * sizeof *sequence) == 0) {
+            return false;
+        }
+    }
+    memcpy(sequences + (size_t)*count * slices, sequence, slices * sizeof *sequence);
+    (*count)++;
+    return true;
+}
+
+// out = first `keep` entries of `from`, then its rest rotated left by `by`.
+static void rotate_rest(const uint16_t *from, uint32_t slices, uint32_t keep, uint32_t by,
+                        uint16_t *out)
+{
+    const uint32_t rest = slices - keep;
+    for (uint32_t i = 0; i < slices; i++) {
+        out[i] = i < keep ? from[i] : from[keep + (i - keep + by) % rest];
+    }
+}
+
+// Fills sequences[wanted][slices].
+static void make_sequences(uint16_t *sequences, uint32_t slices, uint32_t wanted)
+{
+    uint16_t order[LIMIT_SLICES], rotated[LIMIT_SLICES];
+    for (uint32_t i = 0; i < slices; i++) {
+        order[i] = (uint16_t)i;
+    }
+    uint32_t count = 0;
+    for (uint32_t j = 0; j < slices && count < wanted; j++) {
+        rotate_rest(order, slices, 0, j, rotated);
+        add_sequence(sequences, &count, slices, rotated);
+    }
+    for (uint32_t keep = 1; keep + 1 < slices && count < wanted; keep++) {
+        const uint32_t earlier = count;
+        for (uint32_t j = 1; j < slices - keep && count < wanted; j++) {
+            for (uint32_t i = 0; i < earlier && count < wanted; i++) {
+                rotate_rest(sequences + (size_t)i * slices, slices, keep, j, rotated);
+                add_sequence(sequences, &count, slices, rotated);
+            }
+        }
+    }
+    CHECK(count == wanted); // B <= L!: the rounds reach every permutation.
+}
+
+static int32_t child_of(const struct trie *trie, int32_t parent, uint16_t slice)
+{
+    for (uint32_t i = 0; i < trie->count; i++) {
+        if (trie->nodes[i].parent == parent && trie->nodes[i].slice == slice) {
+            return (int32_t)i;
+        }
+    }
+    return -1;
+}
+
+void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences)
+{
+    CHECK(slices > 0 && slice_count >= slices && slice_count <= LIMIT_SLICES && sequences > 0);
+    uint16_t *const orders = mem_alloc((size_t)sequences * slices, sizeof *orders);
+    make_sequences(orders, slices, sequences);
+    *trie = (struct trie){
+        .nodes = mem_alloc((size_t)sequences * slice_count, sizeof *trie->nodes),
+        .slices = slices,
+        .slice_count = slice_count,
+    };
+    for (uint32_t b = 0; b < sequences; b++) {
+        int32_t at = -1;
+        for (uint32_t i = 0; i < slice_count; i++) {
+            const uint16_t slice = i < slices ? orders[(size_t)b * slices + i] : (uint16_t)i;
+            int32_t child = child_of(trie, at, slice);
+            if (child < 0) {
+                child = (int32_t)trie->count++;
+                trie->nodes[child] = (struct trie_node){at, slice, (uint16_t)(i + 1), b};
+            }
+            at = child;
+        }
+    }
+    mem_free(orders);
+}
+
+void trie_deinit(struct trie *trie)
+{
+    mem_free(trie->nodes);
+    *trie = (struct trie){0};
+}
+
+void trie_name(const struct trie *trie, uint32_t shard, uint32_t node, struct component *name_out)
+{
+    CHECK(node < trie->count);
+    *name_out = (struct component){.shard = shard, .count = trie->nodes[node].depth};
+    for (int32_t at = (int32_t)node; at >= 0; at = trie->nodes[at].parent) {
+        name_out->list[trie->nodes[at].depth - 1] = trie->nodes[at].slice;
+    }
+}
+
+int32_t trie_find(const struct trie *trie, const struct component *name)
+{
+    int32_t at = -1;
+    for (uint32_t i = 0; i < name->count; i++) {
+        at = child_of(trie, at, name->list[i]);
+        if (at < 0) {
+            return -1;
+        }
+    }
+    return at;
+}
+
+bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice)
+{
+    for (int32_t at = (int32_t)node; at >= 0; at = trie->nodes[at].parent) {
+        if (trie->nodes[at].slice == slice) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t trie_passes(uint32_t epochs, uint32_t slices, uint32_t depth)
+{
+    CHECK(depth > 0 && slices > 0);
+    const uint64_t i = depth < slices ? depth : slices;
+    const uint64_t upto = 2 * (uint64_t)epochs * i / (slices + 1);
+    const uint64_t before = 2 * (uint64_t)epochs * (i - 1) / (slices + 1);
+    return upto > before ? (uint32_t)(upto - before) : 1;
+}

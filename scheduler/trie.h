@@ -1,0 +1,47 @@
+// scheduler/trie.h: the orders in which a shard's slices are trained, and the components they give.
+//
+// A model has B sequences, the same in every shard; sequences that begin alike share components, so
+// the components of a shard are the nodes of a trie. With B = 1 it is a chain: plain SISA.
+//
+// Sequences: round 0 gives the L rotations of 0 .. L-1. Round k = 1, 2, ...: for j = 1 .. L-k-1, each
+// earlier sequence in order, keep its first k entries, rotate the rest by j, skip what is there
+// already; stop at B. Appended slices stand at the end of every sequence, in order.
+//
+// Source    S3T, arXiv 2406.16257, Algorithm 1 (iterative cyclic rotation).
+// Lifetime  trie_init to trie_deinit. Threads  Constant after trie_init: any may read.
+#pragma once
+
+#include <stdint.h>
+
+#include "base/component.h"
+#include "base/err.h"
+
+struct trie_node {
+    int32_t parent;    // Index of a node, smaller than this one's; -1: a first stage.
+    uint16_t slice;    // The last slice of the list.
+    uint16_t depth;    // Entries of the list, 1 ..
+    uint32_t sequence; // The first sequence that passes through.
+};
+
+struct trie {
+    struct trie_node *nodes; // Owned; parents before children.
+    uint32_t count;
+    uint32_t slices;      // L
+    uint32_t slice_count; // L and the appended ones.
+};
+
+// slices = L, 1 .. LIMIT_SLICES; slice_count >= slices; 1 <= sequences <= L! (checked by the spec).
+void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences);
+void trie_deinit(struct trie *trie);
+
+// The name of node `node` in shard `shard`.
+void trie_name(const struct trie *trie, uint32_t shard, uint32_t node, struct component *name_out);
+// The node of a list, or -1.
+int32_t trie_find(const struct trie *trie, const struct component *name);
+// True when the node's list contains the slice.
+bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice);
+
+// Passes of the stage at `depth` (1 ..): for i <= L
+//   e_i = max(1, floor(2 e0 i / (L+1)) - floor(2 e0 (i-1) / (L+1)));
+// stages of appended slices use e_L. Source: Bourtoule et al., IEEE S&P 2021, equation 1.
+uint32_t trie_passes(uint32_t epochs, uint32_t slices, uint32_t depth);
