@@ -143,7 +143,8 @@ uint32_t ensemble_shards_used(const struct ensemble *ensemble)
 bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
     const struct slot *const slot = ensemble_slot(ensemble, shard, node);
-    if (slot->state == SLOT_VALID || slot->leased || ensemble_is_empty(ensemble, shard, node)) {
+    if (slot->state == SLOT_VALID || slot->leased || slot->blocked ||
+        ensemble_is_empty(ensemble, shard, node)) {
         return false;
     }
     const int32_t parent = ensemble->trie.nodes[node].parent;
@@ -159,7 +160,8 @@ bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
         for (uint32_t node = 0; node < ensemble->trie.count; node++) {
             const bool repair = ensemble_slot(ensemble, shard, node)->state == SLOT_INVALID;
-            const uint32_t rank = ensemble->trie.nodes[node].depth + (repair ? 0 : LIMIT_SLICES);
+            const uint32_t rank =
+                ensemble->trie.nodes[node].depth + (repair ? 0u : (uint32_t)LIMIT_SLICES);
             if (rank < best_rank && ensemble_is_ready(ensemble, shard, node)) {
                 found = true;
                 best_rank = rank;

@@ -1,0 +1,233 @@
+// coordinator/core.h: what the main loop holds in memory, and who changes it.
+//
+// Everything here belongs to the main loop. It mirrors what the store has committed: `done` of a job
+// changes it, in the order of the commits. Other threads see only what is handed to them whole: jobs
+// (storage.h) and predictions (predict.h); weights are shared by reference count and constant.
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/component.h"
+#include "base/digest.h"
+#include "coordinator/storage.h"
+#include "model/schema.h"
+#include "model/spec.h"
+#include "proto/link.h"
+#include "proto/wire.h"
+#include "scheduler/ensemble.h"
+#include "store/component.h"
+#include "store/dataset.h"
+#include "store/request.h"
+
+struct config {
+    char listen[LINK_ENDPOINT_BYTES];
+    char listen_workers[LINK_ENDPOINT_BYTES];
+    uint64_t map_bytes;
+    uint32_t predict_threads;
+    uint32_t ranks; // For `unlearnctl up`.
+    uint32_t lease_ms;
+};
+
+// Weights of one instance. Constant; freed with the last reference.
+struct weights {
+    _Atomic uint32_t references;
+    uint64_t instance;
+    uint64_t param_count;
+    float *params;
+    struct digest digest; // component_digest. In memory only: a plain digest must not last.
+};
+
+struct dataset {
+    struct dataset_row row;
+    struct schema schema;
+    struct digest schema_digest;
+};
+
+// What the loop knows of a component beside ensemble's slot; same index.
+struct slot_extra {
+    struct weights *weights; // NULL unless valid.
+    uint64_t records;        // That it was trained on.
+    uint32_t failures;       // In a row.
+};
+
+struct model {
+    uint32_t number;
+    char name[LIMIT_NAME_BYTES + 1];
+    uint32_t dataset; // Number.
+    uint32_t generations;
+    struct spec spec;
+    struct buf spec_text;
+    struct digest spec_digest;
+    uint64_t param_count;
+    struct ensemble ensemble;
+    struct slot_extra *extras;
+    double measured_seconds; // Of stages, with
+    uint64_t measured_samples;
+    uint64_t run; // Training runs since the start of the process.
+    uint32_t run_components;
+    uint64_t run_samples;
+    int64_t run_began_ms, run_ended_ms;
+    char problem[256];
+};
+
+// An open request and what it still waits for.
+struct request {
+    struct request_row row;
+    struct awaited *awaited;
+    uint32_t awaited_count;
+    bool finishing; // The job that completes it is under way.
+};
+
+// Who asked.
+struct caller {
+    struct link_peer peer;
+    uint64_t request_id;
+};
+
+struct core {
+    struct config config;
+    char dir[4096];
+    struct link_context *context;
+    struct link *clients;
+    struct link *workers_link;
+    struct storage *storage;
+    struct predictor *predictor;
+    struct fleetdom *fleetdom; // Workers, fleets, leases: leases.c.
+    struct uploads *uploads;   // Imports and deletions being uploaded.
+    struct verifications *verifications;
+    struct wire_arena arena;
+    struct buf frame; // For packing replies.
+    uint8_t body_key[KEY_BYTES];
+    struct digest profile;
+    char core_type[32];
+    uint64_t epoch;
+    uint64_t resident_bytes; // Weights in memory.
+    int64_t started_ms;
+    int64_t now_ms; // Of this turn of the loop.
+
+    struct dataset **datasets;
+    uint32_t dataset_count;
+    struct model **models;
+    uint32_t model_count;
+    struct request **requests;
+    uint32_t request_count;
+};
+
+// --- catalog.c: datasets, models, requests in memory
+
+// Reads everything from the store; called once, before the loop. Errors are the store's.
+MUST_USE enum err catalog_load(struct core *core);
+void catalog_free(struct core *core);
+
+// Visible ones by name. ERR_NOT_FOUND names it.
+MUST_USE enum err catalog_dataset(struct core *core, const char *name, struct dataset **out);
+MUST_USE enum err catalog_model(struct core *core, const char *name, struct model **out);
+struct dataset *catalog_dataset_number(struct core *core, uint32_t number); // Or NULL.
+struct model *catalog_model_number(struct core *core, uint32_t number);     // Or NULL.
+
+// Takes the row over (row is emptied). Replaces one of the same number. ERR_CORRUPT: its schema.
+MUST_USE enum err catalog_put_dataset(struct core *core, struct dataset_row *row);
+void catalog_drop_dataset(struct core *core, uint32_t number);
+// A new model, or one extended to more generations. cells: records per cell, laid out as
+// ensemble.records for the row's generations. ERR_CORRUPT: spec and schema do not fit.
+MUST_USE enum err catalog_put_model(struct core *core, const struct model_row *row,
+                                    const uint64_t *cells);
+void catalog_drop_model(struct core *core, uint32_t number);
+
+struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node);
+// The component is valid now with these weights (taken over).
+void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
+                     struct weights *weights, uint64_t records);
+// Records have gone from a cell: the lineage rule, and the weights leave memory.
+void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
+void model_placement(const struct spec *spec, struct placement *placement_out);
+
+struct weights *weights_new(uint64_t instance, float *params, uint64_t param_count);
+struct weights *weights_hold(struct weights *weights);
+void weights_release(struct weights *weights); // Accepts NULL. Any thread.
+
+void catalog_put_request(struct core *core, const struct request_row *row,
+                         const struct awaited *awaited, uint32_t awaited_count);
+struct request *catalog_request(struct core *core, uint64_t sequence); // Open ones, or NULL.
+void catalog_drop_request(struct core *core, uint64_t sequence);
+// How many of the request's components are not yet valid again, and the samples of their stages.
+uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out);
+
+// --- clients.c: answering
+
+void reply_error(struct core *core, const struct caller *caller, enum err err, const char *text);
+void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *reply,
+                struct span raw);
+// Takes one message of a client.
+void clients_message(struct core *core, const struct link_message *message);
+
+// One function per verb; each answers, now or when its job is done.
+#define VERB(name, type)                                                                           \
+    void name(struct core *core, const struct caller *caller, const type *body, struct span raw)
+VERB(on_dataset_list, Unlearn__DatasetList);
+VERB(on_dataset_show, Unlearn__DatasetShow);
+VERB(on_dataset_remove, Unlearn__DatasetRemove);
+VERB(on_import_begin, Unlearn__ImportBegin);
+VERB(on_import_chunk, Unlearn__ImportChunk);
+VERB(on_import_commit, Unlearn__ImportCommit);
+VERB(on_import_abort, Unlearn__ImportAbort);
+VERB(on_train, Unlearn__Train);
+VERB(on_model_list, Unlearn__ModelList);
+VERB(on_model_show, Unlearn__ModelShow);
+VERB(on_model_remove, Unlearn__ModelRemove);
+VERB(on_components, Unlearn__Components);
+VERB(on_predict, Unlearn__Predict);
+VERB(on_plan, Unlearn__Plan);
+VERB(on_delete, Unlearn__Delete);
+VERB(on_request_show, Unlearn__RequestShow);
+VERB(on_cluster_show, Unlearn__ClusterShow);
+VERB(on_verify, Unlearn__Verify);
+VERB(on_verify_show, Unlearn__VerifyShow);
+
+// --- uploads.c (imports), deletion.c
+
+void uploads_free(struct core *core);
+void uploads_tick(struct core *core);                         // Gives up what is idle for long.
+void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
+void imports_tidy(struct core *core);                         // Erases leftovers in the background.
+void deletion_resume(struct core *core);                      // At start: erases what is pending.
+void deletion_component_valid(struct core *core);             // Something became valid: who waits?
+uint32_t deletion_uploads(const struct core *core);
+
+// --- leases.c: workers, fleets and the stages they train
+
+MUST_USE enum err leases_open(struct core *core);
+void leases_free(struct core *core);
+void leases_message(struct core *core, const struct link_message *message);
+void leases_tick(struct core *core); // Deadlines, and stages for idle ranks.
+// A deletion hit the cell: training that has read it is cancelled at once.
+void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
+void leases_cancel_model(struct core *core, uint32_t model);
+uint32_t leases_worker_count(const struct core *core);
+uint64_t leases_samples_done(const struct core *core, uint32_t model);
+void leases_describe(const struct core *core, Unlearn__Cluster *cluster);
+
+// --- verify.c: components trained anew and compared
+
+struct verify_task {
+    uint64_t job;
+    uint32_t model;
+    uint32_t shard, node;
+};
+enum verify_outcome { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
+// The next comparison for an idle rank; false: none.
+bool verify_next(struct core *core, struct verify_task *task_out);
+void verify_outcome(struct core *core, const struct verify_task *task, enum verify_outcome outcome);
+void verify_free(struct core *core);
+
+// --- predict.c
+
+MUST_USE enum err predict_open(struct core *core);
+void predict_free(struct core *core);
+int predict_fd(const struct core *core);
+void predict_finished(struct core *core); // Sends what the threads have computed.
+
+// --- config.c
+
+// Reads DIR/config.yaml. ERR_NOT_FOUND: DIR is no data directory. ERR_INVALID: file, line, key.
+MUST_USE enum err config_load(const char *dir, struct config *config_out);

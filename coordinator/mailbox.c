@@ -1,0 +1,103 @@
+// coordinator/mailbox.c: see mailbox.h.
+#include "coordinator/mailbox.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+struct mailbox {
+    pthread_mutex_t lock;
+    pthread_cond_t filled;
+    struct mail *first, *last;
+    size_t count;
+    bool stopped;
+    int fd;
+};
+
+enum err mailbox_open(struct mailbox **mailbox_out)
+{
+    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        FAIL(ERR_IO, "eventfd: %s", strerror(errno));
+    }
+    struct mailbox *const mailbox = mem_alloc(1, sizeof *mailbox);
+    pthread_mutex_init(&mailbox->lock, NULL);
+    pthread_cond_init(&mailbox->filled, NULL);
+    mailbox->fd = fd;
+    *mailbox_out = mailbox;
+    return OK;
+}
+
+void mailbox_close(struct mailbox *mailbox)
+{
+    if (mailbox != NULL) {
+        close(mailbox->fd);
+        pthread_cond_destroy(&mailbox->filled);
+        pthread_mutex_destroy(&mailbox->lock);
+        mem_free(mailbox);
+    }
+}
+
+void mailbox_put(struct mailbox *mailbox, struct mail *mail)
+{
+    const uint64_t one = 1;
+    mail->next = NULL;
+    pthread_mutex_lock(&mailbox->lock);
+    if (mailbox->last == NULL) {
+        mailbox->first = mail;
+        CHECK(write(mailbox->fd, &one, sizeof one) == (ssize_t)sizeof one);
+    } else {
+        mailbox->last->next = mail;
+    }
+    mailbox->last = mail;
+    mailbox->count++;
+    pthread_cond_signal(&mailbox->filled);
+    pthread_mutex_unlock(&mailbox->lock);
+}
+
+struct mail *mailbox_take(struct mailbox *mailbox, bool wait)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    while (wait && mailbox->first == NULL && !mailbox->stopped) {
+        pthread_cond_wait(&mailbox->filled, &mailbox->lock);
+    }
+    struct mail *const mail = mailbox->first;
+    if (mail != NULL) {
+        mailbox->first = mail->next;
+        mailbox->count--;
+        if (mailbox->first == NULL) {
+            uint64_t drained;
+            mailbox->last = NULL;
+            CHECK(read(mailbox->fd, &drained, sizeof drained) == (ssize_t)sizeof drained);
+        }
+    }
+    pthread_mutex_unlock(&mailbox->lock);
+    return mail;
+}
+
+void mailbox_stop(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    mailbox->stopped = true;
+    pthread_cond_broadcast(&mailbox->filled);
+    pthread_mutex_unlock(&mailbox->lock);
+}
+
+size_t mailbox_count(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    const size_t count = mailbox->count;
+    pthread_mutex_unlock(&mailbox->lock);
+    return count;
+}
+
+int mailbox_fd(const struct mailbox *mailbox)
+{
+    return mailbox->fd;
+}

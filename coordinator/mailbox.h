@@ -1,0 +1,29 @@
+// coordinator/mailbox.h: the one place where work crosses between threads.
+//
+// A bounded queue of things handed over whole: before mailbox_put the sender owns a mail, after it
+// the taker does. An eventfd becomes readable while something waits, so that the main loop can wait
+// for it beside its sockets.
+//
+// Lifetime  mailbox_open to mailbox_close, when no thread uses it any more. Threads  Any.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct mail { // First member of whatever is sent.
+    struct mail *next;
+};
+
+struct mailbox;
+
+MUST_USE enum err mailbox_open(struct mailbox **mailbox_out);
+void mailbox_close(struct mailbox *mailbox); // Accepts NULL. Mails still inside are not freed.
+
+void mailbox_put(struct mailbox *mailbox, struct mail *mail);
+// The oldest mail, or NULL. With `wait` blocks until there is one or mailbox_stop was called.
+struct mail *mailbox_take(struct mailbox *mailbox, bool wait);
+void mailbox_stop(struct mailbox *mailbox); // Later waits return NULL once it is empty.
+size_t mailbox_count(struct mailbox *mailbox);
+int mailbox_fd(const struct mailbox *mailbox); // Readable while not empty.

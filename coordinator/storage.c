@@ -1,0 +1,219 @@
+// coordinator/storage.c: see storage.h.
+#include "coordinator/storage.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/request.h"
+
+enum { BATCH_MAX = 256 }; // Jobs of one shared transaction: bounds the time to the first ack.
+
+struct storage {
+    struct store *store;
+    struct mailbox *inbox;
+    struct mailbox *outbox;
+    pthread_t thread;
+    bool threaded;
+    uint64_t boot;
+    uint8_t body_key[KEY_BYTES];
+    _Atomic uint64_t used_bytes, map_bytes;
+};
+
+static void keep_result(struct job *job, enum err result)
+{
+    job->result = result;
+    job->text[0] = '\0';
+    if (result != OK) {
+        memcpy(job->text, err_text(), sizeof job->text);
+    }
+}
+
+static _Noreturn void outcome_unknown(void)
+{
+    log_error("commit_failed", "reason=\"%s\" action=exit", err_text());
+    _exit(1);
+}
+
+static bool is_refusal(enum err err) // Before any write: the transaction is untouched.
+{
+    return err != OK && err != ERR_LIMIT && err != ERR_IO;
+}
+
+// Runs one job in a transaction of its own.
+static void run_alone(struct storage *storage, struct job *job)
+{
+    const bool write = job->kind != JOB_READ;
+    struct txn *txn = NULL;
+    enum err result = txn_begin(storage->store, write, &txn);
+    if (result == OK) {
+        const enum err ran = job->run(job, storage->store, txn);
+        result = txn_end(txn, ran);
+        if (write && ran == OK && result != OK) {
+            outcome_unknown();
+        }
+        if (result != OK && job->undo != NULL) {
+            job->undo(job, storage->store);
+        }
+    }
+    keep_result(job, result);
+}
+
+// Runs jobs[count] in one transaction. False: it had to be rolled back; none has happened.
+static bool run_shared(struct storage *storage, struct job **jobs, size_t count)
+{
+    struct txn *txn = NULL;
+    if (txn_begin(storage->store, true, &txn) != OK) {
+        return false;
+    }
+    enum err broken = OK;
+    for (size_t i = 0; i < count && broken == OK; i++) {
+        const enum err result = jobs[i]->run(jobs[i], storage->store, txn);
+        jobs[i]->ran = true;
+        keep_result(jobs[i], result);
+        broken = is_refusal(result) ? OK : result;
+    }
+    const enum err ended = txn_end(txn, broken);
+    if (broken == OK && ended != OK) {
+        outcome_unknown();
+    }
+    for (size_t i = 0; i < count; i++) {
+        const bool undone = broken != OK || jobs[i]->result != OK;
+        if (jobs[i]->ran && undone && jobs[i]->undo != NULL) {
+            jobs[i]->undo(jobs[i], storage->store);
+        }
+        jobs[i]->ran = false;
+    }
+    return broken == OK;
+}
+
+static void run_batch(struct storage *storage, struct job **jobs, size_t count)
+{
+    if (count == 1 || !run_shared(storage, jobs, count)) {
+        for (size_t i = 0; i < count; i++) {
+            run_alone(storage, jobs[i]);
+        }
+    }
+    uint64_t used = 0, map = 0;
+    store_usage(storage->store, &used, &map);
+    atomic_store(&storage->used_bytes, used);
+    atomic_store(&storage->map_bytes, map);
+    for (size_t i = 0; i < count; i++) {
+        mailbox_put(storage->outbox, &jobs[i]->mail);
+    }
+}
+
+static void *work(void *argument)
+{
+    struct storage *const storage = argument;
+    struct job *ahead = NULL; // Taken, but not of the same kind as the batch before it.
+    for (;;) {
+        struct job *jobs[BATCH_MAX];
+        jobs[0] = ahead != NULL ? ahead : (struct job *)mailbox_take(storage->inbox, true);
+        ahead = NULL;
+        if (jobs[0] == NULL) {
+            return NULL;
+        }
+        size_t count = 1;
+        while (jobs[0]->kind == JOB_WRITE && count < BATCH_MAX) {
+            struct job *const next = (struct job *)mailbox_take(storage->inbox, false);
+            if (next == NULL || next->kind != JOB_WRITE) {
+                ahead = next;
+                break;
+            }
+            jobs[count++] = next;
+        }
+        run_batch(storage, jobs, count);
+    }
+}
+
+static enum err start(struct storage *storage, const char *dir, uint64_t map_bytes)
+{
+    TRY(store_open(dir, map_bytes, &storage->store));
+    storage->boot = store_boot(storage->store);
+    request_body_key(storage->store, storage->body_key);
+    TRY(mailbox_open(&storage->inbox));
+    TRY(mailbox_open(&storage->outbox));
+    // A transaction belongs to its thread; the environment was opened by this one and handed over.
+    if (pthread_create(&storage->thread, NULL, work, storage) != 0) {
+        FAIL(ERR_IO, "the store thread could not be started");
+    }
+    storage->threaded = true;
+    return OK;
+}
+
+enum err storage_open(const char *dir, uint64_t map_bytes, struct storage **storage_out)
+{
+    struct storage *const storage = mem_alloc(1, sizeof *storage);
+    const enum err err = start(storage, dir, map_bytes);
+    if (err != OK) {
+        storage_close(storage);
+        return err;
+    }
+    *storage_out = storage;
+    return OK;
+}
+
+void storage_close(struct storage *storage)
+{
+    if (storage == NULL) {
+        return;
+    }
+    if (storage->threaded) {
+        mailbox_stop(storage->inbox);
+        pthread_join(storage->thread, NULL);
+    }
+    mailbox_close(storage->inbox);
+    mailbox_close(storage->outbox);
+    store_close(storage->store);
+    mem_free(storage);
+}
+
+void storage_submit(struct storage *storage, struct job *job)
+{
+    mailbox_put(storage->inbox, &job->mail);
+}
+
+size_t storage_queued(struct storage *storage)
+{
+    return mailbox_count(storage->inbox);
+}
+
+int storage_fd(const struct storage *storage)
+{
+    return mailbox_fd(storage->outbox);
+}
+
+struct job *storage_finished(struct storage *storage)
+{
+    return (struct job *)mailbox_take(storage->outbox, false);
+}
+
+enum err storage_call(struct storage *storage, struct job *job)
+{
+    storage_submit(storage, job);
+    struct mail *const back = mailbox_take(storage->outbox, true);
+    CHECK(back == &job->mail);
+    return job->result == OK ? OK : err_raise(job->result, "%s", job->text);
+}
+
+uint64_t storage_boot(const struct storage *storage)
+{
+    return storage->boot;
+}
+
+void storage_usage(const struct storage *storage, uint64_t *used_out, uint64_t *map_out)
+{
+    *used_out = atomic_load(&storage->used_bytes);
+    *map_out = atomic_load(&storage->map_bytes);
+}
+
+void storage_body_key(const struct storage *storage, uint8_t key_out[static KEY_BYTES])
+{
+    memcpy(key_out, storage->body_key, KEY_BYTES);
+}

@@ -1,0 +1,57 @@
+// coordinator/storage.h: the store thread, the only one that touches the disk.
+//
+// The main loop submits jobs; the thread runs them in the order in which they came. Neighbouring
+// JOB_WRITE jobs share one transaction, so requests that arrive together share one commit. A finished
+// job comes back to the main loop, which calls its `done`. So what is true for a job's `run` (what
+// the store holds) is true for its `done` (what the loop's memory says), in the same order.
+//
+// A JOB_WRITE's run must have made all its checks before its first write: whatever it returns as an
+// error before that leaves the others of its transaction untouched. If writing itself fails (the map
+// is full), the shared transaction is rolled back, `undo` is called for each job that had run, and
+// each runs again in a transaction of its own.
+//
+// A commit whose outcome is unknown ends the process: the next start reads what is true.
+//
+// Threads   submit, take: the main loop. run, undo: the store thread. done: the main loop.
+#pragma once
+
+#include "base/err.h"
+#include "coordinator/mailbox.h"
+#include "store/store.h"
+
+enum job_kind {
+    JOB_READ,        // A read transaction.
+    JOB_WRITE,       // A write transaction, shared with its neighbours.
+    JOB_WRITE_ALONE, // A write transaction of its own: for long or fallible writing.
+};
+
+struct job {
+    struct mail mail; // First.
+    enum job_kind kind;
+    enum err (*run)(struct job *job, struct store *store, struct txn *txn);
+    void (*undo)(struct job *job, struct store *store); // May be NULL.
+    void (*done)(struct job *job, void *core);          // Frees the job. Looks at result and text.
+    enum err result;
+    char text[ERR_TEXT_BYTES]; // err_text of the result.
+    bool ran;                  // Inside the thread: has run in the current transaction.
+};
+
+struct storage;
+
+// Opens the store of `dir` and starts the thread. Errors: those of store_open.
+MUST_USE enum err storage_open(const char *dir, uint64_t map_bytes, struct storage **storage_out);
+// Runs what was submitted, stops the thread, closes the store. Accepts NULL.
+void storage_close(struct storage *storage);
+
+void storage_submit(struct storage *storage, struct job *job);
+size_t storage_queued(struct storage *storage);
+int storage_fd(const struct storage *storage);          // Readable while a job is finished.
+struct job *storage_finished(struct storage *storage);  // The next finished job, or NULL.
+
+// Runs one job now and waits for it; does not call done. Only before the loop starts.
+MUST_USE enum err storage_call(struct storage *storage, struct job *job);
+
+uint64_t storage_boot(const struct storage *storage);
+// Bytes used and mapped as of the last transaction.
+void storage_usage(const struct storage *storage, uint64_t *used_out, uint64_t *map_out);
+void storage_body_key(const struct storage *storage, uint8_t key_out[static KEY_BYTES]);
