@@ -40,6 +40,9 @@ enum {
     LIMIT_GRADIENT_CHUNKS = 64,
     LIMIT_PARAM_COUNT = 256 * 1024 * 1024, // float32 parameters of one component (1 GiB).
 
+    // Records of one stage: a worker keeps 32 bytes about each beside the row (8 GiB).
+    LIMIT_STAGE_RECORDS = 256 * 1024 * 1024,
+
     LIMIT_DATASETS = 1024,
     LIMIT_MODELS = 1024,
     LIMIT_DELETE_IDS = 100000,  // Ids of one deletion request: one fence transaction.
