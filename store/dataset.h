@@ -18,7 +18,7 @@ struct dataset_row {
     bool removing;    // Its removal is journaled; hidden from clients.
     uint32_t generation_closed;
     uint32_t generation_next;
-    uint64_t record_count; // Visible records.
+    uint64_t record_count; // Visible records: raised by import_commit, lowered by who fences.
     struct buf schema;     // Canonical bytes (model/schema.h); empty before the first commit.
 };
 

@@ -65,8 +65,9 @@ MUST_USE enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_
 void record_deny(struct store *store, const struct record_key *key);
 void record_undeny(struct store *store, const struct record_key *key);
 
-// Removes row, index entry and denial of one record. OK also when it is gone already. The denial
-// stays when the transaction is rolled back later by the caller: call record_deny anew then.
+// Removes row and index entry of one record. OK also when it is gone already. Its denial ends when
+// the transaction commits, and stays when it does not. Drop its pending row in the same transaction:
+// what is pending at a start is denied. The dataset's record_count is the fence's to lower.
 MUST_USE enum err record_remove(struct txn *txn, const struct record_key *key);
 
 // --- Tombstones: what stops a deleted record from coming back ---
@@ -77,6 +78,12 @@ MUST_USE enum err tombstone_get(struct txn *txn, uint32_t dataset, enum tombston
                                 const struct id128 *id, uint64_t *request_out);
 MUST_USE enum err tombstone_put(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
                                 const struct id128 *id, uint64_t request);
+// OK also when it is gone.
+MUST_USE enum err tombstone_drop(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
+                                 const struct id128 *id);
+// Drops up to row_count_max tombstones of a dataset that is being removed. *more_out: call again.
+MUST_USE enum err tombstone_drop_some(struct txn *txn, uint32_t dataset, size_t row_count_max,
+                                      bool *more_out);
 
 // --- Imports ---
 
@@ -94,26 +101,32 @@ struct import_counts {
     uint64_t skipped;  // Already there with the same bytes, or tombstoned and not readmitted.
 };
 
-// Opens an import into `generation`. ERR_CONFLICT: the dataset has an open import.
+// Opens an import into `generation`. ERR_NOT_FOUND: no such dataset. ERR_CONFLICT: the dataset has
+// an open import, or the generation is closed. ERR_LIMIT: LIMIT_IMPORTS_OPEN are open, or the
+// generation is not below LIMIT_GENERATION.
 MUST_USE enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t generation, bool readmit,
                                uint64_t *import_out);
 
 // Stages rows. ERR_CONFLICT: an id is there with other bytes (subject or row), or twice in this
 // import with other bytes; the message gives the row's number counted from `first_row` and the hint
-// (--id COL or --id-prefix TEXT). On error the caller rolls back and aborts the import.
+// (--id COL or --id-prefix TEXT). ERR_UNAVAILABLE: a row to be readmitted is still being erased; try
+// again. ERR_INVALID: an id, subject or row beyond its bound. ERR_NOT_FOUND: no such open import.
+// On error the caller rolls back and aborts the import.
 MUST_USE enum err import_stage(struct txn *txn, uint64_t import, const struct import_row *rows,
                                size_t row_count, uint64_t first_row);
 
 // Makes the staged rows visible, leaving out what was tombstoned since import_begin, removing the
 // tombstones of what was readmitted, and raises the dataset's record_count and generation_next.
-// ERR_NOT_FOUND: no such open import.
+// ERR_NOT_FOUND: no such open import, or its dataset is gone. ERR_CONFLICT: the generation was closed
+// meanwhile (abort it). An import that brings nothing raises generation_next all the same: a cluster
+// that leaves all its records out must come to the same generations.
 MUST_USE enum err import_commit(struct txn *txn, uint64_t import, struct import_counts *counts_out);
 
 // Erases up to row_count_max staged rows of imports that are aborted, or were left by an earlier
 // process, and the staging marks of committed ones. *more_out tells whether to call again.
 MUST_USE enum err import_tidy(struct txn *txn, size_t row_count_max, bool *more_out);
 
-// Gives an open import up: its rows stay hidden; import_tidy erases them.
+// Gives an open import up: its rows stay hidden; import_tidy erases them. ERR_NOT_FOUND: not open.
 MUST_USE enum err import_abort(struct txn *txn, uint64_t import);
 
 // The open imports changed in memory when a write transaction that began, committed or aborted one

@@ -38,7 +38,8 @@ struct request_row {
 // Key for the digests of bodies; made at store_create.
 void request_body_key(const struct store *store, uint8_t key_out[static KEY_BYTES]);
 
-MUST_USE enum err request_put(struct txn *txn, const struct request_row *row); // Row and UUID index.
+// Row, UUID index and the list of open ones. ERR_CONFLICT: the UUID stands for another request.
+MUST_USE enum err request_put(struct txn *txn, const struct request_row *row);
 // ERR_NOT_FOUND: no such sequence number or UUID.
 MUST_USE enum err request_get(struct txn *txn, uint64_t sequence, struct request_row *row_out);
 MUST_USE enum err request_find(struct txn *txn, const struct id128 *uuid,

@@ -11,7 +11,8 @@
 //                answering and exit, the next start reads what is true.
 //   ERR_CORRUPT  a value does not have its shape; the message names table and entry number.
 //
-// Lifetime  store_open to store_close. One write transaction at a time.
+// Lifetime  store_open to store_close. One transaction at a time, be it for reading or for writing:
+//           LMDB gives a thread no second one.
 // Threads   One: the store thread. Never open the environment a second time in a process.
 // Source    notes on LMDB's behaviour: docs/architecture.md, "Store".
 #pragma once

@@ -1,0 +1,363 @@
+// store/component.c: see component.h.
+//
+//   model      key    model u32
+//              value  name u16 text | dataset u32 | removing u8 | generations u32 | created_us i64 |
+//                     spec u32 bytes
+//   component  key    model u32 | shard u32 | slice u16, slice u16, ...      a parent before its children
+//              value  state u8 | instance u64 | param_count u64 | records u64 | samples u64 |
+//                     seconds f64 | trained_us i64 | profile [32]
+//   cell       key    model u32 | shard u32 | slice u32
+//              value  version u64
+//   weights    key    instance u64 | chunk u32
+//              value  float32 little-endian; every chunk but the last has LIMIT_CHUNK_BYTES
+#include "store/component.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "store/private.h"
+
+_Static_assert(8 + 2 * LIMIT_SLICES <= KV_KEY_BYTES, "a component's name fits a key");
+_Static_assert(LIMIT_CHUNK_BYTES % sizeof(float) == 0, "no parameter lies across two chunks");
+
+static struct kv_key key_of(uint32_t model)
+{
+    struct kv_key key = {0};
+    kv_key_u32(&key, model);
+    return key;
+}
+
+// --- Models ---
+
+void model_row_deinit(struct model_row *row)
+{
+    buf_deinit(&row->spec);
+    *row = (struct model_row){0};
+}
+
+enum err model_put(struct txn *txn, const struct model_row *row)
+{
+    CHECK(row->spec.bytes <= UINT32_MAX);
+    const struct kv_key key = key_of(row->number);
+    struct buf buf = {0};
+    buf_short_text(&buf, row->name);
+    buf_u32(&buf, row->dataset);
+    buf_u8(&buf, row->removing ? 1 : 0);
+    buf_u32(&buf, row->generations);
+    buf_u64(&buf, (uint64_t)row->created_us);
+    buf_u32(&buf, (uint32_t)row->spec.bytes);
+    buf_put(&buf, buf_span(&row->spec));
+    const enum err err = value_put(txn, KV_MODEL, kv_key_span(&key), buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
+static enum err model_of(struct span key, struct span value, struct model_row *row_out)
+{
+    *row_out = (struct model_row){0};
+    if (key.bytes != 4) {
+        FAIL(ERR_CORRUPT, "table model: a key of %zu bytes, expected 4", key.bytes);
+    }
+    row_out->number = be_get32(key.data);
+    struct cursor cursor = cursor_of(value);
+    cursor_short_text(&cursor, row_out->name, sizeof row_out->name);
+    row_out->dataset = cursor_u32(&cursor);
+    row_out->removing = cursor_u8(&cursor) != 0;
+    row_out->generations = cursor_u32(&cursor);
+    row_out->created_us = (int64_t)cursor_u64(&cursor);
+    const struct span spec = cursor_take(&cursor, cursor_u32(&cursor));
+    TRY_AS(cursor_done(&cursor, "a model"), "%s", kv_label_of(KV_MODEL, key).text);
+    buf_put(&row_out->spec, spec);
+    return OK;
+}
+
+enum err model_get(struct txn *txn, uint32_t number, struct model_row *row_out)
+{
+    *row_out = (struct model_row){0};
+    const struct kv_key key = key_of(number);
+    struct span value;
+    const enum err err = value_get(txn, KV_MODEL, kv_key_span(&key), &value);
+    if (err == ERR_NOT_FOUND) {
+        FAIL(ERR_NOT_FOUND, "there is no model number %u", number);
+    }
+    TRY(err);
+    return model_of(kv_key_span(&key), value, row_out);
+}
+
+enum err model_drop(struct txn *txn, uint32_t number)
+{
+    const struct kv_key key = key_of(number);
+    return kv_drop(&txn->kv, KV_MODEL, kv_key_span(&key));
+}
+
+static enum err model_each_in(struct txn *txn, struct kv_cursor *cursor,
+                              enum err (*each)(void *context, const struct model_row *row),
+                              void *context)
+{
+    TRY(kv_cursor_seek(cursor, span_of("", 0)));
+    while (!cursor->at_end) {
+        const struct span key = kv_key_span(&cursor->key);
+        struct span value;
+        struct model_row row;
+        TRY(value_of(txn, KV_MODEL, key, cursor->value, &value));
+        TRY(model_of(key, value, &row));
+        const enum err err = each(context, &row);
+        model_row_deinit(&row);
+        TRY(err);
+        TRY(kv_cursor_next(cursor));
+    }
+    return OK;
+}
+
+enum err model_each(struct txn *txn, enum err (*each)(void *context, const struct model_row *row),
+                    void *context)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_MODEL, &cursor));
+    const enum err err = model_each_in(txn, &cursor, each, context);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
+// --- Components ---
+
+static struct kv_key component_key_of(uint32_t model, const struct component *name)
+{
+    CHECK(name->count > 0 && name->count <= LIMIT_SLICES);
+    struct kv_key key = key_of(model);
+    kv_key_u32(&key, name->shard);
+    for (uint16_t i = 0; i < name->count; i++) {
+        kv_key_u16(&key, name->list[i]);
+    }
+    return key;
+}
+
+static enum err component_of(struct span key, struct component *name_out)
+{
+    const uint8_t *const in = key.data;
+    const size_t head = 8;
+    if (key.bytes <= head || (key.bytes - head) % 2 != 0 || (key.bytes - head) / 2 > LIMIT_SLICES) {
+        FAIL(ERR_CORRUPT, "%s: a key of %zu bytes", kv_label_of(KV_COMPONENT, key).text, key.bytes);
+    }
+    *name_out = (struct component){.shard = be_get32(in + 4)};
+    name_out->count = (uint16_t)((key.bytes - head) / 2);
+    for (uint16_t i = 0; i < name_out->count; i++) {
+        name_out->list[i] = (uint16_t)(in[head + 2 * i] << 8 | in[head + 2 * i + 1]);
+    }
+    return OK;
+}
+
+static enum err component_row_of(struct span key, struct span value, struct component_row *row_out)
+{
+    struct cursor cursor = cursor_of(value);
+    *row_out = (struct component_row){0};
+    const uint8_t state = cursor_u8(&cursor);
+    row_out->instance = cursor_u64(&cursor);
+    row_out->param_count = cursor_u64(&cursor);
+    row_out->records = cursor_u64(&cursor);
+    row_out->samples = cursor_u64(&cursor);
+    row_out->seconds = cursor_f64(&cursor);
+    row_out->trained_us = (int64_t)cursor_u64(&cursor);
+    const struct span profile = cursor_take(&cursor, DIGEST_BYTES);
+    TRY_AS(cursor_done(&cursor, "a component"), "%s", kv_label_of(KV_COMPONENT, key).text);
+    if (state != COMPONENT_VALID && state != COMPONENT_INVALID) {
+        FAIL(ERR_CORRUPT, "%s: state %u, expected %d or %d", kv_label_of(KV_COMPONENT, key).text,
+             state, (int)COMPONENT_VALID, (int)COMPONENT_INVALID);
+    }
+    row_out->state = (enum component_state)state;
+    memcpy(row_out->profile.bytes, profile.data, DIGEST_BYTES);
+    return OK;
+}
+
+enum err component_row_get(struct txn *txn, uint32_t model, const struct component *name,
+                           struct component_row *row_out)
+{
+    const struct kv_key key = component_key_of(model, name);
+    struct span value;
+    const enum err err = value_get(txn, KV_COMPONENT, kv_key_span(&key), &value);
+    if (err == ERR_NOT_FOUND) {
+        char text[COMPONENT_TEXT_BYTES];
+        component_put(name, text);
+        FAIL(ERR_NOT_FOUND, "component %s of model number %u was never trained", text, model);
+    }
+    TRY(err);
+    return component_row_of(kv_key_span(&key), value, row_out);
+}
+
+enum err component_row_put(struct txn *txn, uint32_t model, const struct component *name,
+                           const struct component_row *row)
+{
+    const struct kv_key key = component_key_of(model, name);
+    struct buf buf = {0};
+    buf_u8(&buf, (uint8_t)row->state);
+    buf_u64(&buf, row->instance);
+    buf_u64(&buf, row->param_count);
+    buf_u64(&buf, row->records);
+    buf_u64(&buf, row->samples);
+    buf_f64(&buf, row->seconds);
+    buf_u64(&buf, (uint64_t)row->trained_us);
+    buf_put(&buf, span_of(row->profile.bytes, DIGEST_BYTES));
+    const enum err err = value_put(txn, KV_COMPONENT, kv_key_span(&key), buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
+static enum err component_each_in(struct txn *txn, uint32_t model, struct kv_cursor *cursor,
+                                  enum err (*each)(void *context, const struct component *name,
+                                                   const struct component_row *row),
+                                  void *context)
+{
+    const struct kv_key prefix = key_of(model);
+    TRY(kv_cursor_seek(cursor, kv_key_span(&prefix)));
+    while (kv_cursor_within(cursor, kv_key_span(&prefix))) {
+        const struct span key = kv_key_span(&cursor->key);
+        struct span value;
+        struct component name;
+        struct component_row row;
+        TRY(component_of(key, &name));
+        TRY(value_of(txn, KV_COMPONENT, key, cursor->value, &value));
+        TRY(component_row_of(key, value, &row));
+        TRY(each(context, &name, &row));
+        TRY(kv_cursor_next(cursor));
+    }
+    return OK;
+}
+
+enum err component_row_each(struct txn *txn, uint32_t model,
+                            enum err (*each)(void *context, const struct component *name,
+                                             const struct component_row *row),
+                            void *context)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_COMPONENT, &cursor));
+    const enum err err = component_each_in(txn, model, &cursor, each, context);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
+enum err component_rows_drop(struct txn *txn, uint32_t model, size_t row_count_max, bool *more_out)
+{
+    const struct kv_key prefix = key_of(model);
+    size_t rows = 0, cells = 0;
+    TRY(kv_drop_prefix(&txn->kv, KV_COMPONENT, kv_key_span(&prefix), row_count_max, &rows));
+    TRY(kv_drop_prefix(&txn->kv, KV_CELL, kv_key_span(&prefix), row_count_max - rows, &cells));
+    *more_out = rows + cells == row_count_max;
+    return OK;
+}
+
+// --- Cells ---
+
+static struct kv_key cell_key_of(uint32_t model, uint32_t shard, uint32_t slice)
+{
+    struct kv_key key = key_of(model);
+    kv_key_u32(&key, shard);
+    kv_key_u32(&key, slice);
+    return key;
+}
+
+enum err cell_version_get(struct txn *txn, uint32_t model, uint32_t shard, uint32_t slice,
+                          uint64_t *version_out)
+{
+    const struct kv_key key = cell_key_of(model, shard, slice);
+    struct span value;
+    *version_out = 0;
+    const enum err err = value_get(txn, KV_CELL, kv_key_span(&key), &value);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct cursor cursor = cursor_of(value);
+    *version_out = cursor_u64(&cursor);
+    TRY_AS(cursor_done(&cursor, "a version"), "%s", kv_label_of(KV_CELL, kv_key_span(&key)).text);
+    return OK;
+}
+
+enum err cell_version_raise(struct txn *txn, uint32_t model, uint32_t shard, uint32_t slice)
+{
+    uint64_t version;
+    TRY(cell_version_get(txn, model, shard, slice, &version));
+    const struct kv_key key = cell_key_of(model, shard, slice);
+    struct buf buf = {0};
+    buf_u64(&buf, version + 1);
+    const enum err err = value_put(txn, KV_CELL, kv_key_span(&key), buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
+// --- Weights ---
+
+static struct kv_key chunk_key_of(uint64_t instance, uint64_t chunk)
+{
+    CHECK(chunk <= UINT32_MAX);
+    struct kv_key key = {0};
+    kv_key_u64(&key, instance);
+    kv_key_u32(&key, (uint32_t)chunk);
+    return key;
+}
+
+// No parameters make one empty chunk, so that they too are there or not.
+static uint64_t chunks_of(uint64_t bytes)
+{
+    return bytes == 0 ? 1 : (bytes + LIMIT_CHUNK_BYTES - 1) / LIMIT_CHUNK_BYTES;
+}
+
+static size_t chunk_bytes_of(uint64_t bytes, uint64_t chunk)
+{
+    const uint64_t left = bytes - chunk * LIMIT_CHUNK_BYTES;
+    return (size_t)(left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES);
+}
+
+enum err weights_put(struct txn *txn, uint64_t instance, const float *params, uint64_t param_count)
+{
+    CHECK(param_count <= LIMIT_PARAM_COUNT);
+    const uint64_t bytes = param_count * sizeof *params;
+    for (uint64_t i = 0; i < chunks_of(bytes); i++) {
+        const struct kv_key key = chunk_key_of(instance, i);
+        TRY(value_put(
+            txn, KV_WEIGHTS, kv_key_span(&key),
+            span_of((const uint8_t *)params + i * LIMIT_CHUNK_BYTES, chunk_bytes_of(bytes, i))));
+    }
+    return OK;
+}
+
+enum err weights_get(struct txn *txn, uint64_t instance, float *params_out, uint64_t param_count)
+{
+    CHECK(param_count <= LIMIT_PARAM_COUNT);
+    const uint64_t bytes = param_count * sizeof *params_out, chunks = chunks_of(bytes);
+    for (uint64_t i = 0; i < chunks; i++) {
+        const struct kv_key key = chunk_key_of(instance, i);
+        struct span value;
+        const enum err err = value_get(txn, KV_WEIGHTS, kv_key_span(&key), &value);
+        if (err == ERR_NOT_FOUND && i == 0) {
+            FAIL(ERR_NOT_FOUND, "there are no weights of instance %llu",
+                 (unsigned long long)instance);
+        }
+        if (err != ERR_NOT_FOUND) {
+            TRY(err);
+        }
+        const size_t found = err == OK ? value.bytes : 0, expected = chunk_bytes_of(bytes, i);
+        if (err != OK || found != expected) {
+            FAIL(ERR_CORRUPT, "weights of instance %llu: chunk %llu has %zu bytes, expected %zu",
+                 (unsigned long long)instance, (unsigned long long)i, found, expected);
+        }
+        if (found > 0) {
+            memcpy((uint8_t *)params_out + i * LIMIT_CHUNK_BYTES, value.data, found);
+        }
+    }
+    const struct kv_key after = chunk_key_of(instance, chunks);
+    bool longer;
+    TRY(value_exists(txn, KV_WEIGHTS, kv_key_span(&after), &longer));
+    if (longer) {
+        FAIL(ERR_CORRUPT, "weights of instance %llu: more than the expected %llu chunks",
+             (unsigned long long)instance, (unsigned long long)chunks);
+    }
+    return OK;
+}
+
+enum err weights_drop(struct txn *txn, uint64_t instance)
+{
+    struct kv_key prefix = {0};
+    kv_key_u64(&prefix, instance);
+    size_t dropped;
+    return kv_drop_prefix(&txn->kv, KV_WEIGHTS, kv_key_span(&prefix), SIZE_MAX, &dropped);
+}

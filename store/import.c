@@ -1,0 +1,658 @@
+// store/import.c: staged imports (record.h, "Imports").
+//
+//   import  key    import u64
+//           value  dataset u32 | generation u32 | state u8 | readmit u8 | records u64 | subjects u64 |
+//                  skipped u64
+//   staged  key    import u64 | key of the record [41]         One row for each row that was staged.
+//   mark    key    import u64 | kind u8 | rid or sid [16]      What the commit must know:
+//             r, s   the rid or sid was tombstoned while the import was open; value empty
+//             R      the rid was tombstoned before and is readmitted; value sid [16]
+//
+// A record's row carries the number of its import for ever; while that number stands in the list of
+// open or aborted imports, nobody sees the row. So a commit writes one small row however large the
+// import was. An aborted import leaves the list when its last row is erased.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "store/dataset.h"
+#include "store/private.h"
+
+enum { MARK_READMITTED = 'R' };
+
+struct import_info {
+    struct import_entry entry;
+    bool readmit;
+    struct import_counts counts; // So far.
+};
+
+// --- The list in memory ---
+
+static struct import_entry *entry_of(const struct store *store, uint64_t import)
+{
+    for (size_t i = 0; i < store->imports.count; i++) {
+        if (store->imports.at[i].number == import) {
+            return &store->imports.at[i];
+        }
+    }
+    return NULL;
+}
+
+bool import_is_hidden(const struct store *store, uint64_t import)
+{
+    const struct import_entry *const entry = entry_of(store, import);
+    return entry != NULL && entry->state != IMPORT_COMMITTED;
+}
+
+bool import_hides_in(const struct store *store, uint32_t dataset, uint32_t generation)
+{
+    for (size_t i = 0; i < store->imports.count; i++) {
+        const struct import_entry *const entry = &store->imports.at[i];
+        if (entry->dataset == dataset && entry->generation == generation &&
+            entry->state != IMPORT_COMMITTED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const struct import_entry *open_of_dataset(const struct store *store, uint32_t dataset)
+{
+    for (size_t i = 0; i < store->imports.count; i++) {
+        if (store->imports.at[i].dataset == dataset && store->imports.at[i].state == IMPORT_OPEN) {
+            return &store->imports.at[i];
+        }
+    }
+    return NULL;
+}
+
+// Keeps the list as the transaction found it, before its first change.
+static void list_touch(struct txn *txn)
+{
+    const struct import_list *const now = &txn->store->imports;
+    if (txn->imports_changed) {
+        return;
+    }
+    txn->imports_changed = true;
+    txn->imports_before.count = now->count;
+    txn->imports_before.at = mem_alloc(now->count, sizeof *now->at);
+    if (now->count > 0) {
+        memcpy(txn->imports_before.at, now->at, now->count * sizeof *now->at);
+    }
+}
+
+static void list_set(struct txn *txn, const struct import_entry *entry)
+{
+    list_touch(txn);
+    struct import_list *const list = &txn->store->imports;
+    struct import_entry *at = entry_of(txn->store, entry->number);
+    if (at == NULL) {
+        list->at = mem_resize(list->at, list->count + 1, sizeof *list->at);
+        at = &list->at[list->count++];
+    }
+    *at = *entry;
+}
+
+static void list_drop(struct txn *txn, size_t index)
+{
+    list_touch(txn);
+    struct import_list *const list = &txn->store->imports;
+    memmove(&list->at[index], &list->at[index + 1], (list->count - index - 1) * sizeof *list->at);
+    list->count--;
+}
+
+void import_rollback(struct txn *txn)
+{
+    if (txn->imports_changed) {
+        mem_free(txn->store->imports.at);
+        txn->store->imports = txn->imports_before;
+        txn->imports_before = (struct import_list){0};
+    }
+}
+
+// --- Rows ---
+
+static struct kv_key import_key_of(uint64_t import)
+{
+    struct kv_key key = {0};
+    kv_key_u64(&key, import);
+    return key;
+}
+
+static struct kv_key staged_key_of(uint64_t import, const struct record_key *record, size_t bytes)
+{
+    uint8_t record_bytes[RECORD_KEY_BYTES];
+    record_key_put(record, record_bytes);
+    struct kv_key key = import_key_of(import);
+    kv_key_put(&key, record_bytes, bytes);
+    return key;
+}
+
+static struct kv_key mark_key_of(uint64_t import, int kind, const struct id128 *id)
+{
+    struct kv_key key = import_key_of(import);
+    kv_key_u8(&key, (uint8_t)kind);
+    kv_key_put(&key, id->bytes, ID_BYTES);
+    return key;
+}
+
+static enum err info_get(struct span key, struct span value, struct import_info *info_out)
+{
+    struct cursor cursor = cursor_of(value);
+    *info_out = (struct import_info){0};
+    if (key.bytes != 8) {
+        FAIL(ERR_CORRUPT, "table import: a key of %zu bytes, expected 8", key.bytes);
+    }
+    info_out->entry.number = be_get64(key.data);
+    info_out->entry.dataset = cursor_u32(&cursor);
+    info_out->entry.generation = cursor_u32(&cursor);
+    const uint8_t state = cursor_u8(&cursor);
+    info_out->readmit = cursor_u8(&cursor) != 0;
+    info_out->counts.records = cursor_u64(&cursor);
+    info_out->counts.subjects = cursor_u64(&cursor);
+    info_out->counts.skipped = cursor_u64(&cursor);
+    TRY_AS(cursor_done(&cursor, "an import"), "%s", kv_label_of(KV_IMPORT, key).text);
+    if (state < IMPORT_OPEN || state > IMPORT_COMMITTED) {
+        FAIL(ERR_CORRUPT, "%s: state %u, expected %d to %d", kv_label_of(KV_IMPORT, key).text,
+             state, (int)IMPORT_OPEN, (int)IMPORT_COMMITTED);
+    }
+    info_out->entry.state = (enum import_state)state;
+    return OK;
+}
+
+// Writes the row and brings the list in memory up to it.
+static enum err info_put(struct txn *txn, const struct import_info *info)
+{
+    const struct kv_key key = import_key_of(info->entry.number);
+    struct buf buf = {0};
+    buf_u32(&buf, info->entry.dataset);
+    buf_u32(&buf, info->entry.generation);
+    buf_u8(&buf, (uint8_t)info->entry.state);
+    buf_u8(&buf, info->readmit ? 1 : 0);
+    buf_u64(&buf, info->counts.records);
+    buf_u64(&buf, info->counts.subjects);
+    buf_u64(&buf, info->counts.skipped);
+    const enum err err = value_put(txn, KV_IMPORT, kv_key_span(&key), buf_span(&buf));
+    buf_deinit(&buf);
+    if (err == OK) {
+        list_set(txn, &info->entry);
+    }
+    return err;
+}
+
+static enum err info_of_open(struct txn *txn, uint64_t import, struct import_info *info_out)
+{
+    const struct import_entry *const entry = entry_of(txn->store, import);
+    if (entry == NULL || entry->state != IMPORT_OPEN) {
+        FAIL(ERR_NOT_FOUND, "import %llu is not open", (unsigned long long)import);
+    }
+    const struct kv_key key = import_key_of(import);
+    struct span value;
+    TRY(value_get(txn, KV_IMPORT, kv_key_span(&key), &value));
+    return info_get(kv_key_span(&key), value, info_out);
+}
+
+// --- Start ---
+
+static enum err load_in(struct txn *txn, struct kv_cursor *cursor)
+{
+    TRY(kv_cursor_seek(cursor, span_of("", 0)));
+    while (!cursor->at_end) {
+        const struct span key = kv_key_span(&cursor->key);
+        struct span value;
+        struct import_info info;
+        TRY(value_of(txn, KV_IMPORT, key, cursor->value, &value));
+        TRY(info_get(key, value, &info));
+        if (info.entry.state == IMPORT_OPEN) { // Its process died.
+            info.entry.state = IMPORT_ABORTED;
+            TRY(info_put(txn, &info));
+        } else {
+            list_set(txn, &info.entry);
+        }
+        TRY(kv_cursor_next(cursor));
+    }
+    return OK;
+}
+
+enum err import_load(struct txn *txn)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_IMPORT, &cursor));
+    const enum err err = load_in(txn, &cursor);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
+// --- Begin and stage ---
+
+enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t generation, bool readmit,
+                      uint64_t *import_out)
+{
+    struct dataset_row row;
+    TRY(dataset_get(txn, dataset, &row));
+    const uint32_t closed = row.generation_closed;
+    dataset_row_deinit(&row);
+    if (generation < closed) {
+        FAIL(ERR_CONFLICT, "generation %u is closed: the open one is %u", generation, closed);
+    }
+    if (generation >= LIMIT_GENERATION) {
+        FAIL(ERR_LIMIT, "generation %u is above the greatest, %d", generation,
+             (int)LIMIT_GENERATION - 1);
+    }
+    if (open_of_dataset(txn->store, dataset) != NULL) {
+        FAIL(ERR_CONFLICT, "another import into the dataset is under way");
+    }
+    size_t open_count = 0;
+    for (size_t i = 0; i < txn->store->imports.count; i++) {
+        open_count += txn->store->imports.at[i].state == IMPORT_OPEN ? 1 : 0;
+    }
+    if (open_count >= LIMIT_IMPORTS_OPEN) {
+        FAIL(ERR_LIMIT, "%zu imports are under way, the most at once: try again later", open_count);
+    }
+    struct import_info info = {.readmit = readmit};
+    TRY(counter_next(txn, COUNTER_IMPORT, &info.entry.number));
+    info.entry.dataset = dataset;
+    info.entry.generation = generation;
+    info.entry.state = IMPORT_OPEN;
+    TRY(info_put(txn, &info));
+    *import_out = info.entry.number;
+    return OK;
+}
+
+static enum err has_prefix(struct txn *txn, enum kv_table table, const struct kv_key *prefix,
+                           bool *has_out)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, table, &cursor));
+    const enum err err = kv_cursor_seek(&cursor, kv_key_span(prefix));
+    *has_out = err == OK && kv_cursor_within(&cursor, kv_key_span(prefix));
+    kv_cursor_close(&cursor);
+    return err;
+}
+
+// True when the import has a staged row of the subject and risk class of `key`.
+static enum err has_subject(struct txn *txn, uint64_t import, const struct record_key *key,
+                            bool *has_out)
+{
+    const struct kv_key prefix = staged_key_of(import, key, RECORD_KEY_BYTES - ID_BYTES);
+    return has_prefix(txn, KV_STAGED, &prefix, has_out);
+}
+
+static enum err is_marked(struct txn *txn, uint64_t import, int kind, const struct id128 *id,
+                          bool *marked_out)
+{
+    const struct kv_key key = mark_key_of(import, kind, id);
+    return value_exists(txn, KV_MARK, kv_key_span(&key), marked_out);
+}
+
+// True when rid or sid was tombstoned while the import was open.
+static enum err is_struck(struct txn *txn, uint64_t import, const struct id128 *rid,
+                          const struct id128 *sid, bool *struck_out)
+{
+    TRY(is_marked(txn, import, TOMBSTONE_RECORD, rid, struck_out));
+    return *struck_out ? OK : is_marked(txn, import, TOMBSTONE_SUBJECT, sid, struck_out);
+}
+
+static enum err is_tombstoned(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
+                              const struct id128 *id, bool *found_out)
+{
+    uint64_t request;
+    const enum err err = tombstone_get(txn, dataset, kind, id, &request);
+    *found_out = err == OK;
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+// What the row that the dataset has for the same rid means for the new one.
+enum meeting { MEETS_NOTHING, MEETS_EQUAL, MEETS_OTHER, MEETS_FENCED, MEETS_STALE };
+
+static enum err meet(struct txn *txn, const struct import_info *info, const struct import_row *row,
+                     struct record_key *key_out, uint64_t *import_out, enum meeting *meeting_out)
+{
+    *meeting_out = MEETS_NOTHING;
+    const enum err err = record_locate(txn, info->entry.dataset, &row->rid, key_out);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct record_value value;
+    TRY(record_value_read(txn, key_out, &value));
+    *import_out = value.import;
+    if (value.import != info->entry.number && import_is_hidden(txn->store, value.import)) {
+        *meeting_out = MEETS_STALE; // Of an aborted import.
+    } else if (deny_has(&txn->store->deny, key_out)) {
+        *meeting_out = MEETS_FENCED;
+    } else if (span_equal(value.id, row->id) && span_equal(value.subject, row->subject) &&
+               span_equal(value.row, row->row)) {
+        *meeting_out = MEETS_EQUAL;
+    } else {
+        *meeting_out = MEETS_OTHER;
+    }
+    return OK;
+}
+
+// Settles whether the row is kept out by a tombstone; notes a readmission.
+static enum err pass_tombstones(struct txn *txn, const struct import_info *info,
+                                const struct import_row *row, bool *pass_out)
+{
+    bool record = false, subject = false, struck = false;
+    TRY(is_tombstoned(txn, info->entry.dataset, TOMBSTONE_RECORD, &row->rid, &record));
+    TRY(is_tombstoned(txn, info->entry.dataset, TOMBSTONE_SUBJECT, &row->sid, &subject));
+    *pass_out = !record && !subject;
+    if (*pass_out || !info->readmit) {
+        return OK;
+    }
+    TRY(is_struck(txn, info->entry.number, &row->rid, &row->sid, &struck));
+    if (struck) {
+        return OK;
+    }
+    *pass_out = true;
+    const struct kv_key mark = mark_key_of(info->entry.number, MARK_READMITTED, &row->rid);
+    return value_put(txn, KV_MARK, kv_key_span(&mark), span_of(row->sid.bytes, ID_BYTES));
+}
+
+static enum err stage_put(struct txn *txn, struct import_info *info, const struct import_row *row)
+{
+    const struct record_key key = {.dataset = info->entry.dataset,
+                                   .generation = info->entry.generation,
+                                   .risk = row->risk,
+                                   .sid = row->sid,
+                                   .rid = row->rid};
+    bool known = false;
+    TRY(has_subject(txn, info->entry.number, &key, &known));
+    const struct record_value value = {info->entry.number, row->id, row->subject, row->row};
+    TRY(record_put(txn, &key, &value));
+    const struct kv_key staged = staged_key_of(info->entry.number, &key, RECORD_KEY_BYTES);
+    TRY(value_put(txn, KV_STAGED, kv_key_span(&staged), span_of("", 0)));
+    info->counts.records++;
+    info->counts.subjects += known ? 0 : 1;
+    return OK;
+}
+
+static enum err stage_row(struct txn *txn, struct import_info *info, const struct import_row *row)
+{
+    if (row->id.bytes == 0 || row->id.bytes > LIMIT_NAME_BYTES ||
+        row->subject.bytes > LIMIT_NAME_BYTES || row->row.bytes > LIMIT_RECORD_BYTES) {
+        FAIL(ERR_INVALID,
+             "id of %zu, subject of %zu and values of %zu bytes, expected at most %d, "
+             "%d and %d",
+             row->id.bytes, row->subject.bytes, row->row.bytes, (int)LIMIT_NAME_BYTES,
+             (int)LIMIT_NAME_BYTES, (int)LIMIT_RECORD_BYTES);
+    }
+    struct record_key met;
+    uint64_t met_import = 0;
+    enum meeting meeting;
+    TRY(meet(txn, info, row, &met, &met_import, &meeting));
+    if (meeting == MEETS_OTHER) {
+        FAIL(ERR_CONFLICT, "its id is there already with other values or another subject; where "
+                           "ids repeat, name a column with --id COL or set --id-prefix TEXT");
+    }
+    if (meeting == MEETS_FENCED && info->readmit) {
+        FAIL(ERR_UNAVAILABLE,
+             "it was deleted and its erasure is under way: try again when that is done");
+    }
+    bool pass = false;
+    if (meeting == MEETS_NOTHING || meeting == MEETS_STALE) {
+        TRY(pass_tombstones(txn, info, row, &pass));
+    }
+    if (!pass) {
+        info->counts.skipped++;
+        return OK;
+    }
+    if (meeting == MEETS_STALE) {
+        const struct kv_key staged = staged_key_of(met_import, &met, RECORD_KEY_BYTES);
+        TRY(record_remove(txn, &met));
+        TRY(kv_drop(&txn->kv, KV_STAGED, kv_key_span(&staged)));
+    }
+    return stage_put(txn, info, row);
+}
+
+enum err import_stage(struct txn *txn, uint64_t import, const struct import_row *rows,
+                      size_t row_count, uint64_t first_row)
+{
+    struct import_info info;
+    TRY(info_of_open(txn, import, &info));
+    for (size_t i = 0; i < row_count; i++) {
+        TRY_AS(stage_row(txn, &info, &rows[i]), "row %llu", (unsigned long long)(first_row + i));
+    }
+    return info_put(txn, &info);
+}
+
+// --- Commit and abort ---
+
+enum err import_strike(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
+                       const struct id128 *id)
+{
+    const struct import_entry *const open = open_of_dataset(txn->store, dataset);
+    if (open == NULL) {
+        return OK;
+    }
+    const struct kv_key key = mark_key_of(open->number, (int)kind, id);
+    return value_put(txn, KV_MARK, kv_key_span(&key), span_of("", 0));
+}
+
+// Erases one staged row for good.
+static enum err unstage(struct txn *txn, struct import_info *info, const struct record_key *key)
+{
+    const struct kv_key staged = staged_key_of(info->entry.number, key, RECORD_KEY_BYTES);
+    TRY(record_remove(txn, key));
+    TRY(kv_drop(&txn->kv, KV_STAGED, kv_key_span(&staged)));
+    bool others = false;
+    TRY(has_subject(txn, info->entry.number, key, &others));
+    info->counts.records--;
+    info->counts.subjects -= others ? 0 : 1;
+    info->counts.skipped++;
+    return OK;
+}
+
+static enum err unstage_record(struct txn *txn, struct import_info *info, const struct id128 *rid)
+{
+    struct record_key key;
+    const enum err err = record_locate(txn, info->entry.dataset, rid, &key);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct record_value value;
+    TRY(record_value_read(txn, &key, &value));
+    return value.import == info->entry.number ? unstage(txn, info, &key) : OK;
+}
+
+static enum err unstage_subject(struct txn *txn, struct import_info *info, struct kv_cursor *cursor,
+                                const struct id128 *sid)
+{
+    struct record_key seek = {
+        .dataset = info->entry.dataset, .generation = info->entry.generation, .sid = *sid};
+    const struct kv_key all = import_key_of(info->entry.number);
+    for (;;) {
+        // Each turn erases a row or goes on to the next risk class that has any.
+        const struct kv_key from =
+            staged_key_of(info->entry.number, &seek, RECORD_KEY_BYTES - ID_BYTES);
+        TRY(kv_cursor_seek(cursor, kv_key_span(&from)));
+        if (!kv_cursor_within(cursor, kv_key_span(&all))) {
+            return OK;
+        }
+        struct record_key key;
+        TRY(record_key_get(span_of(cursor->key.at + all.bytes, cursor->key.bytes - all.bytes),
+                           &key));
+        const int order = id128_compare(&key.sid, sid);
+        if (order == 0) {
+            TRY(unstage(txn, info, &key));
+        } else if (order > 0 && key.risk == UINT8_MAX) {
+            return OK;
+        }
+        seek.risk = (uint8_t)(key.risk + (order > 0 ? 1 : 0));
+    }
+}
+
+static enum err unstage_struck(struct txn *txn, struct import_info *info, struct kv_cursor *marks,
+                               struct kv_cursor *staged)
+{
+    const struct kv_key all = import_key_of(info->entry.number);
+    TRY(kv_cursor_seek(marks, kv_key_span(&all)));
+    while (kv_cursor_within(marks, kv_key_span(&all))) {
+        if (marks->key.bytes != all.bytes + 1 + ID_BYTES) {
+            FAIL(ERR_CORRUPT, "%s: a key of %zu bytes",
+                 kv_label_of(KV_MARK, kv_key_span(&marks->key)).text, marks->key.bytes);
+        }
+        const uint8_t kind = marks->key.at[all.bytes];
+        struct id128 id;
+        memcpy(id.bytes, marks->key.at + all.bytes + 1, ID_BYTES);
+        if (kind == TOMBSTONE_RECORD) {
+            TRY(unstage_record(txn, info, &id));
+        } else if (kind == TOMBSTONE_SUBJECT) {
+            TRY(unstage_subject(txn, info, staged, &id));
+        } else {
+            struct span value;
+            TRY(value_of(txn, KV_MARK, kv_key_span(&marks->key), marks->value, &value));
+            if (kind != MARK_READMITTED || value.bytes != ID_BYTES) {
+                FAIL(ERR_CORRUPT, "%s: kind %u with %zu bytes",
+                     kv_label_of(KV_MARK, kv_key_span(&marks->key)).text, kind, value.bytes);
+            }
+            struct id128 sid;
+            memcpy(sid.bytes, value.data, ID_BYTES);
+            bool struck = false;
+            TRY(is_struck(txn, info->entry.number, &id, &sid, &struck));
+            if (!struck) {
+                TRY(tombstone_drop(txn, info->entry.dataset, TOMBSTONE_RECORD, &id));
+                TRY(tombstone_drop(txn, info->entry.dataset, TOMBSTONE_SUBJECT, &sid));
+            }
+        }
+        TRY(kv_cursor_next(marks));
+    }
+    return OK;
+}
+
+static enum err settle_marks(struct txn *txn, struct import_info *info)
+{
+    struct kv_cursor marks = {0}, staged = {0};
+    enum err err = kv_cursor_open(&txn->kv, KV_MARK, &marks);
+    if (err == OK) {
+        err = kv_cursor_open(&txn->kv, KV_STAGED, &staged);
+    }
+    if (err == OK) {
+        err = unstage_struck(txn, info, &marks, &staged);
+    }
+    kv_cursor_close(&staged);
+    kv_cursor_close(&marks);
+    return err;
+}
+
+static enum err commit_in(struct txn *txn, struct import_info *info, struct dataset_row *row)
+{
+    if (info->entry.generation < row->generation_closed) {
+        FAIL(ERR_CONFLICT, "generation %u was closed while the import was under way",
+             info->entry.generation);
+    }
+    TRY(settle_marks(txn, info));
+    row->record_count += info->counts.records;
+    if (row->generation_next <= info->entry.generation) {
+        row->generation_next = info->entry.generation + 1;
+    }
+    TRY(dataset_put(txn, row));
+    info->entry.state = IMPORT_COMMITTED;
+    return info_put(txn, info);
+}
+
+enum err import_commit(struct txn *txn, uint64_t import, struct import_counts *counts_out)
+{
+    struct import_info info;
+    struct dataset_row row;
+    TRY(info_of_open(txn, import, &info));
+    TRY(dataset_get(txn, info.entry.dataset, &row));
+    const enum err err = commit_in(txn, &info, &row);
+    dataset_row_deinit(&row);
+    *counts_out = info.counts;
+    return err;
+}
+
+enum err import_abort(struct txn *txn, uint64_t import)
+{
+    struct import_info info;
+    TRY(info_of_open(txn, import, &info));
+    info.entry.state = IMPORT_ABORTED;
+    return info_put(txn, &info);
+}
+
+// --- Tidying ---
+
+// Erases the row of an aborted import that a staging row names, if the import still owns it.
+static enum err erase_staged(struct txn *txn, uint64_t import, const struct record_key *key)
+{
+    uint8_t bytes[RECORD_KEY_BYTES];
+    record_key_put(key, bytes);
+    const struct span at = span_of(bytes, sizeof bytes);
+    struct span stored;
+    const enum err err = value_get(txn, KV_RECORD, at, &stored);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct record_value value;
+    TRY(record_value_get(txn, at, stored, &value));
+    return value.import == import ? record_remove(txn, key) : OK;
+}
+
+static enum err tidy_staged(struct txn *txn, const struct import_entry *entry,
+                            struct kv_cursor *cursor, size_t *left)
+{
+    const struct kv_key all = import_key_of(entry->number);
+    TRY(kv_cursor_seek(cursor, kv_key_span(&all)));
+    while (*left > 0 && kv_cursor_within(cursor, kv_key_span(&all))) {
+        if (entry->state == IMPORT_ABORTED) {
+            struct record_key key;
+            TRY(record_key_get(span_of(cursor->key.at + all.bytes, cursor->key.bytes - all.bytes),
+                               &key));
+            TRY(erase_staged(txn, entry->number, &key));
+        }
+        TRY(kv_drop(&txn->kv, KV_STAGED, kv_key_span(&cursor->key)));
+        --*left;
+        TRY(kv_cursor_next(cursor));
+    }
+    return OK;
+}
+
+// Erases what is left of one import, as far as *left rows go; *done_out when nothing is.
+static enum err tidy_one(struct txn *txn, const struct import_entry *entry, size_t *left,
+                         bool *done_out)
+{
+    *done_out = false;
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_STAGED, &cursor));
+    const enum err err = tidy_staged(txn, entry, &cursor, left);
+    kv_cursor_close(&cursor);
+    TRY(err);
+    const struct kv_key key = import_key_of(entry->number);
+    size_t dropped = 0;
+    TRY(kv_drop_prefix(&txn->kv, KV_MARK, kv_key_span(&key), *left, &dropped));
+    *left -= dropped;
+    if (*left == 0) {
+        return OK; // Perhaps done, perhaps not: the next call finds out.
+    }
+    *done_out = true;
+    --*left;
+    return kv_drop(&txn->kv, KV_IMPORT, kv_key_span(&key));
+}
+
+enum err import_tidy(struct txn *txn, size_t row_count_max, bool *more_out)
+{
+    CHECK(row_count_max > 0);
+    size_t left = row_count_max;
+    *more_out = false;
+    for (size_t i = 0; i < txn->store->imports.count;) {
+        const struct import_entry entry = txn->store->imports.at[i];
+        if (entry.state == IMPORT_OPEN) {
+            i++;
+            continue;
+        }
+        bool done = false;
+        if (left > 0) {
+            TRY(tidy_one(txn, &entry, &left, &done));
+        }
+        if (!done) {
+            *more_out = true;
+            return OK;
+        }
+        list_drop(txn, i);
+    }
+    return OK;
+}

@@ -1,0 +1,78 @@
+// store/private.h: what a store and its transaction are, for the files of store/ alone.
+#pragma once
+
+#include "store/deny.h"
+#include "store/kv.h"
+#include "store/record.h"
+#include "store/store.h"
+#include "store/value.h"
+
+// Rows of the table meta: one byte of key.
+enum meta {
+    META_FORMAT = 1,
+    META_BOOT = 2,
+    META_BODY_KEY = 3,
+    META_PROFILE = 4,
+    META_COUNTER = 16, // + enum counter
+};
+
+enum import_state { IMPORT_OPEN = 1, IMPORT_ABORTED = 2, IMPORT_COMMITTED = 3 };
+
+// An import whose traces are not yet tidied away. The rows of open and aborted ones are hidden.
+struct import_entry {
+    uint64_t number;
+    uint32_t dataset;
+    uint32_t generation;
+    enum import_state state;
+};
+struct import_list {
+    struct import_entry *at;
+    size_t count;
+};
+
+struct txn {
+    struct store *store;
+    struct kv_txn kv;
+    bool imports_changed;
+    struct import_list imports_before; // As it was at the beginning, when imports_changed.
+    struct deny undeny;                // Denials that end with the commit.
+};
+
+struct store {
+    struct kv *kv;
+    int lock_fd;
+    uint64_t boot;
+    uint8_t body_key[KEY_BYTES];
+    struct deny deny;           // Records that no reader may see.
+    struct import_list imports; // As the transaction that is open, or the last one, sees them.
+    struct txn txn;             // There is never more than one.
+    bool in_txn;
+};
+
+// store/import.c: fills the list at start and gives up what an earlier process left open.
+MUST_USE enum err import_load(struct txn *txn);
+// Takes back what the transaction did to the list.
+void import_rollback(struct txn *txn);
+// True when rows of `import` must not be seen.
+bool import_is_hidden(const struct store *store, uint64_t import);
+// True when any import hides rows in that generation.
+bool import_hides_in(const struct store *store, uint32_t dataset, uint32_t generation);
+// Remembers that `id` was tombstoned while an import of its dataset is open.
+MUST_USE enum err import_strike(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
+                                const struct id128 *id);
+
+// store/record.c: the row as stored, and the place where the index says that a rid's row is.
+struct record_value {
+    uint64_t import;
+    struct span id, subject, row;
+};
+MUST_USE enum err record_value_get(struct txn *txn, struct span key, struct span value,
+                                   struct record_value *value_out);
+// Makes the row and its index entry.
+MUST_USE enum err record_put(struct txn *txn, const struct record_key *key,
+                             const struct record_value *value);
+// ERR_NOT_FOUND: the dataset has no row, visible or not, for the rid.
+MUST_USE enum err record_locate(struct txn *txn, uint32_t dataset, const struct id128 *rid,
+                                struct record_key *key_out);
+MUST_USE enum err record_value_read(struct txn *txn, const struct record_key *key,
+                                    struct record_value *value_out);

@@ -1,0 +1,387 @@
+// store/store.c: see store.h.
+//
+// A new store is made in DIR/store.new and renamed when it is whole, so that a crash while making
+// it leaves nothing that looks like a store.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "store/private.h"
+#include "store/request.h"
+
+enum {
+    PATH_BYTES = 4096,
+    DIR_MODE = 0700,
+    FILE_MODE = 0600,
+    STORE_FORMAT = 1,
+    CREATE_MAP_BYTES = 1 << 20, // An empty store takes some 30 pages.
+    TIGHT_PERCENT = 80,         // Of the map: deleting is copy-on-write and takes pages too.
+    TIGHT_DISK_BYTES = 64 << 20,
+};
+
+static const char magic[8] = {'u', 'n', 'l', 'e', 'a', 'r', 'n', 'd'};
+
+// --- Rows of meta ---
+
+static enum err meta_get(struct txn *txn, int meta, struct span *value_out)
+{
+    struct kv_key key = {0};
+    kv_key_u8(&key, (uint8_t)meta);
+    return value_get(txn, KV_META, kv_key_span(&key), value_out);
+}
+
+static enum err meta_put(struct txn *txn, int meta, struct span value)
+{
+    struct kv_key key = {0};
+    kv_key_u8(&key, (uint8_t)meta);
+    return value_put(txn, KV_META, kv_key_span(&key), value);
+}
+
+// 0 when the row is not there.
+static enum err meta_get_u64(struct txn *txn, int meta, uint64_t *value_out)
+{
+    struct span value;
+    *value_out = 0;
+    const enum err err = meta_get(txn, meta, &value);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct cursor cursor = cursor_of(value);
+    *value_out = cursor_u64(&cursor);
+    TRY_AS(cursor_done(&cursor, "a number"), "table meta, entry %d", meta);
+    return OK;
+}
+
+static enum err meta_raise(struct txn *txn, int meta, uint64_t *value_out)
+{
+    TRY(meta_get_u64(txn, meta, value_out));
+    ++*value_out;
+    uint8_t bytes[8];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(*value_out >> (8 * i));
+    }
+    return meta_put(txn, meta, span_of(bytes, sizeof bytes));
+}
+
+// A row of exactly `bytes` bytes.
+static enum err meta_get_exact(struct txn *txn, int meta, void *out, size_t bytes)
+{
+    struct span value;
+    TRY(meta_get(txn, meta, &value));
+    if (value.bytes != bytes) {
+        FAIL(ERR_CORRUPT, "table meta, entry %d: %zu bytes, expected %zu", meta, value.bytes,
+             bytes);
+    }
+    memcpy(out, value.data, bytes);
+    return OK;
+}
+
+enum err counter_get(struct txn *txn, enum counter counter, uint64_t *value_out)
+{
+    CHECK((unsigned)counter < COUNTER_COUNT_);
+    return meta_get_u64(txn, META_COUNTER + (int)counter, value_out);
+}
+
+enum err counter_next(struct txn *txn, enum counter counter, uint64_t *value_out)
+{
+    CHECK((unsigned)counter < COUNTER_COUNT_);
+    return meta_raise(txn, META_COUNTER + (int)counter, value_out);
+}
+
+enum err profile_get(struct txn *txn, struct digest *profile_out)
+{
+    return meta_get_exact(txn, META_PROFILE, profile_out->bytes, sizeof profile_out->bytes);
+}
+
+enum err profile_set(struct txn *txn, const struct digest *profile)
+{
+    return meta_put(txn, META_PROFILE, span_of(profile->bytes, sizeof profile->bytes));
+}
+
+static enum err format_put(struct txn *txn)
+{
+    struct buf buf = {0};
+    buf_put(&buf, span_of(magic, sizeof magic));
+    buf_u32(&buf, STORE_FORMAT);
+    const enum err err = meta_put(txn, META_FORMAT, buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
+static enum err format_check(struct txn *txn)
+{
+    struct span value;
+    const enum err err = meta_get(txn, META_FORMAT, &value);
+    if (err == ERR_NOT_FOUND) {
+        FAIL(ERR_CORRUPT, "table meta has no format row: it is not a store of ours");
+    }
+    TRY(err);
+    struct cursor cursor = cursor_of(value);
+    const struct span start = cursor_take(&cursor, sizeof magic);
+    const uint32_t format = cursor_u32(&cursor);
+    if (cursor.bad || !span_equal(start, span_of(magic, sizeof magic))) {
+        FAIL(ERR_CORRUPT, "the format row has not our magic: it is not a store of ours");
+    }
+    if (format > STORE_FORMAT) {
+        FAIL(ERR_INCOMPATIBLE,
+             "the store has format %u and this program knows formats up to %d: use a newer one",
+             format, (int)STORE_FORMAT);
+    }
+    if (format != STORE_FORMAT) {
+        FAIL(ERR_CORRUPT, "the store has format %u, expected %d", format, (int)STORE_FORMAT);
+    }
+    return OK;
+}
+
+// --- Transactions ---
+
+enum err txn_begin(struct store *store, bool write, struct txn **txn_out)
+{
+    CHECK(!store->in_txn);
+    *txn_out = NULL;
+    store->txn = (struct txn){.store = store};
+    TRY(kv_begin(store->kv, write, &store->txn.kv));
+    store->in_txn = true;
+    *txn_out = &store->txn;
+    return OK;
+}
+
+enum err txn_end(struct txn *txn, enum err result)
+{
+    CHECK(txn->store->in_txn);
+    enum err err = result;
+    if (err == OK && txn->kv.write) {
+        err = kv_commit(&txn->kv);
+    } else {
+        kv_abort(&txn->kv);
+    }
+    if (err == OK) {
+        deny_drop_all(&txn->store->deny, &txn->undeny);
+    } else {
+        import_rollback(txn);
+    }
+    deny_deinit(&txn->undeny);
+    mem_free(txn->imports_before.at);
+    txn->imports_before = (struct import_list){0};
+    txn->store->in_txn = false;
+    return err;
+}
+
+// --- Making ---
+
+static enum err path_of(const char *dir, const char *name, char out[static PATH_BYTES])
+{
+    if ((size_t)snprintf(out, PATH_BYTES, "%s/%s", dir, name) >= PATH_BYTES) {
+        FAIL(ERR_INVALID, "the path of the data directory is longer than %d bytes",
+             (int)PATH_BYTES);
+    }
+    return OK;
+}
+
+// Takes DIR/lock for this process. The file stays: removing it would let two processes each lock
+// a file of that name.
+static enum err lock_take(const char *dir, int *fd_out)
+{
+    char path[PATH_BYTES];
+    TRY(path_of(dir, "lock", path));
+    *fd_out = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+    if (*fd_out < 0) {
+        FAIL(errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
+             strerror(errno));
+    }
+    if (flock(*fd_out, LOCK_EX | LOCK_NB) != 0) {
+        const int refused = errno;
+        (void)close(*fd_out);
+        *fd_out = -1;
+        if (refused == EWOULDBLOCK) {
+            FAIL(ERR_CONFLICT, "another process has the store of %s open", dir);
+        }
+        FAIL(ERR_IO, "locking %s: %s", path, strerror(refused));
+    }
+    return OK;
+}
+
+static enum err fill(struct txn *txn)
+{
+    uint8_t key[KEY_BYTES];
+    digest_random(key, sizeof key);
+    TRY(format_put(txn));
+    return meta_put(txn, META_BODY_KEY, span_of(key, sizeof key));
+}
+
+static enum err create_at(const char *path)
+{
+    struct store store = {0};
+    TRY(kv_open(path, CREATE_MAP_BYTES, true, &store.kv));
+    enum err err = kv_open_tables(store.kv);
+    if (err == OK) {
+        struct txn *txn;
+        err = txn_begin(&store, true, &txn);
+        if (err == OK) {
+            err = txn_end(txn, fill(txn));
+        }
+    }
+    kv_close(store.kv);
+    return err;
+}
+
+// Makes the name durable.
+static enum err dir_sync(const char *dir)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const bool synced = fd >= 0 && fsync(fd) == 0;
+    const int refused = errno;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (!synced) {
+        FAIL(ERR_IO, "%s: %s", dir, strerror(refused));
+    }
+    return OK;
+}
+
+static enum err create_locked(const char *dir)
+{
+    char path[PATH_BYTES], fresh[PATH_BYTES], file[PATH_BYTES];
+    TRY(path_of(dir, "store", path));
+    TRY(path_of(dir, "store.new", fresh));
+    struct stat found;
+    if (lstat(path, &found) == 0) {
+        FAIL(ERR_CONFLICT, "%s has a store already", dir);
+    }
+    // What an earlier try left.
+    TRY(path_of(fresh, "data.mdb", file));
+    (void)unlink(file);
+    TRY(path_of(fresh, "lock.mdb", file));
+    (void)unlink(file);
+    (void)rmdir(fresh);
+    if (mkdir(fresh, DIR_MODE) != 0) {
+        FAIL(ERR_IO, "%s: %s", fresh, strerror(errno));
+    }
+    TRY(create_at(fresh));
+    TRY(dir_sync(fresh));
+    if (rename(fresh, path) != 0) {
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    return dir_sync(dir);
+}
+
+enum err store_create(const char *dir)
+{
+    int lock_fd;
+    TRY(lock_take(dir, &lock_fd));
+    const enum err err = create_locked(dir);
+    (void)close(lock_fd);
+    return err;
+}
+
+// --- Opening ---
+
+static bool deny_pending(void *context, uint64_t sequence, uint32_t index,
+                         const struct pending *pending)
+{
+    struct store *const store = context;
+    (void)sequence;
+    (void)index;
+    if (pending->is_record) {
+        deny_add(&store->deny, &pending->record);
+    }
+    return true;
+}
+
+static enum err start_in(struct txn *txn)
+{
+    struct store *const store = txn->store;
+    TRY(meta_raise(txn, META_BOOT, &store->boot));
+    const enum err err =
+        meta_get_exact(txn, META_BODY_KEY, store->body_key, sizeof store->body_key);
+    if (err == ERR_NOT_FOUND) {
+        FAIL(ERR_CORRUPT, "table meta, entry %d is missing: the key for digests of requests",
+             (int)META_BODY_KEY);
+    }
+    TRY(err);
+    TRY(import_load(txn));
+    return pending_walk(txn, 0, deny_pending, store);
+}
+
+static enum err open_in(struct store *store, const char *dir, uint64_t map_bytes)
+{
+    char path[PATH_BYTES];
+    struct stat found;
+    TRY(path_of(dir, "store", path));
+    if (lstat(path, &found) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
+        FAIL(ERR_NOT_FOUND, "there is no store in %s: run unlearnctl init", dir);
+    }
+    TRY(lock_take(dir, &store->lock_fd));
+    const enum err err = kv_open(path, map_bytes, false, &store->kv);
+    if (err == ERR_NOT_FOUND) {
+        FAIL(ERR_NOT_FOUND, "there is no store in %s: run unlearnctl init", dir);
+    }
+    TRY(err);
+
+    struct txn *txn;
+    TRY(txn_begin(store, false, &txn));
+    TRY_AS(txn_end(txn, format_check(txn)), "%s", path);
+    TRY(kv_open_tables(store->kv));
+    TRY(txn_begin(store, true, &txn));
+    TRY_AS(txn_end(txn, start_in(txn)), "%s", path);
+    return OK;
+}
+
+enum err store_open(const char *dir, uint64_t map_bytes, struct store **store_out)
+{
+    struct store *store = mem_alloc(1, sizeof *store);
+    store->lock_fd = -1;
+    const enum err err = open_in(store, dir, map_bytes);
+    if (err != OK) {
+        store_close(store);
+        store = NULL;
+    }
+    *store_out = store;
+    return err;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL) {
+        return;
+    }
+    CHECK(!store->in_txn);
+    kv_close(store->kv);
+    deny_deinit(&store->deny);
+    mem_free(store->imports.at);
+    if (store->lock_fd >= 0) {
+        (void)close(store->lock_fd);
+    }
+    mem_free(store);
+}
+
+uint64_t store_boot(const struct store *store)
+{
+    return store->boot;
+}
+
+void request_body_key(const struct store *store, uint8_t key_out[static KEY_BYTES])
+{
+    memcpy(key_out, store->body_key, KEY_BYTES);
+}
+
+void store_usage(const struct store *store, uint64_t *used_out, uint64_t *map_out)
+{
+    uint64_t disk_bytes;
+    kv_usage(store->kv, used_out, map_out, &disk_bytes);
+}
+
+bool store_is_tight(const struct store *store)
+{
+    uint64_t used_bytes, map_bytes, disk_bytes;
+    kv_usage(store->kv, &used_bytes, &map_bytes, &disk_bytes);
+    return used_bytes > map_bytes / 100 * TIGHT_PERCENT || disk_bytes < TIGHT_DISK_BYTES;
+}
