@@ -1,0 +1,409 @@
+// shard_worker/lease.c: see lease.h.
+#include "shard_worker/lease.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/component.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "model/schema.h"
+#include "model/spec.h"
+
+_Static_assert(BYTE_ORDER == LITTLE_ENDIAN && sizeof(float) == 4, "weights are sent as they lie");
+
+enum { RECORD_HEAD_BYTES = ID_BYTES + 4 };
+
+// One received chunk of records. Chunks are kept as they came: growing one array would leave copies
+// of records behind in freed memory.
+struct block {
+    uint8_t *data;
+    size_t bytes;
+    uint32_t count;
+};
+
+struct lease {
+    uint64_t number;
+    char model[LIMIT_NAME_BYTES + 1];
+    char name[COMPONENT_TEXT_BYTES];
+    struct component component;
+    struct spec spec;
+    struct schema schema;
+    uint32_t passes;
+    uint64_t param_count;
+    uint64_t records;
+    uint64_t slice_records[LIMIT_SLICES];
+    bool compare_only;
+
+    Unlearn__StreamKind stream; // Being fetched; UNSPECIFIED: all is there.
+    uint32_t asked, taken;      // Chunks of that stream.
+    float *parent;              // NULL: none.
+    size_t parent_bytes;        // Received so far.
+    struct block *blocks;
+    size_t block_count;
+    uint64_t records_taken;
+
+    float *params;
+    bool trained;
+    struct digest digest;
+};
+
+static size_t params_bytes(const struct lease *lease)
+{
+    return (size_t)lease->param_count * sizeof(float);
+}
+
+static size_t chunks_of(size_t bytes)
+{
+    return (bytes + LIMIT_CHUNK_BYTES - 1) / LIMIT_CHUNK_BYTES;
+}
+
+// The one place where inputs of a stage are given back. Memory that held records or weights.
+static void free_inputs(struct lease *lease)
+{
+    for (size_t i = 0; i < lease->block_count; i++) {
+        mem_free(lease->blocks[i].data);
+    }
+    mem_free(lease->blocks);
+    lease->blocks = NULL;
+    lease->block_count = 0;
+    mem_free(lease->parent);
+    lease->parent = NULL;
+}
+
+void lease_free(struct lease *lease)
+{
+    if (lease != NULL) {
+        free_inputs(lease);
+        mem_free(lease->params);
+        schema_deinit(&lease->schema);
+        mem_free(lease);
+    }
+}
+
+static enum err read_component(const Unlearn__Lease *offer, struct lease *lease)
+{
+    TRY_AS(component_get(offer->component, &lease->component), "the component of a lease");
+    component_put(&lease->component, lease->name);
+    if (lease->component.shard >= lease->spec.shards) {
+        FAIL(ERR_INVALID, "component %s of a model with %u shards", lease->name,
+             lease->spec.shards);
+    }
+    return OK;
+}
+
+static enum err read_records(const Unlearn__Lease *offer, struct lease *lease)
+{
+    const size_t slices = lease->component.count;
+    if (offer->n_slice_records != slices || offer->n_cell_versions != slices) {
+        FAIL(ERR_INVALID,
+             "a lease of component %s with %zu numbers of records and %zu cell versions, expected "
+             "%zu of each",
+             lease->name, offer->n_slice_records, offer->n_cell_versions, slices);
+    }
+    uint64_t sum = 0;
+    uint64_t earlier = 0; // Records that the parent has seen.
+    for (size_t i = 0; i < slices; i++) {
+        if (offer->slice_records[i] > LIMIT_STAGE_RECORDS) {
+            FAIL(ERR_LIMIT, "a slice of %llu records, expected at most %d",
+                 (unsigned long long)offer->slice_records[i], (int)LIMIT_STAGE_RECORDS);
+        }
+        earlier = sum;
+        lease->slice_records[i] = offer->slice_records[i];
+        sum += offer->slice_records[i];
+    }
+    if (sum != offer->records) {
+        FAIL(ERR_INVALID, "a lease of %llu records whose slices hold %llu",
+             (unsigned long long)offer->records, (unsigned long long)sum);
+    }
+    if (sum == 0) {
+        FAIL(ERR_INVALID,
+             "a lease of component %s without records: an empty component is not "
+             "trained",
+             lease->name);
+    }
+    if (sum > LIMIT_STAGE_RECORDS) {
+        FAIL(ERR_LIMIT, "a lease of %llu records, expected at most %d", (unsigned long long)sum,
+             (int)LIMIT_STAGE_RECORDS);
+    }
+    // A parent that has seen records has weights, and to start without them would give other bits.
+    if (offer->has_parent != (earlier > 0)) {
+        FAIL(ERR_INVALID,
+             "a lease of component %s %s its parent's weights, though its parent has "
+             "seen %llu records",
+             lease->name, offer->has_parent ? "with" : "without", (unsigned long long)earlier);
+    }
+    lease->records = sum;
+    return OK;
+}
+
+static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
+{
+    lease->number = offer->lease;
+    if (strlen(offer->model) > LIMIT_NAME_BYTES) {
+        FAIL(ERR_INVALID, "a lease with a model name of %zu bytes, expected at most %d",
+             strlen(offer->model), (int)LIMIT_NAME_BYTES);
+    }
+    snprintf(lease->model, sizeof lease->model, "%s", offer->model);
+    lease->compare_only = offer->compare_only;
+    TRY_AS(spec_get(span_of(offer->spec.data, offer->spec.len), &lease->spec),
+           "the spec of a lease");
+    TRY_AS(schema_get(span_of(offer->schema.data, offer->schema.len), &lease->schema),
+           "the schema of a lease");
+    TRY(read_component(offer, lease));
+    TRY(read_records(offer, lease));
+    if (offer->passes < 1 || offer->passes > LIMIT_EPOCHS) {
+        FAIL(ERR_INVALID, "a lease with %u passes, expected 1 to %d", offer->passes,
+             (int)LIMIT_EPOCHS);
+    }
+    lease->passes = offer->passes;
+    TRY(learner_param_count(&lease->spec, &lease->schema, &lease->param_count));
+    if (lease->param_count != offer->param_count) {
+        FAIL(ERR_INVALID, "a lease of %llu parameters, but its spec and schema make %llu",
+             (unsigned long long)offer->param_count, (unsigned long long)lease->param_count);
+    }
+    lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
+    if (offer->has_parent) {
+        TRY(mem_try_aligned((size_t)lease->param_count, sizeof(float), &lease->parent));
+        lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    }
+    return OK;
+}
+
+enum err lease_begin(const Unlearn__Lease *offer, struct lease **lease_out)
+{
+    struct lease *lease = mem_alloc(1, sizeof *lease);
+    const enum err err = read_offer(offer, lease);
+    if (err != OK) {
+        lease_free(lease);
+        lease = NULL;
+    }
+    *lease_out = lease;
+    return err;
+}
+
+uint64_t lease_number(const struct lease *lease)
+{
+    return lease->number;
+}
+
+bool lease_compare_only(const struct lease *lease)
+{
+    return lease->compare_only;
+}
+
+const char *lease_model(const struct lease *lease)
+{
+    return lease->model;
+}
+
+const char *lease_component(const struct lease *lease)
+{
+    return lease->name;
+}
+
+uint64_t lease_records(const struct lease *lease)
+{
+    return lease->records;
+}
+
+uint64_t lease_samples(const struct lease *lease)
+{
+    return lease->records * lease->passes;
+}
+
+bool lease_wants(const struct lease *lease, Unlearn__StreamKind *stream_out, uint32_t *sequence_out)
+{
+    const bool parent = lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    // The parent's chunks are full but for the last, so their number is known.
+    const bool all_asked = parent && lease->asked >= chunks_of(params_bytes(lease));
+    if (lease_complete(lease) || all_asked || lease->asked - lease->taken >= LIMIT_CREDIT) {
+        return false;
+    }
+    *stream_out = lease->stream;
+    *sequence_out = lease->asked;
+    return true;
+}
+
+void lease_asked(struct lease *lease)
+{
+    lease->asked++;
+}
+
+static enum err take_parent(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
+{
+    const size_t left = params_bytes(lease) - lease->parent_bytes;
+    const size_t expected = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES;
+    if (raw.bytes != expected || chunk->last != (left == expected)) {
+        FAIL(ERR_CORRUPT,
+             "chunk %u of the parent's weights has %zu bytes%s, expected %zu of the %zu that are "
+             "left",
+             chunk->sequence, raw.bytes, chunk->last ? " and is the last" : "", expected, left);
+    }
+    memcpy((uint8_t *)lease->parent + lease->parent_bytes, raw.data, raw.bytes);
+    lease->parent_bytes += raw.bytes;
+    return OK;
+}
+
+// Reads the next record of a chunk.
+static struct span next_record(struct cursor *cursor, struct id128 *rid_out)
+{
+    const struct span rid = cursor_take(cursor, ID_BYTES);
+    *rid_out = (struct id128){{0}};
+    if (rid.bytes == ID_BYTES) {
+        memcpy(rid_out->bytes, rid.data, ID_BYTES);
+    }
+    const uint32_t bytes = cursor_u32(cursor);
+    return cursor_take(cursor, bytes);
+}
+
+static enum err check_records(const struct lease *lease, uint32_t count, struct span raw)
+{
+    struct cursor cursor = cursor_of(raw);
+    for (uint32_t i = 0; i < count; i++) {
+        struct id128 rid;
+        const struct span row = next_record(&cursor, &rid);
+        if (cursor.bad) {
+            FAIL(ERR_CORRUPT, "a chunk of %u records ends within record %u", count, i);
+        }
+        // The rules of a row are a caller's error elsewhere; here they say that bytes got damaged.
+        if (schema_check_row(&lease->schema, row) != OK) {
+            return err_context(ERR_CORRUPT, "record %llu of component %s",
+                               (unsigned long long)(lease->records_taken + i), lease->name);
+        }
+    }
+    return cursor_done(&cursor, "a chunk of records");
+}
+
+static enum err take_records(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
+{
+    const uint64_t left = lease->records - lease->records_taken;
+    // A sender that reads ahead knows the last chunk; one that does not ends with an empty one.
+    const bool good = chunk->count <= left && (!chunk->last || chunk->count == left) &&
+                      (chunk->count > 0 || chunk->last);
+    if (!good) {
+        FAIL(ERR_CORRUPT,
+             "chunk %u of the records has %u of them%s, expected 1 to %llu and the last one to "
+             "bring all that are left",
+             chunk->sequence, chunk->count, chunk->last ? " and is the last" : "",
+             (unsigned long long)left);
+    }
+    TRY(check_records(lease, chunk->count, raw));
+    if (chunk->count > 0) {
+        struct block block = {.bytes = raw.bytes, .count = chunk->count};
+        TRY(mem_try_aligned(raw.bytes, 1, &block.data));
+        memcpy(block.data, raw.data, raw.bytes);
+        lease->blocks = mem_resize(lease->blocks, lease->block_count + 1, sizeof block);
+        lease->blocks[lease->block_count++] = block;
+    }
+    lease->records_taken += chunk->count;
+    return OK;
+}
+
+enum err lease_take(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
+{
+    const bool parent = chunk->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    if (lease_complete(lease)) {
+        return OK; // The answer to a pull past the end of the records.
+    }
+    if (chunk->stream != lease->stream) {
+        FAIL(ERR_CORRUPT, "a chunk of the %s came, which was not asked for",
+             parent ? "parent's weights" : "records");
+    }
+    if (chunk->sequence != lease->taken || lease->taken >= lease->asked) {
+        FAIL(ERR_CORRUPT, "chunk %u of the %s came, expected %u of the %u that were asked for",
+             chunk->sequence, parent ? "parent's weights" : "records", lease->taken, lease->asked);
+    }
+    if (raw.bytes > LIMIT_CHUNK_BYTES) {
+        FAIL(ERR_CORRUPT, "a chunk of %zu bytes, expected at most %d", raw.bytes,
+             (int)LIMIT_CHUNK_BYTES);
+    }
+    TRY(parent ? take_parent(lease, chunk, raw) : take_records(lease, chunk, raw));
+    lease->taken++;
+    if (chunk->last) {
+        lease->stream = parent ? UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
+                               : UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
+        lease->asked = 0;
+        lease->taken = 0;
+    }
+    return OK;
+}
+
+bool lease_complete(const struct lease *lease)
+{
+    return lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
+}
+
+// Points rows and rids into the blocks. Their shape was checked when they came.
+static void index_rows(const struct lease *lease, struct span *rows, struct id128 *rids)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < lease->block_count; i++) {
+        const struct block *const block = &lease->blocks[i];
+        struct cursor cursor = cursor_of(span_of(block->data, block->bytes));
+        for (uint32_t j = 0; j < block->count; j++, at++) {
+            rows[at] = next_record(&cursor, &rids[at]);
+        }
+        CHECK(!cursor.bad && cursor.left == 0);
+    }
+    CHECK(at == lease->records);
+}
+
+static enum err train(struct lease *lease, struct span *rows, struct id128 *rids,
+                      const struct stage_watch *watch)
+{
+    index_rows(lease, rows, rids);
+    const struct stage stage = {
+        .spec = &lease->spec,
+        .schema = &lease->schema,
+        .shard = lease->component.shard,
+        .list = lease->component.list,
+        .list_count = lease->component.count,
+        .passes = lease->passes,
+    };
+    const struct stage_data data = {rows, rids, lease->slice_records, lease->records};
+    TRY(stage_train(&stage, &data, lease->parent, watch, lease->params));
+    const struct digest spec = spec_digest(&lease->spec);
+    const struct digest schema = schema_digest(&lease->schema);
+    lease->digest =
+        component_digest(lease->name, &spec, &schema, lease->params, lease->param_count);
+    lease->trained = true;
+    return OK;
+}
+
+enum err lease_train(struct lease *lease, const struct stage_watch *watch)
+{
+    CHECK(lease_complete(lease) && !lease->trained && lease->params == NULL);
+    struct span *rows = NULL;
+    struct id128 *rids = NULL;
+    enum err err = mem_try_aligned((size_t)lease->records, sizeof *rows, &rows);
+    err = err != OK ? err : mem_try_aligned((size_t)lease->records, sizeof *rids, &rids);
+    err = err != OK ? err
+                    : mem_try_aligned((size_t)lease->param_count, sizeof(float), &lease->params);
+    err = err != OK ? err : train(lease, rows, rids, watch);
+    mem_free(rows);
+    mem_free(rids);
+    free_inputs(lease);
+    return err;
+}
+
+struct digest lease_digest(const struct lease *lease)
+{
+    CHECK(lease->trained);
+    return lease->digest;
+}
+
+struct span lease_weights(const struct lease *lease, uint32_t sequence)
+{
+    CHECK(lease->trained);
+    const size_t at = (size_t)sequence * LIMIT_CHUNK_BYTES;
+    const size_t bytes = params_bytes(lease);
+    if (at >= bytes) {
+        return span_of(NULL, 0);
+    }
+    const size_t left = bytes - at;
+    return span_of((const uint8_t *)lease->params + at,
+                   left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES);
+}

@@ -1,0 +1,154 @@
+// shard_worker/worker.c: unlearn-worker, one rank: joins the coordinator, trains what it is lent.
+//
+// It keeps nothing on disk and answers no client; it may die at any moment. Started by
+// unlearn-fleet through mpirun.
+//
+// Exit codes: 0 asked to leave, 1 failed, 2 usage, 4 refused by the coordinator: not to be tried
+// again at once.
+#include <argp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/build.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "model/profile.h"
+#include "shard_worker/ranks.h"
+#include "shard_worker/session.h"
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4, TURN_MS = 100 };
+
+static volatile sig_atomic_t stop_asked = 0;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    stop_asked = 1;
+}
+
+static void catch_signals(void)
+{
+    const struct sigaction leave = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &leave, NULL);
+    sigaction(SIGINT, &leave, NULL);
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+// A bug ends this rank alone and at once; it holds no lock and no file that others wait for.
+static void leave_after_bug(void)
+{
+    ranks_leave(EXIT_FAILED);
+}
+
+struct arguments {
+    const char *coordinator;
+    uint8_t fleet[ID_BYTES];
+    bool has_fleet;
+};
+
+static error_t take_argument(int key, char *value, struct argp_state *state)
+{
+    struct arguments *const arguments = state->input;
+    switch (key) {
+    case 'c':
+        arguments->coordinator = value;
+        return 0;
+    case 'f':
+        if (hex_get(arguments->fleet, sizeof arguments->fleet, value) != OK) {
+            argp_error(state, "--fleet: %s", err_text());
+        }
+        arguments->has_fleet = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (arguments->coordinator == NULL || !arguments->has_fleet) {
+            argp_error(state, "--coordinator and --fleet are required");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"coordinator", 'c', "ENDPOINT", 0, "Where the coordinator takes workers, tcp://HOST:PORT", 0},
+    {"fleet", 'f', "HEX", 0, "32 hex digits that name this run of mpirun", 0},
+    {0},
+};
+
+static const struct argp parser = {
+    .options = options,
+    .parser = take_argument,
+    .doc = "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank.",
+};
+
+static enum err work(struct link_context *context, const struct session_options *who)
+{
+    struct session *session = NULL;
+    TRY(session_open(context, who, &session));
+    enum err err = OK;
+    while (err == OK) {
+        err = session_turn(session, TURN_MS);
+    }
+    session_close(session);
+    return err;
+}
+
+static enum err run(const struct arguments *arguments)
+{
+    struct session_options who = {
+        .endpoint = arguments->coordinator,
+        .pid = (uint32_t)getpid(),
+        .rank = ranks_index(),
+        .ranks = ranks_count(),
+        .core = profile_core(),
+        .build = BUILD_TEXT,
+        .stop = &stop_asked,
+    };
+    memcpy(who.fleet, arguments->fleet, sizeof who.fleet);
+    char host[256] = "";
+    if (gethostname(host, sizeof host - 1) != 0) {
+        FAIL(ERR_IO, "the name of this host could not be read");
+    }
+    who.host = host;
+    TRY_AS(profile_probe(&who.profile), "the numeric probe");
+    struct link_context *context = NULL;
+    TRY(link_context_open(&context));
+    const enum err err = work(context, &who);
+    link_context_close(context); // Waits until the goodbye is sent, half a second at most.
+    return err;
+}
+
+int main(int argc, char **argv)
+{
+    log_start("worker", LOG_INFO);
+    if (profile_pin(argv) != OK || digest_start() != OK) {
+        log_error("start_failed", "reason=\"%s\"", err_text());
+        return EXIT_FAILED;
+    }
+    argp_err_exit_status = EXIT_USAGE;
+    struct arguments arguments = {0};
+    argp_parse(&parser, argc, argv, 0, NULL, &arguments);
+    // A core file would hold records and weights.
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    check_hook(leave_after_bug);
+    if (ranks_start(&argc, &argv) != OK) {
+        log_error("start_failed", "reason=\"%s\"", err_text());
+        ranks_leave(EXIT_FAILED);
+    }
+    catch_signals(); // After MPI, which installs handlers of its own.
+    char who[32];
+    snprintf(who, sizeof who, "worker/%u", ranks_index());
+    log_start(who, LOG_INFO);
+    const enum err err = run(&arguments);
+    if (err == ERR_CANCELLED) {
+        log_info("left", "reason=\"%s\"", err_text());
+        ranks_leave(EXIT_SUCCESS);
+    }
+    log_error(err == ERR_DENIED ? "refused" : "failed", "reason=\"%s\"", err_text());
+    ranks_leave(err == ERR_DENIED ? EXIT_REFUSED : EXIT_FAILED);
+}
