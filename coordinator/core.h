@@ -17,6 +17,7 @@
 #include "scheduler/ensemble.h"
 #include "store/component.h"
 #include "store/dataset.h"
+#include "store/record.h"
 #include "store/request.h"
 
 struct config {
@@ -133,6 +134,10 @@ void catalog_drop_dataset(struct core *core, uint32_t number);
 MUST_USE enum err catalog_put_model(struct core *core, const struct model_row *row,
                                     const uint64_t *cells);
 void catalog_drop_model(struct core *core, uint32_t number);
+// In the store thread: adds the visible records of each cell to cells (laid out as above, zeroed).
+MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
+                                      const struct placement *placement, uint32_t generations,
+                                      uint64_t *cells);
 
 struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node);
 // The component is valid now with these weights (taken over).
@@ -184,6 +189,12 @@ VERB(on_cluster_show, Unlearn__ClusterShow);
 VERB(on_verify, Unlearn__Verify);
 VERB(on_verify_show, Unlearn__VerifyShow);
 
+// Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
+// empty. docs/format.md, "Ids".
+void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id,
+                 struct span subject, struct id128 *rid_out, struct id128 *sid_out);
+struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct span subject);
+
 // --- uploads.c (imports), deletion.c
 
 void uploads_free(struct core *core);
@@ -205,7 +216,8 @@ void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
 void leases_cancel_model(struct core *core, uint32_t model);
 uint32_t leases_worker_count(const struct core *core);
 uint64_t leases_samples_done(const struct core *core, uint32_t model);
-void leases_describe(const struct core *core, Unlearn__Cluster *cluster);
+// Adds fleets and workers to reply->cluster and sends it.
+void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply);
 
 // --- verify.c: components trained anew and compared
 
@@ -214,10 +226,10 @@ struct verify_task {
     uint32_t model;
     uint32_t shard, node;
 };
-enum verify_outcome { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
+enum comparison { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
 // The next comparison for an idle rank; false: none.
 bool verify_next(struct core *core, struct verify_task *task_out);
-void verify_outcome(struct core *core, const struct verify_task *task, enum verify_outcome outcome);
+void verify_compared(struct core *core, const struct verify_task *task, enum comparison result);
 void verify_free(struct core *core);
 
 // --- predict.c

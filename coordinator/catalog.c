@@ -1,0 +1,535 @@
+// coordinator/catalog.c: datasets, models and open requests in the loop's memory; see core.h.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/core.h"
+#include "model/learner.h"
+
+// ---------------------------------------------------------------- weights
+
+struct weights *weights_new(uint64_t instance, float *params, uint64_t param_count)
+{
+    struct weights *const weights = mem_alloc(1, sizeof *weights);
+    weights->references = 1;
+    weights->instance = instance;
+    weights->params = params;
+    weights->param_count = param_count;
+    return weights;
+}
+
+struct weights *weights_hold(struct weights *weights)
+{
+    atomic_fetch_add(&weights->references, 1);
+    return weights;
+}
+
+void weights_release(struct weights *weights)
+{
+    if (weights != NULL && atomic_fetch_sub(&weights->references, 1) == 1) {
+        mem_free(weights->params);
+        mem_free(weights);
+    }
+}
+
+// ---------------------------------------------------------------- look-ups
+
+struct dataset *catalog_dataset_number(struct core *core, uint32_t number)
+{
+    for (uint32_t i = 0; i < core->dataset_count; i++) {
+        if (core->datasets[i]->row.number == number) {
+            return core->datasets[i];
+        }
+    }
+    return NULL;
+}
+
+struct model *catalog_model_number(struct core *core, uint32_t number)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (core->models[i]->number == number) {
+            return core->models[i];
+        }
+    }
+    return NULL;
+}
+
+enum err catalog_dataset(struct core *core, const char *name, struct dataset **out)
+{
+    for (uint32_t i = 0; i < core->dataset_count; i++) {
+        if (strcmp(core->datasets[i]->row.name, name) == 0) {
+            *out = core->datasets[i];
+            return OK;
+        }
+    }
+    FAIL(ERR_NOT_FOUND, "there is no dataset \"%s\"", name);
+}
+
+enum err catalog_model(struct core *core, const char *name, struct model **out)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (strcmp(core->models[i]->name, name) == 0) {
+            *out = core->models[i];
+            return OK;
+        }
+    }
+    FAIL(ERR_NOT_FOUND, "there is no model \"%s\"", name);
+}
+
+// ---------------------------------------------------------------- datasets
+
+struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct span subject)
+{
+    return digest_id("unlearnd-sid", placement_key, subject);
+}
+
+void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id,
+                 struct span subject, struct id128 *rid_out, struct id128 *sid_out)
+{
+    *rid_out = digest_id("unlearnd-rid", placement_key, id);
+    *sid_out = dataset_sid(placement_key, subject.bytes > 0 ? subject : id);
+}
+
+static void dataset_free(struct dataset *dataset)
+{
+    dataset_row_deinit(&dataset->row);
+    schema_deinit(&dataset->schema);
+    mem_free(dataset);
+}
+
+enum err catalog_put_dataset(struct core *core, struct dataset_row *row)
+{
+    struct schema schema = {0};
+    TRY_AS(schema_get(buf_span(&row->schema), &schema), "dataset %u", row->number);
+    struct dataset *dataset = catalog_dataset_number(core, row->number);
+    if (dataset == NULL) {
+        dataset = mem_alloc(1, sizeof *dataset);
+        core->datasets =
+            mem_resize(core->datasets, core->dataset_count + 1, sizeof *core->datasets);
+        core->datasets[core->dataset_count++] = dataset;
+    } else {
+        dataset_row_deinit(&dataset->row);
+        schema_deinit(&dataset->schema);
+    }
+    dataset->row = *row;
+    *row = (struct dataset_row){0};
+    dataset->schema = schema;
+    dataset->schema_digest = schema_digest(&schema);
+    return OK;
+}
+
+void catalog_drop_dataset(struct core *core, uint32_t number)
+{
+    for (uint32_t i = 0; i < core->dataset_count; i++) {
+        if (core->datasets[i]->row.number == number) {
+            dataset_free(core->datasets[i]);
+            core->datasets[i] = core->datasets[--core->dataset_count];
+            return;
+        }
+    }
+}
+
+// ---------------------------------------------------------------- models
+
+void model_placement(const struct spec *spec, struct placement *placement_out)
+{
+    *placement_out = (struct placement){spec->shards, spec->slices, spec->append_slices};
+}
+
+struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node)
+{
+    CHECK(shard < model->ensemble.placement.shards && node < model->ensemble.trie.count);
+    return &model->extras[(size_t)shard * model->ensemble.trie.count + node];
+}
+
+static void forget_weights(struct core *core, struct slot_extra *extra)
+{
+    if (extra->weights != NULL) {
+        core->resident_bytes -= extra->weights->param_count * sizeof(float);
+        weights_release(extra->weights);
+        extra->weights = NULL;
+    }
+}
+
+static void model_free(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; model->extras != NULL && i < ensemble_count(&model->ensemble); i++) {
+        forget_weights(core, &model->extras[i]);
+    }
+    mem_free(model->extras);
+    ensemble_deinit(&model->ensemble);
+    buf_deinit(&model->spec_text);
+    mem_free(model);
+}
+
+// Extends to more generations, keeping what is known of each component.
+static void extend(struct model *model, uint32_t generations)
+{
+    const uint32_t shards = model->ensemble.placement.shards;
+    const uint32_t nodes = model->ensemble.trie.count;
+    struct component *const names = mem_alloc(nodes, sizeof *names);
+    for (uint32_t node = 0; node < nodes; node++) {
+        trie_name(&model->ensemble.trie, 0, node, &names[node]);
+    }
+    ensemble_extend(&model->ensemble, generations, model->spec.sequences);
+    struct slot_extra *const extras =
+        mem_alloc(ensemble_count(&model->ensemble), sizeof *extras);
+    for (uint32_t shard = 0; shard < shards; shard++) {
+        for (uint32_t node = 0; node < nodes; node++) {
+            const int32_t at = trie_find(&model->ensemble.trie, &names[node]);
+            CHECK(at >= 0);
+            extras[(size_t)shard * model->ensemble.trie.count + (uint32_t)at] =
+                model->extras[(size_t)shard * nodes + node];
+        }
+    }
+    mem_free(names);
+    mem_free(model->extras);
+    model->extras = extras;
+    model->generations = generations;
+}
+
+static enum err fill_model(struct core *core, struct model *model, const struct model_row *row)
+{
+    TRY(spec_get(buf_span(&row->spec), &model->spec));
+    struct dataset *const dataset = catalog_dataset_number(core, row->dataset);
+    if (dataset == NULL) {
+        FAIL(ERR_CORRUPT, "its dataset %u is not there", row->dataset);
+    }
+    TRY(learner_param_count(&model->spec, &dataset->schema, &model->param_count));
+    model->number = row->number;
+    memcpy(model->name, row->name, sizeof model->name);
+    model->dataset = row->dataset;
+    model->generations = row->generations;
+    buf_put(&model->spec_text, buf_span(&row->spec));
+    model->spec_digest = spec_digest(&model->spec);
+    struct placement placement;
+    model_placement(&model->spec, &placement);
+    ensemble_init(&model->ensemble, &placement, row->generations, model->spec.sequences,
+                  model->spec.epochs);
+    model->extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *model->extras);
+    return OK;
+}
+
+enum err catalog_put_model(struct core *core, const struct model_row *row, const uint64_t *cells)
+{
+    struct model *model = catalog_model_number(core, row->number);
+    if (model == NULL) {
+        model = mem_alloc(1, sizeof *model);
+        const enum err err = fill_model(core, model, row);
+        if (err != OK) {
+            model_free(core, model);
+            return err_context(err, "model %u", row->number);
+        }
+        core->models = mem_resize(core->models, core->model_count + 1, sizeof *core->models);
+        core->models[core->model_count++] = model;
+    } else if (row->generations > model->generations) {
+        extend(model, row->generations);
+    }
+    const size_t count =
+        (size_t)model->ensemble.placement.shards * model->ensemble.trie.slice_count;
+    memcpy(model->ensemble.records, cells, count * sizeof *cells);
+    return OK;
+}
+
+void catalog_drop_model(struct core *core, uint32_t number)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (core->models[i]->number == number) {
+            model_free(core, core->models[i]);
+            core->models[i] = core->models[--core->model_count];
+            return;
+        }
+    }
+}
+
+void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
+                     struct weights *weights, uint64_t records)
+{
+    struct slot *const slot = ensemble_slot(&model->ensemble, shard, node);
+    struct slot_extra *const extra = model_extra(model, shard, node);
+    forget_weights(core, extra);
+    core->resident_bytes += weights->param_count * sizeof(float);
+    *extra = (struct slot_extra){.weights = weights, .records = records};
+    slot->state = SLOT_VALID;
+    slot->instance = weights->instance;
+}
+
+void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count)
+{
+    uint64_t *const records = ensemble_cell(&model->ensemble, cell);
+    CHECK(*records >= count);
+    *records -= count;
+    ensemble_invalidate(&model->ensemble, cell);
+    for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
+        struct slot *const slot = ensemble_slot(&model->ensemble, cell.shard, node);
+        if (slot->state != SLOT_VALID) {
+            forget_weights(core, model_extra(model, cell.shard, node));
+        }
+        if (trie_contains(&model->ensemble.trie, node, cell.slice)) {
+            slot->blocked = false; // With other records the stage may succeed.
+        }
+    }
+}
+
+// ---------------------------------------------------------------- requests
+
+void catalog_put_request(struct core *core, const struct request_row *row,
+                         const struct awaited *awaited, uint32_t awaited_count)
+{
+    struct request *const request = mem_alloc(1, sizeof *request);
+    request->row = *row;
+    request->awaited = mem_alloc(awaited_count, sizeof *request->awaited);
+    if (awaited_count > 0) {
+        memcpy(request->awaited, awaited, awaited_count * sizeof *awaited);
+    }
+    request->awaited_count = awaited_count;
+    core->requests = mem_resize(core->requests, core->request_count + 1, sizeof *core->requests);
+    core->requests[core->request_count++] = request;
+}
+
+struct request *catalog_request(struct core *core, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < core->request_count; i++) {
+        if (core->requests[i]->row.sequence == sequence) {
+            return core->requests[i];
+        }
+    }
+    return NULL;
+}
+
+void catalog_drop_request(struct core *core, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < core->request_count; i++) {
+        if (core->requests[i]->row.sequence == sequence) {
+            mem_free(core->requests[i]->awaited);
+            mem_free(core->requests[i]);
+            core->requests[i] = core->requests[--core->request_count];
+            return;
+        }
+    }
+}
+
+uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out)
+{
+    uint32_t count = 0;
+    uint64_t samples = 0;
+    for (uint32_t i = 0; i < request->awaited_count; i++) {
+        const struct awaited *const awaited = &request->awaited[i];
+        const struct model *const model = catalog_model_number(core, awaited->model);
+        const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
+        if (node < 0) {
+            continue; // Its model was removed.
+        }
+        const uint32_t shard = awaited->name.shard;
+        if (ensemble_slot(&model->ensemble, shard, (uint32_t)node)->state != SLOT_VALID &&
+            !ensemble_is_empty(&model->ensemble, shard, (uint32_t)node)) {
+            count++;
+            samples += ensemble_samples(&model->ensemble, shard, (uint32_t)node);
+        }
+    }
+    if (samples_out != NULL) {
+        *samples_out = samples;
+    }
+    return count;
+}
+
+// ---------------------------------------------------------------- start
+
+// The job that reads everything. It runs in the store thread while the loop waits, so it may fill
+// the loop's memory itself.
+struct load {
+    struct job job;
+    struct core *core;
+    struct txn *txn;
+    struct model *model;     // Whose component rows are being read.
+    uint32_t generation_next; // Of the dataset whose cells are being counted.
+    uint32_t awaited_capacity;
+    struct request *request;
+};
+
+static enum err load_dataset(void *context, const struct dataset_row *row)
+{
+    struct load *const load = context;
+    if (row->removing) {
+        return OK;
+    }
+    struct dataset_row copy = *row; // The walk owns row.schema: copy it.
+    copy.schema = (struct buf){0};
+    buf_put(&copy.schema, buf_span(&row->schema));
+    const enum err err = catalog_put_dataset(load->core, &copy);
+    dataset_row_deinit(&copy);
+    return err;
+}
+
+struct counting {
+    const struct placement *placement;
+    uint64_t *cells;
+    uint32_t slice_count;
+};
+
+static bool count_record(void *context, const struct record *record)
+{
+    const struct counting *const counting = context;
+    const struct cell cell = placement_cell(counting->placement, record->key.generation,
+                                            record_hash(&record->key.sid));
+    counting->cells[(size_t)cell.shard * counting->slice_count + cell.slice]++;
+    return true;
+}
+
+enum err catalog_count_cells(struct txn *txn, uint32_t dataset, const struct placement *placement,
+                             uint32_t generations, uint64_t *cells)
+{
+    const struct counting counting = {placement, cells,
+                                      placement_slice_count(placement, generations)};
+    for (uint32_t generation = 0; generation < generations; generation++) {
+        TRY(record_walk(txn, dataset, generation, 0, UINT64_MAX, NULL, true, count_record,
+                        (void *)(uintptr_t)&counting));
+    }
+    return OK;
+}
+
+static enum err load_weights(struct load *load, const struct component *name,
+                             const struct component_row *row, float *params)
+{
+    TRY(weights_get(load->txn, row->instance, params, row->param_count));
+    struct model *const model = load->model;
+    struct dataset *const dataset = catalog_dataset_number(load->core, model->dataset);
+    char text[COMPONENT_TEXT_BYTES];
+    component_put(name, text);
+    struct weights *const weights = weights_new(row->instance, params, row->param_count);
+    weights->digest = component_digest(text, &model->spec_digest, &dataset->schema_digest, params,
+                                       row->param_count);
+    const int32_t node = trie_find(&model->ensemble.trie, name);
+    CHECK(node >= 0);
+    model_set_valid(load->core, model, name->shard, (uint32_t)node, weights, row->records);
+    return OK;
+}
+
+static enum err load_component(void *context, const struct component *name,
+                               const struct component_row *row)
+{
+    struct load *const load = context;
+    struct model *const model = load->model;
+    const int32_t node = trie_find(&model->ensemble.trie, name);
+    if (node < 0 || name->shard >= model->ensemble.placement.shards) {
+        FAIL(ERR_CORRUPT, "a component that its spec does not have");
+    }
+    model->measured_seconds += row->seconds;
+    model->measured_samples += row->samples;
+    if (row->state == COMPONENT_INVALID) {
+        ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state = SLOT_INVALID;
+        return OK;
+    }
+    if (row->param_count != model->param_count) {
+        FAIL(ERR_CORRUPT, "a component of %llu parameters, expected %llu",
+             (unsigned long long)row->param_count, (unsigned long long)model->param_count);
+    }
+    float *params = NULL;
+    TRY(mem_try_aligned(row->param_count, sizeof *params, &params));
+    const enum err err = load_weights(load, name, row, params);
+    if (err != OK) {
+        mem_free(params);
+    }
+    return err;
+}
+
+static enum err load_model(void *context, const struct model_row *row)
+{
+    struct load *const load = context;
+    if (row->removing) {
+        return OK;
+    }
+    struct spec spec;
+    struct placement placement;
+    TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
+    model_placement(&spec, &placement);
+    const uint32_t slices = placement_slice_count(&placement, row->generations);
+    uint64_t *const cells = mem_alloc((size_t)placement.shards * slices, sizeof *cells);
+    enum err err = catalog_count_cells(load->txn, row->dataset, &placement, row->generations, cells);
+    if (err == OK) {
+        err = catalog_put_model(load->core, row, cells);
+    }
+    mem_free(cells);
+    TRY(err);
+    load->model = catalog_model_number(load->core, row->number);
+    TRY_AS(component_row_each(load->txn, row->number, load_component, load), "model %u",
+           row->number);
+    return OK;
+}
+
+static enum err load_awaited(void *context, uint64_t sequence, const struct awaited *awaited)
+{
+    (void)sequence;
+    struct request *const request = ((struct load *)context)->request;
+    request->awaited =
+        mem_resize(request->awaited, request->awaited_count + 1, sizeof *request->awaited);
+    request->awaited[request->awaited_count++] = *awaited;
+    return OK;
+}
+
+static enum err load_request(void *context, const struct request_row *row)
+{
+    struct load *const load = context;
+    catalog_put_request(load->core, row, NULL, 0);
+    load->request = catalog_request(load->core, row->sequence);
+    return awaited_walk(load->txn, row->sequence, load_awaited, load);
+}
+
+// The store keeps the profile of its first start; a coordinator that computes otherwise must not
+// hand out leases under it.
+static enum err load_profile(struct core *core, struct txn *txn)
+{
+    struct digest kept;
+    const enum err err = profile_get(txn, &kept);
+    if (err == ERR_NOT_FOUND) {
+        return profile_set(txn, &core->profile);
+    }
+    TRY(err);
+    if (memcmp(kept.bytes, core->profile.bytes, DIGEST_BYTES) != 0) {
+        FAIL(ERR_INCOMPATIBLE,
+             "this process computes under another numeric profile than the store's (BLAS core type "
+             "here: %s): set OPENBLAS_CORETYPE to the one that the store was made with",
+             core->core_type);
+    }
+    return OK;
+}
+
+static enum err load_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct load *const load = (struct load *)job;
+    load->txn = txn;
+    TRY(load_profile(load->core, txn));
+    TRY(counter_get(txn, COUNTER_EPOCH, &load->core->epoch));
+    TRY(dataset_each(txn, load_dataset, load));
+    TRY(model_each(txn, load_model, load));
+    return request_each_open(txn, load_request, load);
+}
+
+enum err catalog_load(struct core *core)
+{
+    struct load load = {.job = {.kind = JOB_WRITE_ALONE, .run = load_run}, .core = core};
+    TRY(storage_call(core->storage, &load.job));
+    log_info("catalog_loaded", "datasets=%u models=%u open_requests=%u epoch=%llu",
+             core->dataset_count, core->model_count, core->request_count,
+             (unsigned long long)core->epoch);
+    return OK;
+}
+
+void catalog_free(struct core *core)
+{
+    while (core->model_count > 0) {
+        catalog_drop_model(core, core->models[0]->number);
+    }
+    while (core->dataset_count > 0) {
+        catalog_drop_dataset(core, core->datasets[0]->row.number);
+    }
+    while (core->request_count > 0) {
+        catalog_drop_request(core, core->requests[0]->row.sequence);
+    }
+    mem_free(core->models);
+    mem_free(core->datasets);
+    mem_free(core->requests);
+}

@@ -1,0 +1,140 @@
+// coordinator/clients.c: takes clients' messages apart and sends the answers; see core.h.
+#include <string.h>
+
+#include "base/build.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/core.h"
+
+void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *reply,
+                struct span raw)
+{
+    reply->version = WIRE_VERSION;
+    reply->request_id = caller->request_id;
+    wire_put(&reply->base, &core->frame);
+    const enum err err = link_send(core->clients, &caller->peer, buf_span(&core->frame), raw);
+    if (err != OK) { // The client is gone or does not read: it may ask again.
+        log_debug("reply_dropped", "reason=\"%s\"", err_text());
+    }
+}
+
+void reply_error(struct core *core, const struct caller *caller, enum err err, const char *text)
+{
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    char message[WIRE_MESSAGE_BYTES_MAX + 1];
+    size_t bytes = strnlen(text, WIRE_MESSAGE_BYTES_MAX);
+    while (bytes > 0 && ((unsigned char)text[bytes] & 0xC0) == 0x80) {
+        bytes--; // Never cut a character in two.
+    }
+    memcpy(message, text, bytes);
+    message[bytes] = '\0';
+    reply.status = wire_status(err);
+    reply.message = message;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+    if (reply.status == UNLEARN__STATUS__STATUS_INTERNAL) {
+        log_error("request_failed", "reason=\"%s\"", message);
+    }
+}
+
+static void on_ping(struct core *core, const struct caller *caller)
+{
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__Pong pong = UNLEARN__PONG__INIT;
+    pong.build = wire_text(BUILD_ID);
+    pong.epoch = core->epoch;
+    pong.workers = leases_worker_count(core);
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_PONG;
+    reply.pong = &pong;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+static void dispatch(struct core *core, const struct caller *caller,
+                     const Unlearn__Request *request, struct span raw)
+{
+    switch ((int)request->body_case) {
+    case UNLEARN__REQUEST__BODY_PING:
+        on_ping(core, caller);
+        return;
+    case UNLEARN__REQUEST__BODY_DATASET_LIST:
+        on_dataset_list(core, caller, request->dataset_list, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_DATASET_SHOW:
+        on_dataset_show(core, caller, request->dataset_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_DATASET_REMOVE:
+        on_dataset_remove(core, caller, request->dataset_remove, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_IMPORT_BEGIN:
+        on_import_begin(core, caller, request->import_begin, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_IMPORT_CHUNK:
+        on_import_chunk(core, caller, request->import_chunk, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_IMPORT_COMMIT:
+        on_import_commit(core, caller, request->import_commit, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_IMPORT_ABORT:
+        on_import_abort(core, caller, request->import_abort, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_TRAIN:
+        on_train(core, caller, request->train, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_MODEL_LIST:
+        on_model_list(core, caller, request->model_list, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_MODEL_SHOW:
+        on_model_show(core, caller, request->model_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_MODEL_REMOVE:
+        on_model_remove(core, caller, request->model_remove, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_COMPONENTS:
+        on_components(core, caller, request->components, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_PREDICT:
+        on_predict(core, caller, request->predict, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_PLAN:
+        on_plan(core, caller, request->plan, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_DELETE:
+        on_delete(core, caller, request->delete_, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_REQUEST_SHOW:
+        on_request_show(core, caller, request->request_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_CLUSTER_SHOW:
+        on_cluster_show(core, caller, request->cluster_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_VERIFY:
+        on_verify(core, caller, request->verify, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_VERIFY_SHOW:
+        on_verify_show(core, caller, request->verify_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY__NOT_SET:
+    default:
+        reply_error(core, caller, ERR_INVALID, "a request without a body that is known here");
+        return;
+    }
+}
+
+void clients_message(struct core *core, const struct link_message *message)
+{
+    struct caller caller = {.peer = message->peer};
+    const Unlearn__Request *request = NULL;
+    enum err err = wire_get_request(&core->arena, message->envelope, &request);
+    if (err == OK && message->raw.bytes > LIMIT_CHUNK_BYTES) {
+        caller.request_id = request->request_id;
+        err = err_raise(ERR_INVALID, "a raw frame of %zu bytes, expected at most %d",
+                        message->raw.bytes, (int)LIMIT_CHUNK_BYTES);
+    }
+    if (err != OK) {
+        reply_error(core, &caller, err, err_text());
+        return;
+    }
+    caller.request_id = request->request_id;
+    dispatch(core, &caller, request, message->raw);
+}

@@ -1,0 +1,348 @@
+// coordinator/models.c: training models and telling what they are; see core.h.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "coordinator/core.h"
+#include "model/learner.h"
+
+// Weights of valid components stay in memory, so that a fallback can answer at once.
+static const uint64_t RESIDENT_BYTES_MAX = (uint64_t)8 << 30;
+
+// ---------------------------------------------------------------- train
+
+// Closes the dataset's open generation, writes the model's row, counts its cells.
+struct train_job {
+    struct job job;
+    struct caller caller;
+    struct model_row row;      // number 0: a new model. spec is filled in by the loop.
+    struct dataset_row dataset; // As it stands afterwards.
+    struct placement placement;
+    uint64_t *cells;
+};
+
+static enum err close_generation(struct train_job *train, struct txn *txn)
+{
+    TRY(dataset_get(txn, train->row.dataset, &train->dataset));
+    if (train->dataset.removing) {
+        FAIL(ERR_NOT_FOUND, "the dataset is being removed");
+    }
+    if (train->dataset.generation_next == 0 || train->dataset.record_count == 0) {
+        FAIL(ERR_CONFLICT, "the dataset has no records: import some first");
+    }
+    if (train->dataset.generation_closed < train->dataset.generation_next) {
+        train->dataset.generation_closed = train->dataset.generation_next;
+        TRY(dataset_put(txn, &train->dataset));
+    }
+    train->row.generations = train->dataset.generation_closed;
+    if (placement_slice_count(&train->placement, train->row.generations) > LIMIT_SLICES) {
+        FAIL(ERR_LIMIT, "generation %u would give a shard more than %d slices",
+             train->row.generations - 1, (int)LIMIT_SLICES);
+    }
+    return OK;
+}
+
+static enum err train_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct train_job *const train = (struct train_job *)job;
+    TRY(close_generation(train, txn));
+    if (train->row.number == 0) {
+        uint64_t number = 0;
+        TRY(counter_next(txn, COUNTER_MODEL, &number));
+        train->row.number = (uint32_t)number;
+    }
+    TRY(model_put(txn, &train->row));
+    const uint32_t slices = placement_slice_count(&train->placement, train->row.generations);
+    train->cells = mem_alloc((size_t)train->placement.shards * slices, sizeof *train->cells);
+    return catalog_count_cells(txn, train->row.dataset, &train->placement, train->row.generations,
+                               train->cells);
+}
+
+static void begin_run(struct core *core, struct model *model)
+{
+    model->run++;
+    model->run_components = 0;
+    model->run_samples = 0;
+    model->run_began_ms = core->now_ms;
+    model->run_ended_ms = 0;
+    model->problem[0] = '\0';
+    for (uint32_t i = 0; i < ensemble_count(&model->ensemble); i++) {
+        model->ensemble.slots[i].blocked = false;
+        model->extras[i].failures = 0;
+    }
+}
+
+static void answer_train(struct core *core, const struct caller *caller, const struct model *model)
+{
+    const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__Trained trained = UNLEARN__TRAINED__INIT;
+    trained.components_total = ensemble_count(&model->ensemble);
+    trained.components_waiting = totals.waiting + totals.training;
+    trained.cells = totals.cells;
+    trained.cells_empty = totals.cells_empty;
+    trained.run = model->run;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_TRAIN;
+    reply.train = &trained;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+    log_info("train_accepted", "model=%u components=%u waiting=%u records_cells=%u empty_cells=%u",
+             model->number, trained.components_total, trained.components_waiting, trained.cells,
+             trained.cells_empty);
+}
+
+static void train_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct train_job *const train = (struct train_job *)job;
+    enum err err = job->result;
+    if (err == OK) {
+        err = catalog_put_dataset(core, &train->dataset);
+        CHECK(err == OK); // The same bytes as before.
+        err = catalog_put_model(core, &train->row, train->cells);
+        CHECK(err == OK); // Spec and schema were checked before the job.
+        struct model *const model = catalog_model_number(core, train->row.number);
+        begin_run(core, model);
+        answer_train(core, &train->caller, model);
+    } else {
+        reply_error(core, &train->caller, err, job->text);
+    }
+    dataset_row_deinit(&train->dataset);
+    model_row_deinit(&train->row);
+    mem_free(train->cells);
+    mem_free(train);
+}
+
+// Checks the request against what is there; fills the row of the job.
+static enum err prepare(struct core *core, const Unlearn__Train *body, struct train_job *train)
+{
+    struct dataset *dataset = NULL;
+    struct model *model = NULL;
+    TRY(text_check_label("the model's name", body->model));
+    const bool exists = catalog_model(core, body->model, &model) == OK;
+    if (!exists || body->dataset[0] != '\0') {
+        TRY(catalog_dataset(core, body->dataset, &dataset));
+    } else {
+        dataset = catalog_dataset_number(core, model->dataset);
+    }
+    if (exists && model->dataset != dataset->row.number) {
+        FAIL(ERR_CONFLICT, "model \"%s\" is trained on another dataset", body->model);
+    }
+    if (exists && body->spec.len > 0 &&
+        !span_equal(wire_span(body->spec), buf_span(&model->spec_text))) {
+        FAIL(ERR_CONFLICT,
+             "model \"%s\" exists with another spec: give the new one another name, or remove the "
+             "old one (unlearnctl model show tells its spec)",
+             body->model);
+    }
+    if (!exists && core->model_count >= LIMIT_MODELS) {
+        FAIL(ERR_LIMIT, "there are %u models already, which is the limit", core->model_count);
+    }
+    if (!exists && body->spec.len == 0) {
+        FAIL(ERR_NOT_FOUND, "there is no model \"%s\", and no spec was given to make it",
+             body->model);
+    }
+    const struct span text = exists ? buf_span(&model->spec_text) : wire_span(body->spec);
+    struct spec spec;
+    uint64_t param_count = 0;
+    TRY_AS(spec_get(text, &spec), "the spec");
+    TRY(learner_param_count(&spec, &dataset->schema, &param_count));
+    model_placement(&spec, &train->placement);
+    const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;
+    if (!exists && (param_count * sizeof(float) > RESIDENT_BYTES_MAX / components ||
+                    param_count * sizeof(float) * components >
+                        RESIDENT_BYTES_MAX - core->resident_bytes)) {
+        FAIL(ERR_LIMIT,
+             "%llu components of %llu parameters would not fit the %llu GiB of weights that the "
+             "coordinator keeps in memory",
+             (unsigned long long)components, (unsigned long long)param_count,
+             (unsigned long long)(RESIDENT_BYTES_MAX >> 30));
+    }
+    train->row.number = exists ? model->number : 0;
+    memcpy(train->row.name, body->model, strlen(body->model) + 1);
+    train->row.dataset = dataset->row.number;
+    train->row.created_us = clock_wall_us();
+    buf_put(&train->row.spec, text);
+    return OK;
+}
+
+VERB(on_train, Unlearn__Train)
+{
+    (void)raw;
+    struct train_job *const train = mem_alloc(1, sizeof *train);
+    train->job = (struct job){.kind = JOB_WRITE_ALONE, .run = train_run, .done = train_done};
+    train->caller = *caller;
+    const enum err err = prepare(core, body, train);
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        model_row_deinit(&train->row);
+        mem_free(train);
+        return;
+    }
+    storage_submit(core->storage, &train->job);
+}
+
+// ---------------------------------------------------------------- list and show
+
+static void describe(struct core *core, const struct model *model, Unlearn__Model *out)
+{
+    const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
+    const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
+    const uint64_t under_way = leases_samples_done(core, model->number);
+    unlearn__model__init(out);
+    out->name = wire_text(model->name);
+    out->dataset = wire_text(dataset->row.name);
+    out->run = model->run;
+    out->training = totals.waiting + totals.training > 0;
+    out->components_total = ensemble_count(&model->ensemble);
+    out->components_valid = totals.valid;
+    out->components_waiting = totals.waiting;
+    out->components_empty = totals.empty;
+    out->components_training = totals.training;
+    out->run_components = model->run_components;
+    out->run_samples = model->run_samples;
+    out->samples_done = model->run_samples + under_way;
+    out->samples_left =
+        totals.samples_waiting > under_way ? totals.samples_waiting - under_way : 0;
+    const int64_t until = model->run_ended_ms != 0 ? model->run_ended_ms : core->now_ms;
+    out->run_seconds = model->run == 0 ? 0 : (double)(until - model->run_began_ms) / 1000.0;
+    out->shards_used = ensemble_shards_used(&model->ensemble);
+    out->shards_total = model->ensemble.placement.shards;
+    out->problem = wire_text(model->problem);
+    out->outputs = schema_output_width(&dataset->schema);
+}
+
+VERB(on_model_show, Unlearn__ModelShow)
+{
+    (void)raw;
+    struct model *model = NULL;
+    if (catalog_model(core, body->model, &model) != OK) {
+        reply_error(core, caller, ERR_NOT_FOUND, err_text());
+        return;
+    }
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__Model out;
+    describe(core, model, &out);
+    out.spec = wire_bytes(buf_span(&model->spec_text));
+    out.schema = wire_bytes(buf_span(&catalog_dataset_number(core, model->dataset)->row.schema));
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_MODEL;
+    reply.model = &out;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+VERB(on_model_list, Unlearn__ModelList)
+{
+    (void)raw;
+    enum { PAGE = 100 };
+    Unlearn__Model rows[PAGE];
+    Unlearn__Model *pointers[PAGE];
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__ModelPage page = UNLEARN__MODEL_PAGE__INIT;
+    page.total = core->model_count;
+    page.models = pointers;
+    for (uint32_t i = body->offset; i < core->model_count && page.n_models < PAGE; i++) {
+        describe(core, core->models[i], &rows[page.n_models]);
+        pointers[page.n_models] = &rows[page.n_models];
+        page.n_models++;
+    }
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_MODEL_PAGE;
+    reply.model_page = &page;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+// ---------------------------------------------------------------- components
+
+struct component_text {
+    char name[COMPONENT_TEXT_BYTES];
+    char parent[COMPONENT_TEXT_BYTES];
+};
+
+static void describe_component(const struct model *model, uint32_t shard, uint32_t node,
+                               struct component_text *text, Unlearn__Component *out)
+{
+    static const struct digest *empty = NULL;
+    static struct digest empty_digest;
+    if (empty == NULL) {
+        empty_digest = digest_of("unlearnd-empty", NULL, 0);
+        empty = &empty_digest;
+    }
+    struct component name;
+    trie_name(&model->ensemble.trie, shard, node, &name);
+    component_put(&name, text->name);
+    name.count--;
+    component_put(&name, text->parent);
+    unlearn__component__init(out);
+    out->name = text->name;
+    out->parent = text->parent;
+    const struct slot *const slot = ensemble_slot(&model->ensemble, shard, node);
+    const struct slot_extra *const extra = model_extra(model, shard, node);
+    out->records = ensemble_records(&model->ensemble, shard, node);
+    if (out->records == 0) {
+        out->state = UNLEARN__COMPONENT_STATE__COMPONENT_STATE_EMPTY;
+        out->digest = wire_bytes(span_of(empty->bytes, DIGEST_BYTES));
+    } else if (slot->state == SLOT_VALID) {
+        out->state = UNLEARN__COMPONENT_STATE__COMPONENT_STATE_VALID;
+        out->digest = wire_bytes(span_of(extra->weights->digest.bytes, DIGEST_BYTES));
+    } else {
+        out->state = slot->leased || slot->state == SLOT_NEW
+                         ? UNLEARN__COMPONENT_STATE__COMPONENT_STATE_TRAINING
+                         : UNLEARN__COMPONENT_STATE__COMPONENT_STATE_INVALID;
+    }
+}
+
+VERB(on_components, Unlearn__Components)
+{
+    (void)raw;
+    enum { PAGE = 100 }; // Names have up to 1.2 KB: two of them a row, 100 rows fit an envelope.
+    struct model *model = NULL;
+    if (catalog_model(core, body->model, &model) != OK) {
+        reply_error(core, caller, ERR_NOT_FOUND, err_text());
+        return;
+    }
+    struct component_text *const texts = mem_alloc(PAGE, sizeof *texts);
+    Unlearn__Component rows[PAGE];
+    Unlearn__Component *pointers[PAGE];
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__ComponentPage page = UNLEARN__COMPONENT_PAGE__INIT;
+    page.total = ensemble_count(&model->ensemble);
+    page.components = pointers;
+    for (uint32_t i = body->offset; i < page.total && page.n_components < PAGE; i++) {
+        const size_t at = page.n_components++;
+        describe_component(model, i / model->ensemble.trie.count, i % model->ensemble.trie.count,
+                           &texts[at], &rows[at]);
+        pointers[at] = &rows[at];
+    }
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_COMPONENT_PAGE;
+    reply.component_page = &page;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+    mem_free(texts);
+}
+
+// ---------------------------------------------------------------- cluster
+
+VERB(on_cluster_show, Unlearn__ClusterShow)
+{
+    (void)raw;
+    (void)body;
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
+    cluster.epoch = core->epoch;
+    cluster.datasets = core->dataset_count;
+    cluster.models = core->model_count;
+    cluster.requests_open = core->request_count;
+    cluster.core = core->core_type;
+    cluster.profile = wire_bytes(span_of(core->profile.bytes, DIGEST_BYTES));
+    cluster.uptime_seconds = (double)(core->now_ms - core->started_ms) / 1000.0;
+    storage_usage(core->storage, &cluster.store_bytes, &cluster.map_bytes);
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_CLUSTER;
+    reply.cluster = &cluster;
+    leases_describe(core, caller, &reply); // Adds fleets and workers, and sends.
+}
