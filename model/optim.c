@@ -34,24 +34,37 @@ void optim_deinit(struct optim *optim)
     *optim = (struct optim){0};
 }
 
+// Replaces numbers of a block that are too small to matter by 0. A moving average of a gradient that
+// has become zero shrinks to denormal numbers and stays there, and arithmetic on those is many times
+// slower. Bits are compared, since compilers vectorise that without further flags.
+static void settle(float values[static BLOCK])
+{
+    const int32_t tiny = 27 << 23; // 2^-100
+    int32_t bits[BLOCK];
+    memcpy(bits, values, sizeof bits);
+    for (int i = 0; i < BLOCK; i++) {
+        bits[i] &= (bits[i] & INT32_MAX) < tiny ? 0 : -1;
+    }
+    memcpy(values, bits, sizeof bits);
+}
+
 // --- sgd ---
 
 struct sgd {
     float rows, rate, momentum, decay;
 };
 
-static inline void sgd_one(const struct sgd *k, float gradient, float *v, float *w)
-{
-    const float g = gradient / k->rows + k->decay * *w;
-    *v = k->momentum * *v + g;
-    *w = *w - k->rate * *v;
-}
-
 static void sgd_block(struct sgd k, const float *restrict gradient, float *restrict v,
                       float *restrict w)
 {
+    float next[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
-        sgd_one(&k, gradient[i], &v[i], &w[i]);
+        next[i] = k.momentum * v[i] + (gradient[i] / k.rows + k.decay * w[i]);
+    }
+    settle(next);
+    for (int i = 0; i < BLOCK; i++) {
+        v[i] = next[i];
+        w[i] = w[i] - k.rate * next[i];
     }
 }
 
@@ -64,8 +77,15 @@ static void sgd_step(struct optim *optim, const float *gradient, uint32_t rows, 
     for (uint64_t i = 0; i < whole; i += BLOCK) {
         sgd_block(k, gradient + i, optim->first + i, w + i);
     }
-    for (uint64_t i = whole; i < optim->count; i++) {
-        sgd_one(&k, gradient[i], &optim->first[i], &w[i]);
+    const size_t bytes = (size_t)(optim->count - whole) * sizeof(float);
+    if (bytes > 0) { // The same code over a padded copy: the same bits for every element.
+        float g[BLOCK] = {0}, v[BLOCK] = {0}, u[BLOCK] = {0};
+        memcpy(g, gradient + whole, bytes);
+        memcpy(v, optim->first + whole, bytes);
+        memcpy(u, w + whole, bytes);
+        sgd_block(k, g, v, u);
+        memcpy(optim->first + whole, v, bytes);
+        memcpy(w + whole, u, bytes);
     }
 }
 
@@ -95,17 +115,23 @@ static void roots(float values[static BLOCK])
 static void adamw_block(struct adamw k, const float *restrict gradient, float *restrict m,
                         float *restrict s, float *restrict w)
 {
-    float root[BLOCK];
+    float mean[BLOCK], square[BLOCK], root[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
         const float g = gradient[i] / k.rows;
-        m[i] = k.beta1 * m[i] + k.rest1 * g;
-        s[i] = k.beta2 * s[i] + k.rest2 * g * g;
-        root[i] = s[i] / k.correct2;
+        mean[i] = k.beta1 * m[i] + k.rest1 * g;
+        square[i] = k.beta2 * s[i] + k.rest2 * g * g;
+    }
+    settle(mean);
+    settle(square);
+    for (int i = 0; i < BLOCK; i++) {
+        m[i] = mean[i];
+        s[i] = square[i];
+        root[i] = square[i] / k.correct2;
     }
     roots(root);
     for (int i = 0; i < BLOCK; i++) {
         const float kept = w[i] - k.shrink * w[i];
-        w[i] = kept - k.rate * (m[i] / k.correct1) / (root[i] + k.epsilon);
+        w[i] = kept - k.rate * (mean[i] / k.correct1) / (root[i] + k.epsilon);
     }
 }
 
@@ -130,10 +156,9 @@ static void adamw_step(struct optim *optim, const float *gradient, uint32_t rows
     for (uint64_t i = 0; i < whole; i += BLOCK) {
         adamw_block(k, gradient + i, optim->first + i, optim->second + i, w + i);
     }
-    const size_t rest = (size_t)(optim->count - whole);
-    if (rest > 0) { // The same code over a padded copy: the same bits for every element.
+    const size_t bytes = (size_t)(optim->count - whole) * sizeof(float);
+    if (bytes > 0) {
         float g[BLOCK] = {0}, m[BLOCK] = {0}, s[BLOCK] = {0}, v[BLOCK] = {0};
-        const size_t bytes = rest * sizeof(float);
         memcpy(g, gradient + whole, bytes);
         memcpy(m, optim->first + whole, bytes);
         memcpy(s, optim->second + whole, bytes);

@@ -8,7 +8,7 @@
 //           s = beta2 * s + (1 - beta2) * g * g;
 //           w = w - rate * (m / c1) / (sqrt(s / c2) + epsilon),  c = 1 - beta^step
 //
-// c1 and c2 come from running products in float64, so no pow is needed.
+// v, m and s below 2^-100 in size become 0. c1 and c2 come from running products in float64, so no pow is needed.
 //
 // Lifetime  optim_init allocates, optim_deinit frees.
 // Source    Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.

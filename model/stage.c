@@ -87,6 +87,21 @@ static void gather(struct run *run, const struct place *places, uint32_t count)
     }
 }
 
+// out[i] += more[i], in blocks of fixed size so that compilers vectorise it.
+static void add(float *restrict out, const float *restrict more, uint64_t count)
+{
+    enum { BLOCK = 16 };
+    const uint64_t whole = count - count % BLOCK;
+    for (uint64_t i = 0; i < whole; i += BLOCK) {
+        for (int j = 0; j < BLOCK; j++) {
+            out[i + (uint64_t)j] += more[i + (uint64_t)j];
+        }
+    }
+    for (uint64_t i = whole; i < count; i++) {
+        out[i] += more[i];
+    }
+}
+
 struct batch {
     const struct place *places;
     uint32_t count; // n
@@ -117,10 +132,7 @@ static bool sum_chunks(struct run *run, const struct batch *batch, uint32_t from
     // Without a left part the right one is the sum: it goes straight to this level.
     const bool right = sum_chunks(run, batch, middle, to, left ? level + 1 : level);
     if (left && right) {
-        const float *const more = run->sum[level + 1];
-        for (uint64_t i = 0; i < run->weight_count; i++) {
-            out[i] += more[i];
-        }
+        add(out, run->sum[level + 1], run->weight_count);
     }
     return left || right;
 }
