@@ -6,12 +6,18 @@
 //     written), so kv_commit stretches it, and a short one is walked in a child before it is
 //     trusted.
 //   - A full disk gives EIO from the commit (a short write): is_full asks the file system.
+//   - Its descriptors would be inherited by programs that we start: close_on_exec.
 //   - Dead readers keep old pages from being used again: they are cleared at open.
 #include "store/kv.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <lmdb.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,6 +27,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 enum {
     PATH_BYTES = 4096,
@@ -186,6 +193,34 @@ static void file_stretch(MDB_env *env)
     }
 }
 
+// LMDB opens its files without O_CLOEXEC: programs that we start would inherit the store. It hands
+// out only one of its descriptors, so the others are found by the directory that they lie in.
+static int close_on_exec(MDB_env *env, const char *path)
+{
+    char real[PATH_BYTES], target[PATH_BYTES];
+    DIR *const fds = opendir("/proc/self/fd");
+    if (fds == NULL || realpath(path, real) == NULL) {
+        const int refused = errno;
+        if (fds != NULL) {
+            (void)closedir(fds);
+        }
+        return refused;
+    }
+    int fd = -1, rc = mdb_env_get_fd(env, &fd);
+    const size_t bytes = strlen(real);
+    for (struct dirent *entry; rc == 0 && (entry = readdir(fds)) != NULL;) {
+        const ssize_t got = readlinkat(dirfd(fds), entry->d_name, target, sizeof target - 1);
+        uint64_t number;
+        if (got > (ssize_t)bytes && memcmp(target, real, bytes) == 0 && target[bytes] == '/' &&
+            text_u64(entry->d_name, INT_MAX, &number) == OK &&
+            fcntl((int)number, F_SETFD, FD_CLOEXEC) != 0) {
+            rc = errno;
+        }
+    }
+    (void)closedir(fds);
+    return rc == 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0 ? EIO : rc;
+}
+
 static int env_open(const char *path, uint64_t map_bytes, unsigned flags, MDB_env **env_out)
 {
     *env_out = NULL;
@@ -201,6 +236,9 @@ static int env_open(const char *path, uint64_t map_bytes, unsigned flags, MDB_en
     }
     if (rc == 0) {
         rc = mdb_env_open(env, path, flags, FILE_MODE);
+    }
+    if (rc == 0) {
+        rc = close_on_exec(env, path);
     }
     if (rc != 0) {
         mdb_env_close(env);
@@ -254,6 +292,9 @@ static bool pages_are_there(const char *path, uint64_t map_bytes)
     if (child == 0) {
         const struct rlimit none = {0, 0};
         (void)setrlimit(RLIMIT_CORE, &none);
+        (void)signal(SIGBUS, SIG_DFL); // The program's own handlers must not run here.
+        (void)signal(SIGSEGV, SIG_DFL);
+        (void)signal(SIGABRT, SIG_DFL);
         _exit(walk_all(path, map_bytes) == 0 ? 0 : 1);
     }
     int status = 0;
