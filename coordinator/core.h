@@ -94,7 +94,9 @@ struct core {
     struct storage *storage;
     struct predictor *predictor;
     struct fleetdom *fleetdom; // Workers, fleets, leases: leases.c.
-    struct uploads *uploads;   // Imports and deletions being uploaded.
+    struct uploads *uploads;     // Imports under way: uploads.c.
+    struct deletions *deletions; // Deletions that come in parts: deletion.c.
+    int64_t erase_again_ms;      // 0, or when to try again what could not be erased.
     struct verifications *verifications;
     struct wire_arena arena;
     struct buf frame; // For packing replies.
@@ -201,9 +203,14 @@ void uploads_free(struct core *core);
 void uploads_tick(struct core *core);                         // Gives up what is idle for long.
 void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
 void imports_tidy(struct core *core);                         // Erases leftovers in the background.
+void deletion_free(struct core *core);
+void deletion_tick(struct core *core);                        // Gives up uploads that stand still.
+void deletion_erase(struct core *core, uint64_t sequence);    // The erased step, in batches.
 void deletion_resume(struct core *core);                      // At start: erases what is pending.
 void deletion_component_valid(struct core *core);             // Something became valid: who waits?
-uint32_t deletion_uploads(const struct core *core);
+// Answers with the state of a request; `earlier` is looked at only where row->earlier is set.
+void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
+                   const struct id128 *earlier);
 
 // --- leases.c: workers, fleets and the stages they train
 

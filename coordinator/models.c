@@ -45,10 +45,26 @@ static enum err close_generation(struct train_job *train, struct txn *txn)
     return OK;
 }
 
+// Requests that stood before this one in the queue may have made or removed the model.
+static enum err check_still(void *context, const struct model_row *row)
+{
+    const struct train_job *const train = context;
+    const bool same = row->number == train->row.number;
+    if (same && row->removing) {
+        FAIL(ERR_NOT_FOUND, "the model is being removed");
+    }
+    if (!same && !row->removing && train->row.number == 0 &&
+        strcmp(row->name, train->row.name) == 0) {
+        FAIL(ERR_CONFLICT, "another request has just made a model of this name: ask again");
+    }
+    return OK;
+}
+
 static enum err train_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
     struct train_job *const train = (struct train_job *)job;
+    TRY(model_each(txn, check_still, train));
     TRY(close_generation(train, txn));
     if (train->row.number == 0) {
         uint64_t number = 0;

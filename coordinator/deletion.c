@@ -1,0 +1,596 @@
+// coordinator/deletion.c: requests to delete, from the question what it would cost to `completed`;
+// see core.h. fence.c has the transaction behind the ack; removal.c takes models and datasets away.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "coordinator/core.h"
+#include "coordinator/fence.h"
+#include "coordinator/removal.h"
+
+enum { ERASE_BATCH = 500, PART_IDLE_MS = 60000 };
+
+// ---------------------------------------------------------------- what is asked for
+
+// The ids of the request, hashed: never kept or journaled as they came.
+static enum err take_ids(const struct dataset *dataset, char *const *texts, size_t count,
+                         bool subjects, struct id128 **ids, uint32_t *id_count)
+{
+    if (count > LIMIT_DELETE_IDS - *id_count) {
+        FAIL(ERR_LIMIT, "more than %d ids in one request", (int)LIMIT_DELETE_IDS);
+    }
+    if (count == 0) {
+        return OK;
+    }
+    *ids = mem_resize(*ids, *id_count + count, sizeof **ids);
+    for (size_t i = 0; i < count; i++) {
+        const struct span text = span_text(texts[i]);
+        struct id128 rid, sid;
+        TRY(text_check_name(subjects ? "a subject" : "an id", text));
+        if (subjects) {
+            sid = dataset_sid(dataset->row.placement_key, text);
+        } else {
+            dataset_ids(dataset->row.placement_key, text, span_of(NULL, 0), &rid, &sid);
+        }
+        (*ids)[(*id_count)++] = subjects ? sid : rid;
+    }
+    return OK;
+}
+
+static enum err take_both(const struct dataset *dataset, char *const *records, size_t record_count,
+                          char *const *subjects, size_t subject_count, struct fence *fence)
+{
+    fence->dataset = dataset->row.number;
+    TRY(take_ids(dataset, records, record_count, false, &fence->rids, &fence->rid_count));
+    return take_ids(dataset, subjects, subject_count, true, &fence->sids, &fence->sid_count);
+}
+
+// ---------------------------------------------------------------- plan
+
+struct plan_job {
+    struct job job;
+    struct caller caller;
+    struct fence fence;
+};
+
+static enum err plan_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct fence *const fence = &((struct plan_job *)job)->fence;
+    TRY(fence_find(fence, txn));
+    if (fence->key_count == 0) {
+        FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
+             fence->rid_count, fence->sid_count);
+    }
+    return OK;
+}
+
+static void add_cost(const struct model *model, const struct fence *fence,
+                     Unlearn__PlanCost *total)
+{
+    const size_t cells =
+        (size_t)model->ensemble.placement.shards * model->ensemble.trie.slice_count;
+    uint64_t *const lost = mem_alloc(cells, sizeof *lost);
+    for (uint32_t i = 0; i < fence->key_count; i++) {
+        const struct record_key *const key = &fence->keys[i];
+        if (key->generation < model->generations) {
+            const struct cell cell = placement_cell(&model->ensemble.placement, key->generation,
+                                                    record_hash(&key->sid));
+            lost[(size_t)cell.shard * model->ensemble.trie.slice_count + cell.slice]++;
+        }
+    }
+    const struct ensemble_cost cost = ensemble_plan(&model->ensemble, lost);
+    mem_free(lost);
+    total->components_invalidated += cost.components;
+    total->samples_to_retrain += cost.samples;
+    total->samples_from_scratch += cost.samples_from_scratch;
+    if (model->measured_samples > 0) {
+        total->seconds_estimated += (double)cost.samples * model->measured_seconds /
+                                    (double)model->measured_samples;
+    }
+}
+
+static void plan_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct plan_job *const plan = (struct plan_job *)job;
+    if (job->result != OK) {
+        reply_error(core, &plan->caller, job->result, job->text);
+    } else {
+        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+        Unlearn__PlanCost cost = UNLEARN__PLAN_COST__INIT;
+        cost.records = plan->fence.key_count;
+        for (uint32_t i = 0; i < core->model_count; i++) {
+            if (core->models[i]->dataset == plan->fence.dataset) {
+                add_cost(core->models[i], &plan->fence, &cost);
+            }
+        }
+        reply.status = UNLEARN__STATUS__STATUS_OK;
+        reply.body_case = UNLEARN__REPLY__BODY_PLAN_COST;
+        reply.plan_cost = &cost;
+        reply_send(core, &plan->caller, &reply, span_of(NULL, 0));
+    }
+    fence_deinit(&plan->fence);
+    mem_free(plan);
+}
+
+VERB(on_plan, Unlearn__Plan)
+{
+    (void)raw;
+    struct dataset *dataset = NULL;
+    struct plan_job *const plan = mem_alloc(1, sizeof *plan);
+    plan->job = (struct job){.kind = JOB_READ, .run = plan_run, .done = plan_done};
+    plan->caller = *caller;
+    enum err err = catalog_dataset(core, body->dataset, &dataset);
+    if (err == OK) {
+        err = take_both(dataset, body->records, body->n_records, body->subjects, body->n_subjects,
+                        &plan->fence);
+    }
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        fence_deinit(&plan->fence);
+        mem_free(plan);
+        return;
+    }
+    storage_submit(core->storage, &plan->job);
+}
+
+// ---------------------------------------------------------------- answers about a request
+
+void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
+                   const struct id128 *earlier)
+{
+    uint64_t samples = 0;
+    const struct request *const open = catalog_request(core, row->sequence);
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__RequestState state = UNLEARN__REQUEST_STATE__INIT;
+    state.uuid = wire_bytes(span_of(row->uuid.bytes, ID_BYTES));
+    state.kind = (Unlearn__RequestKind)row->kind;
+    state.phase = (Unlearn__RequestPhase)row->state;
+    state.records_deleted = row->records_deleted;
+    state.components_invalidated = (uint32_t)row->components_invalidated;
+    state.epoch = row->epoch;
+    state.accepted_us = row->accepted_us;
+    state.fenced_us = row->fenced_us;
+    state.erased_us = row->erased_us;
+    state.repaired_us = row->repaired_us;
+    state.completed_us = row->completed_us;
+    if (row->earlier != 0) {
+        state.earlier = wire_bytes(span_of(earlier->bytes, ID_BYTES));
+    }
+    if (open != NULL) {
+        state.components_awaited = request_waits_for(core, open, &samples);
+        state.samples_left = samples;
+    }
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_REQUEST_STATE;
+    reply.request_state = &state;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+_Static_assert((int)UNLEARN__REQUEST_KIND__REQUEST_KIND_REMOVE_MODEL == REQUEST_REMOVE_MODEL &&
+                   (int)UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED == REQUEST_COMPLETED,
+               "the journal's numbers are the wire's");
+
+struct show_job {
+    struct job job;
+    struct caller caller;
+    struct id128 uuid;
+    struct request_row row;
+    struct id128 earlier;
+};
+
+static enum err show_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct show_job *const show = (struct show_job *)job;
+    TRY(request_find(txn, &show->uuid, &show->row));
+    if (show->row.earlier != 0) {
+        struct request_row earlier;
+        TRY(request_get(txn, show->row.earlier, &earlier));
+        show->earlier = earlier.uuid;
+    }
+    return OK;
+}
+
+static void show_done(struct job *job, void *core)
+{
+    struct show_job *const show = (struct show_job *)job;
+    if (job->result == OK) {
+        reply_request(core, &show->caller, &show->row, &show->earlier);
+    } else {
+        reply_error(core, &show->caller, job->result,
+                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID" : job->text);
+    }
+    mem_free(show);
+}
+
+VERB(on_request_show, Unlearn__RequestShow)
+{
+    (void)raw;
+    struct show_job *const show = mem_alloc(1, sizeof *show);
+    show->job = (struct job){.kind = JOB_READ, .run = show_run, .done = show_done};
+    show->caller = *caller;
+    if (wire_copy(body->uuid, show->uuid.bytes, ID_BYTES, "the request's UUID") != OK) {
+        reply_error(core, caller, ERR_INVALID, err_text());
+        mem_free(show);
+        return;
+    }
+    storage_submit(core->storage, &show->job);
+}
+
+// ---------------------------------------------------------------- delete
+
+struct delete_job {
+    struct job job;
+    struct caller caller;
+    struct fence fence;
+    uint32_t next_part; // While it is uploaded in parts.
+    int64_t last_ms;
+};
+
+struct deletions { // Being uploaded.
+    struct delete_job *open[LIMIT_DELETES_OPEN];
+    uint32_t count;
+};
+
+static struct deletions *deletions_of(struct core *core)
+{
+    if (core->deletions == NULL) {
+        core->deletions = mem_alloc(1, sizeof *core->deletions);
+    }
+    return core->deletions;
+}
+
+static void delete_free(struct delete_job *deletion)
+{
+    fence_deinit(&deletion->fence);
+    mem_free(deletion);
+}
+
+void deletion_free(struct core *core)
+{
+    struct deletions *const deletions = deletions_of(core);
+    while (deletions->count > 0) {
+        delete_free(deletions->open[--deletions->count]);
+    }
+    mem_free(deletions);
+    core->deletions = NULL;
+}
+
+void deletion_tick(struct core *core)
+{
+    struct deletions *const deletions = deletions_of(core);
+    for (uint32_t i = 0; i < deletions->count;) {
+        if (core->now_ms - deletions->open[i]->last_ms > PART_IDLE_MS) {
+            delete_free(deletions->open[i]);
+            deletions->open[i] = deletions->open[--deletions->count];
+        } else {
+            i++;
+        }
+    }
+}
+
+static enum err delete_run(struct job *job, struct store *store, struct txn *txn)
+{
+    return fence_run(&((struct delete_job *)job)->fence, store, txn);
+}
+
+static void delete_undo(struct job *job, struct store *store)
+{
+    fence_undo(&((struct delete_job *)job)->fence, store);
+}
+
+// The commit is done: the memory of the loop follows it before the ack is sent, so that no reply
+// after the ack holds an output of what was invalidated.
+static void apply_fence(struct core *core, const struct fence *fence)
+{
+    struct dataset *const dataset = catalog_dataset_number(core, fence->dataset);
+    if (dataset != NULL) {
+        dataset->row.record_count -= fence->key_count;
+    }
+    for (uint32_t i = 0; i < fence->hit_count; i++) {
+        const struct fence_hit *const hit = &fence->hits[i];
+        struct model *const model = catalog_model_number(core, hit->model);
+        if (model != NULL) {
+            model_lose_records(core, model, hit->cell, hit->records);
+            leases_cancel_cell(core, hit->model, hit->cell);
+        }
+    }
+    core->epoch = fence->request.epoch > core->epoch ? fence->request.epoch : core->epoch;
+    catalog_put_request(core, &fence->request, fence->awaited, fence->awaited_count);
+}
+
+static void delete_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct delete_job *const deletion = (struct delete_job *)job;
+    struct fence *const fence = &deletion->fence;
+    if (job->result != OK) {
+        reply_error(core, &deletion->caller, job->result, job->text);
+        delete_free(deletion);
+        return;
+    }
+    const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
+    if (fenced) {
+        apply_fence(core, fence);
+    }
+    reply_request(core, &deletion->caller, &fence->request, &fence->earlier);
+    if (fenced) {
+        char uuid[TEXT_UUID_BYTES];
+        text_uuid_put(&fence->request.uuid, uuid);
+        log_info("deletion_fenced", "request=%s records=%u components_invalidated=%llu epoch=%llu",
+                 uuid, fence->key_count,
+                 (unsigned long long)fence->request.components_invalidated,
+                 (unsigned long long)fence->request.epoch);
+        deletion_erase(core, fence->request.sequence);
+    }
+    delete_free(deletion);
+}
+
+static struct delete_job *find_open(struct core *core, const struct id128 *uuid)
+{
+    const struct deletions *const deletions = deletions_of(core);
+    for (uint32_t i = 0; i < deletions->count; i++) {
+        if (id128_compare(&deletions->open[i]->fence.uuid, uuid) == 0) {
+            return deletions->open[i];
+        }
+    }
+    return NULL;
+}
+
+static void forget_open(struct core *core, const struct delete_job *deletion)
+{
+    struct deletions *const deletions = deletions_of(core);
+    for (uint32_t i = 0; i < deletions->count; i++) {
+        if (deletions->open[i] == deletion) {
+            deletions->open[i] = deletions->open[--deletions->count];
+            return;
+        }
+    }
+}
+
+// Keyed digest of all that was asked, so that the same UUID with another body is noticed.
+static struct id128 body_digest(const struct core *core, const struct fence *fence)
+{
+    struct buf bytes = {0};
+    buf_u32(&bytes, fence->dataset);
+    buf_u32(&bytes, fence->rid_count);
+    buf_put(&bytes, span_of(fence->rids, fence->rid_count * sizeof *fence->rids));
+    buf_u32(&bytes, fence->sid_count);
+    buf_put(&bytes, span_of(fence->sids, fence->sid_count * sizeof *fence->sids));
+    const struct id128 digest = digest_id("unlearnd-request", core->body_key, buf_span(&bytes));
+    buf_deinit(&bytes);
+    return digest;
+}
+
+// Finds or begins the upload of this UUID and adds the part's ids to it.
+static enum err take_part(struct core *core, const Unlearn__Delete *body,
+                          struct delete_job **deletion_out)
+{
+    struct deletions *const deletions = deletions_of(core);
+    struct dataset *dataset = NULL;
+    struct id128 uuid;
+    TRY(wire_copy(body->uuid, uuid.bytes, ID_BYTES, "the request's UUID"));
+    TRY(catalog_dataset(core, body->dataset, &dataset));
+    struct delete_job *deletion = find_open(core, &uuid);
+    if (deletion != NULL && body->part == 0) { // The client began anew.
+        forget_open(core, deletion);
+        delete_free(deletion);
+        deletion = NULL;
+    }
+    if (deletion == NULL) {
+        if (body->part != 0) {
+            FAIL(ERR_CONFLICT, "part %u came without the parts before it: begin anew", body->part);
+        }
+        if (deletions->count >= LIMIT_DELETES_OPEN) {
+            FAIL(ERR_LIMIT, "too many deletions are being uploaded: try again later");
+        }
+        deletion = mem_alloc(1, sizeof *deletion);
+        deletion->fence.uuid = uuid;
+        deletion->fence.accepted_us = clock_wall_us();
+        deletion->fence.dataset = dataset->row.number;
+        deletions->open[deletions->count++] = deletion;
+    }
+    *deletion_out = deletion;
+    if (body->part != deletion->next_part || deletion->fence.dataset != dataset->row.number) {
+        FAIL(ERR_CONFLICT, "part %u of the upload came, expected %u of the same dataset",
+             body->part, deletion->next_part);
+    }
+    deletion->next_part++;
+    deletion->last_ms = core->now_ms;
+    deletion->fence.eager = body->eager;
+    TRY(take_both(dataset, body->records, body->n_records, body->subjects, body->n_subjects,
+                  &deletion->fence));
+    if (!body->more && deletion->fence.rid_count + deletion->fence.sid_count == 0) {
+        FAIL(ERR_INVALID, "no record and no subject was named");
+    }
+    return OK;
+}
+
+VERB(on_delete, Unlearn__Delete)
+{
+    (void)raw;
+    struct delete_job *deletion = NULL;
+    const enum err err = take_part(core, body, &deletion);
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        if (deletion != NULL) {
+            forget_open(core, deletion);
+            delete_free(deletion);
+        }
+        return;
+    }
+    if (body->more) {
+        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+        Unlearn__DeletePart part = UNLEARN__DELETE_PART__INIT;
+        part.part = body->part;
+        reply.status = UNLEARN__STATUS__STATUS_OK;
+        reply.body_case = UNLEARN__REPLY__BODY_DELETE_PART;
+        reply.delete_part = &part;
+        reply_send(core, caller, &reply, span_of(NULL, 0));
+        return;
+    }
+    forget_open(core, deletion);
+    deletion->job = (struct job){
+        .kind = JOB_WRITE, .run = delete_run, .undo = delete_undo, .done = delete_done};
+    deletion->caller = *caller;
+    deletion->fence.body = body_digest(core, &deletion->fence);
+    storage_submit(core->storage, &deletion->job);
+}
+
+// ---------------------------------------------------------------- erased
+
+struct erase_job {
+    struct job job;
+    uint64_t sequence;
+    bool more;
+    struct request_row row; // When there is no more.
+};
+
+struct batch {
+    struct pending items[ERASE_BATCH];
+    uint32_t indexes[ERASE_BATCH];
+    uint32_t count;
+};
+
+static bool add_pending(void *context, uint64_t sequence, uint32_t index,
+                        const struct pending *pending)
+{
+    (void)sequence;
+    struct batch *const batch = context;
+    batch->items[batch->count] = *pending;
+    batch->indexes[batch->count++] = index;
+    return batch->count < ERASE_BATCH;
+}
+
+static enum err erase_items(struct txn *txn, uint64_t sequence, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct pending *const item = &batch->items[i];
+        TRY(item->is_record ? record_remove(txn, &item->record)
+                            : weights_drop(txn, item->instance));
+        TRY(pending_drop(txn, sequence, batch->indexes[i]));
+    }
+    return OK;
+}
+
+static enum err erase_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct erase_job *const erase = (struct erase_job *)job;
+    TRY(request_get(txn, erase->sequence, &erase->row));
+    struct batch *const batch = mem_alloc(1, sizeof *batch);
+    enum err err = pending_walk(txn, erase->sequence, add_pending, batch);
+    if (err == OK) {
+        err = erase_items(txn, erase->sequence, batch);
+    }
+    erase->more = batch->count == ERASE_BATCH;
+    mem_free(batch);
+    TRY(err);
+    if (!erase->more) {
+        // A removal has its own rows to take away, in batches too.
+        TRY(removal_step(txn, &erase->row, &erase->more));
+    }
+    if (!erase->more) {
+        erase->row.state = REQUEST_ERASED;
+        erase->row.erased_us = clock_wall_us();
+        TRY(request_put(txn, &erase->row));
+    }
+    return OK;
+}
+
+static void erase_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    const struct erase_job *const erase = (struct erase_job *)job;
+    struct request *const request = catalog_request(core, erase->sequence);
+    if (job->result != OK) {
+        log_error("erase_failed", "sequence=%llu reason=\"%s\"",
+                  (unsigned long long)erase->sequence, job->text);
+        core->erase_again_ms = core->now_ms + 1000;
+    } else if (erase->more) {
+        deletion_erase(core, erase->sequence);
+    } else if (request != NULL) {
+        request->row = erase->row;
+        char uuid[TEXT_UUID_BYTES];
+        text_uuid_put(&request->row.uuid, uuid);
+        log_info("request_erased", "request=%s", uuid);
+        deletion_component_valid(core);
+    }
+    mem_free(job);
+}
+
+void deletion_erase(struct core *core, uint64_t sequence)
+{
+    struct erase_job *const erase = mem_alloc(1, sizeof *erase);
+    erase->job = (struct job){.kind = JOB_WRITE_ALONE, .run = erase_run, .done = erase_done};
+    erase->sequence = sequence;
+    storage_submit(core->storage, &erase->job);
+}
+
+void deletion_resume(struct core *core)
+{
+    for (uint32_t i = 0; i < core->request_count; i++) {
+        if (core->requests[i]->row.state == REQUEST_FENCED) {
+            deletion_erase(core, core->requests[i]->row.sequence);
+        }
+    }
+    core->erase_again_ms = 0;
+    deletion_component_valid(core);
+}
+
+// ---------------------------------------------------------------- repaired, completed
+
+struct finish_job {
+    struct job job;
+    uint64_t sequence;
+};
+
+static enum err finish_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    const uint64_t sequence = ((struct finish_job *)job)->sequence;
+    struct request_row row;
+    TRY(request_get(txn, sequence, &row));
+    TRY(awaited_drop_all(txn, sequence));
+    row.state = REQUEST_COMPLETED;
+    row.repaired_us = clock_wall_us();
+    row.completed_us = row.repaired_us;
+    return request_put(txn, &row);
+}
+
+static void finish_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    const struct finish_job *const finish = (struct finish_job *)job;
+    struct request *const request = catalog_request(core, finish->sequence);
+    if (request != NULL && job->result == OK) {
+        char uuid[TEXT_UUID_BYTES];
+        text_uuid_put(&request->row.uuid, uuid);
+        log_info("request_completed", "request=%s", uuid);
+        catalog_drop_request(core, finish->sequence);
+    } else if (request != NULL) {
+        request->finishing = false;
+        log_error("finish_failed", "reason=\"%s\"", job->text);
+    }
+    mem_free(job);
+}
+
+void deletion_component_valid(struct core *core)
+{
+    for (uint32_t i = 0; i < core->request_count; i++) {
+        struct request *const request = core->requests[i];
+        if (request->row.state == REQUEST_ERASED && !request->finishing &&
+            request_waits_for(core, request, NULL) == 0) {
+            struct finish_job *const finish = mem_alloc(1, sizeof *finish);
+            finish->job = (struct job){.kind = JOB_WRITE, .run = finish_run, .done = finish_done};
+            finish->sequence = request->row.sequence;
+            request->finishing = true;
+            storage_submit(core->storage, &finish->job);
+        }
+    }
+}

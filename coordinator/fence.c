@@ -1,0 +1,363 @@
+// coordinator/fence.c: see fence.h.
+#include "coordinator/fence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "model/spec.h"
+#include "store/component.h"
+#include "store/dataset.h"
+
+void fence_deinit(struct fence *fence)
+{
+    mem_free(fence->rids);
+    mem_free(fence->sids);
+    mem_free(fence->keys);
+    mem_free(fence->hits);
+    mem_free(fence->awaited);
+    *fence = (struct fence){0};
+}
+
+// ---------------------------------------------------------------- what is asked for
+
+struct finding {
+    struct fence *fence;
+    uint32_t capacity;
+    bool too_many;
+};
+
+static bool add_key(void *context, const struct record *record)
+{
+    struct finding *const finding = context;
+    struct fence *const fence = finding->fence;
+    if (fence->key_count >= LIMIT_DELETE_IDS) {
+        finding->too_many = true;
+        return false;
+    }
+    if (fence->key_count == finding->capacity) {
+        finding->capacity = finding->capacity == 0 ? 64 : 2 * finding->capacity;
+        fence->keys = mem_resize(fence->keys, finding->capacity, sizeof *fence->keys);
+    }
+    fence->keys[fence->key_count++] = record->key;
+    return true;
+}
+
+static int compare_keys(const void *a_, const void *b_)
+{
+    uint8_t a[RECORD_KEY_BYTES], b[RECORD_KEY_BYTES];
+    record_key_put(a_, a);
+    record_key_put(b_, b);
+    return memcmp(a, b, sizeof a);
+}
+
+enum err fence_find(struct fence *fence, struct txn *txn)
+{
+    struct finding finding = {.fence = fence};
+    struct dataset_row dataset = {0};
+    TRY(dataset_get(txn, fence->dataset, &dataset));
+    const uint32_t generations = dataset.generation_next;
+    const bool removing = dataset.removing;
+    dataset_row_deinit(&dataset);
+    if (removing) {
+        FAIL(ERR_CONFLICT, "the dataset is being removed");
+    }
+    for (uint32_t i = 0; i < fence->rid_count; i++) {
+        struct record record;
+        const enum err err = record_find(txn, fence->dataset, &fence->rids[i], &record);
+        if (err == OK) {
+            add_key(&finding, &record);
+        } else if (err != ERR_NOT_FOUND) {
+            return err;
+        }
+    }
+    for (uint32_t i = 0; i < fence->sid_count; i++) {
+        TRY(record_walk_subject(txn, fence->dataset, generations, &fence->sids[i], add_key,
+                                &finding));
+    }
+    if (finding.too_many) {
+        FAIL(ERR_LIMIT, "more than %d records in one request: ask for them in several",
+             (int)LIMIT_DELETE_IDS);
+    }
+    if (fence->key_count > 1) {
+        qsort(fence->keys, fence->key_count, sizeof *fence->keys, compare_keys);
+        uint32_t kept = 1;
+        for (uint32_t i = 1; i < fence->key_count; i++) {
+            if (compare_keys(&fence->keys[i], &fence->keys[kept - 1]) != 0) {
+                fence->keys[kept++] = fence->keys[i];
+            }
+        }
+        fence->key_count = kept;
+    }
+    return OK;
+}
+
+// The request that deleted the first of the asked-for things before. ERR_NOT_FOUND: none did.
+static enum err find_earlier(struct fence *fence, struct txn *txn, uint64_t *sequence_out)
+{
+    for (uint32_t i = 0; i < fence->rid_count + fence->sid_count; i++) {
+        const bool by_id = i < fence->rid_count;
+        const enum err err =
+            tombstone_get(txn, fence->dataset, by_id ? TOMBSTONE_RECORD : TOMBSTONE_SUBJECT,
+                          by_id ? &fence->rids[i] : &fence->sids[i - fence->rid_count],
+                          sequence_out);
+        if (err != ERR_NOT_FOUND) {
+            return err;
+        }
+    }
+    FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
+         fence->rid_count, fence->sid_count);
+}
+
+static bool asked_for(const struct fence *fence, const struct id128 *sid)
+{
+    for (uint32_t i = 0; i < fence->sid_count; i++) {
+        if (id128_compare(sid, &fence->sids[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// ---------------------------------------------------------------- models
+
+struct affected { // The models of the dataset, and what happens to one of them.
+    struct fence *fence;
+    struct txn *txn;
+    uint32_t model;
+    struct component *invalid; // Rows to be put: collected first, the walk must not be disturbed.
+    struct component_row *invalid_rows;
+    uint32_t invalid_count;
+    uint32_t pending_index;
+};
+
+static void add_hit(struct fence *fence, uint32_t first, uint32_t model, struct cell cell)
+{
+    for (uint32_t i = first; i < fence->hit_count; i++) {
+        if (fence->hits[i].cell.shard == cell.shard && fence->hits[i].cell.slice == cell.slice) {
+            fence->hits[i].records++;
+            return;
+        }
+    }
+    fence->hits = mem_resize(fence->hits, fence->hit_count + 1, sizeof *fence->hits);
+    fence->hits[fence->hit_count++] = (struct fence_hit){model, cell, 1};
+}
+
+static bool is_hit(const struct fence *fence, uint32_t model, const struct component *name)
+{
+    for (uint32_t i = 0; i < fence->hit_count; i++) {
+        const struct fence_hit *const hit = &fence->hits[i];
+        if (hit->model == model && hit->cell.shard == name->shard &&
+            component_contains(name, hit->cell.slice)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err collect_component(void *context, const struct component *name,
+                                  const struct component_row *row)
+{
+    struct affected *const affected = context;
+    struct fence *const fence = affected->fence;
+    if (!is_hit(fence, affected->model, name)) {
+        return OK;
+    }
+    fence->awaited = mem_resize(fence->awaited, fence->awaited_count + 1, sizeof *fence->awaited);
+    fence->awaited[fence->awaited_count++] = (struct awaited){affected->model, *name};
+    if (row->state == COMPONENT_VALID) {
+        const uint32_t count = affected->invalid_count + 1;
+        affected->invalid = mem_resize(affected->invalid, count, sizeof *affected->invalid);
+        affected->invalid_rows =
+            mem_resize(affected->invalid_rows, count, sizeof *affected->invalid_rows);
+        affected->invalid[affected->invalid_count] = *name;
+        affected->invalid_rows[affected->invalid_count++] = *row;
+    }
+    return OK;
+}
+
+static enum err invalidate(struct affected *affected)
+{
+    for (uint32_t i = 0; i < affected->invalid_count; i++) {
+        struct component_row *const row = &affected->invalid_rows[i];
+        const struct pending pending = {.is_record = false, .instance = row->instance};
+        row->state = COMPONENT_INVALID;
+        TRY(component_row_put(affected->txn, affected->model, &affected->invalid[i], row));
+        TRY(pending_put(affected->txn, affected->fence->request.sequence,
+                        affected->pending_index++, &pending));
+    }
+    affected->fence->request.components_invalidated += affected->invalid_count;
+    return OK;
+}
+
+static enum err hit_cells(struct affected *affected, const struct model_row *row)
+{
+    struct fence *const fence = affected->fence;
+    struct spec spec;
+    TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
+    const struct placement placement = {spec.shards, spec.slices, spec.append_slices};
+    const uint32_t first = fence->hit_count;
+    for (uint32_t i = 0; i < fence->key_count; i++) {
+        const struct record_key *const key = &fence->keys[i];
+        if (key->generation < row->generations) { // Later ones are in no component yet.
+            add_hit(fence, first, row->number,
+                    placement_cell(&placement, key->generation, record_hash(&key->sid)));
+        }
+    }
+    for (uint32_t i = first; i < fence->hit_count; i++) {
+        TRY(cell_version_raise(affected->txn, row->number, fence->hits[i].cell.shard,
+                               fence->hits[i].cell.slice));
+    }
+    return OK;
+}
+
+struct model_list {
+    uint32_t dataset;
+    struct model_row *rows;
+    uint32_t count;
+};
+
+static enum err collect_model(void *context, const struct model_row *row)
+{
+    struct model_list *const list = context;
+    if (row->dataset == list->dataset && !row->removing) {
+        list->rows = mem_resize(list->rows, list->count + 1, sizeof *list->rows);
+        list->rows[list->count] = *row;
+        list->rows[list->count].spec = (struct buf){0};
+        buf_put(&list->rows[list->count++].spec, buf_span(&row->spec));
+    }
+    return OK;
+}
+
+static enum err hit_model(struct affected *affected, const struct model_row *row)
+{
+    affected->model = row->number;
+    affected->invalid_count = 0;
+    TRY(hit_cells(affected, row));
+    TRY(component_row_each(affected->txn, row->number, collect_component, affected));
+    return invalidate(affected);
+}
+
+static enum err hit_models(struct affected *affected)
+{
+    struct model_list list = {.dataset = affected->fence->dataset};
+    enum err err = model_each(affected->txn, collect_model, &list);
+    for (uint32_t i = 0; i < list.count; i++) {
+        if (err == OK) {
+            err = hit_model(affected, &list.rows[i]);
+        }
+        model_row_deinit(&list.rows[i]);
+    }
+    mem_free(list.rows);
+    mem_free(affected->invalid);
+    mem_free(affected->invalid_rows);
+    return err;
+}
+
+// ---------------------------------------------------------------- the transaction
+
+static enum err fence_records(struct fence *fence, struct store *store, struct txn *txn,
+                              uint32_t *index)
+{
+    const uint64_t sequence = fence->request.sequence;
+    for (uint32_t i = 0; i < fence->key_count; i++) {
+        const struct record_key *const key = &fence->keys[i];
+        const struct pending pending = {.is_record = true, .record = *key};
+        TRY(pending_put(txn, sequence, (*index)++, &pending));
+        TRY(tombstone_put(txn, fence->dataset, TOMBSTONE_RECORD, &key->rid, sequence));
+        if (asked_for(fence, &key->sid)) {
+            TRY(tombstone_put(txn, fence->dataset, TOMBSTONE_SUBJECT, &key->sid, sequence));
+        }
+        record_deny(store, key);
+    }
+    struct dataset_row dataset = {0};
+    TRY(dataset_get(txn, fence->dataset, &dataset));
+    CHECK(dataset.record_count >= fence->key_count);
+    dataset.record_count -= fence->key_count;
+    const enum err err = dataset_put(txn, &dataset);
+    dataset_row_deinit(&dataset);
+    return err;
+}
+
+// Nothing is left to delete: journaled as done, so that the same UUID gives the same answer.
+static enum err nothing_left(struct fence *fence, struct txn *txn, uint64_t earlier)
+{
+    struct request_row *const request = &fence->request;
+    struct request_row before;
+    TRY(request_get(txn, earlier, &before));
+    fence->earlier = before.uuid;
+    request->earlier = earlier;
+    request->state = REQUEST_COMPLETED;
+    request->erased_us = request->repaired_us = request->completed_us = request->fenced_us;
+    TRY(counter_get(txn, COUNTER_EPOCH, &request->epoch));
+    return request_put(txn, request);
+}
+
+static enum err fence_all(struct fence *fence, struct store *store, struct txn *txn)
+{
+    struct affected affected = {.fence = fence, .txn = txn};
+    TRY(fence_records(fence, store, txn, &affected.pending_index));
+    TRY(hit_models(&affected));
+    for (uint32_t i = 0; i < fence->awaited_count; i++) {
+        TRY(awaited_put(txn, fence->request.sequence, &fence->awaited[i]));
+    }
+    fence->request.records_deleted = fence->key_count;
+    TRY(fence->request.components_invalidated > 0
+            ? counter_next(txn, COUNTER_EPOCH, &fence->request.epoch)
+            : counter_get(txn, COUNTER_EPOCH, &fence->request.epoch));
+    return request_put(txn, &fence->request);
+}
+
+enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
+{
+    // The job may run a second time after a rollback: what was found then is void.
+    fence->key_count = fence->hit_count = fence->awaited_count = 0;
+    mem_free(fence->keys);
+    fence->keys = NULL;
+    struct request_row *const request = &fence->request;
+    const enum err known = request_find(txn, &fence->uuid, request);
+    if (known == OK) {
+        if (id128_compare(&request->body, &fence->body) != 0) {
+            FAIL(ERR_CONFLICT, "this request UUID was used before with another body");
+        }
+        fence->repeated = true;
+        struct request_row before;
+        if (request->earlier != 0) {
+            TRY(request_get(txn, request->earlier, &before));
+            fence->earlier = before.uuid;
+        }
+        return OK;
+    }
+    if (known != ERR_NOT_FOUND) {
+        return known;
+    }
+    *request = (struct request_row){
+        .uuid = fence->uuid,
+        .body = fence->body,
+        .kind = REQUEST_DELETE,
+        .state = REQUEST_FENCED,
+        .dataset = fence->dataset,
+        .eager = fence->eager,
+        .accepted_us = fence->accepted_us,
+        .fenced_us = clock_wall_us(),
+    };
+    uint64_t earlier = 0;
+    TRY(fence_find(fence, txn));
+    if (fence->key_count == 0) {
+        TRY(find_earlier(fence, txn, &earlier));
+    }
+    TRY(counter_next(txn, COUNTER_REQUEST, &request->sequence));
+    return fence->key_count == 0 ? nothing_left(fence, txn, earlier)
+                                 : fence_all(fence, store, txn);
+}
+
+void fence_undo(struct fence *fence, struct store *store)
+{
+    if (!fence->repeated) {
+        for (uint32_t i = 0; i < fence->key_count; i++) {
+            record_undeny(store, &fence->keys[i]);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// coordinator/fence.h: the transaction of a deletion: what is true when the ack is sent.
+//
+// One commit: the request is journaled, the records are fenced (denied to every reader), tombstones
+// are set, the versions of their cells rise, every component that has seen them is invalid in every
+// model of the dataset, the epoch is raised. Only short rows are written; the records themselves go
+// in the `erased` step.
+//
+// Threads   The store thread.
+#pragma once
+
+#include "base/digest.h"
+#include "scheduler/placement.h"
+#include "store/request.h"
+
+struct fence_hit { // Records gone from one cell of one model.
+    uint32_t model;
+    struct cell cell;
+    uint64_t records;
+};
+
+struct fence {
+    // Given.
+    struct id128 uuid;
+    struct id128 body; // Keyed digest of what was asked.
+    uint32_t dataset;
+    bool eager;
+    int64_t accepted_us;
+    struct id128 *rids; // Asked for by id. Owned.
+    uint32_t rid_count;
+    struct id128 *sids; // Asked for by subject. Owned.
+    uint32_t sid_count;
+    // Found.
+    struct request_row request; // Also when the same request came before.
+    bool repeated;              // The same UUID and body were answered before: nothing was changed.
+    struct id128 earlier;       // UUID of the request that had deleted the same, if any.
+    struct record_key *keys;    // The records found. Owned.
+    uint32_t key_count;
+    struct fence_hit *hits; // Owned.
+    uint32_t hit_count;
+    struct awaited *awaited; // Owned.
+    uint32_t awaited_count;
+};
+void fence_deinit(struct fence *fence);
+
+// Finds the visible records that the fence asks for: keys, each once, in storage order.
+MUST_USE enum err fence_find(struct fence *fence, struct txn *txn);
+
+// Does all of it.
+//   ERR_CONFLICT   the UUID was used with another body, or the dataset is being removed.
+//   ERR_NOT_FOUND  none of the records or subjects is or was known; nothing is written.
+//   ERR_LIMIT      more than LIMIT_DELETE_IDS records: ask for them in several requests.
+MUST_USE enum err fence_run(struct fence *fence, struct store *store, struct txn *txn);
+// Takes back what fence_run did in memory, when its transaction was rolled back.
+void fence_undo(struct fence *fence, struct store *store);

@@ -1,0 +1,328 @@
+// coordinator/removal.c: see removal.h.
+#include "coordinator/removal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "coordinator/core.h"
+
+enum { REMOVE_BATCH = 500, WEIGHTS_BATCH = 8 }; // Weights are up to 1 GiB each.
+
+// ---------------------------------------------------------------- erased
+
+struct weights_list {
+    struct component names[WEIGHTS_BATCH];
+    struct component_row rows[WEIGHTS_BATCH];
+    uint32_t count;
+};
+
+static enum err collect_valid(void *context, const struct component *name,
+                              const struct component_row *row)
+{
+    struct weights_list *const list = context;
+    if (row->state == COMPONENT_VALID && list->count < WEIGHTS_BATCH) {
+        list->names[list->count] = *name;
+        list->rows[list->count++] = *row;
+    }
+    return OK;
+}
+
+static enum err remove_model(struct txn *txn, uint32_t model, bool *more_out)
+{
+    struct weights_list list = {.count = 0};
+    TRY(component_row_each(txn, model, collect_valid, &list));
+    for (uint32_t i = 0; i < list.count; i++) {
+        TRY(weights_drop(txn, list.rows[i].instance));
+        list.rows[i].state = COMPONENT_INVALID;
+        TRY(component_row_put(txn, model, &list.names[i], &list.rows[i]));
+    }
+    *more_out = list.count > 0;
+    if (!*more_out) {
+        TRY(component_rows_drop(txn, model, REMOVE_BATCH, more_out));
+    }
+    if (!*more_out) {
+        const enum err err = model_drop(txn, model);
+        return err == ERR_NOT_FOUND ? OK : err; // A redo after a crash.
+    }
+    return OK;
+}
+
+struct key_list {
+    struct record_key keys[REMOVE_BATCH];
+    uint32_t count;
+};
+
+static bool collect_key(void *context, const struct record *record)
+{
+    struct key_list *const list = context;
+    list->keys[list->count++] = record->key;
+    return list->count < REMOVE_BATCH;
+}
+
+struct first_model {
+    uint32_t dataset;
+    uint32_t number; // 0: none left.
+};
+
+static enum err find_model(void *context, const struct model_row *row)
+{
+    struct first_model *const first = context;
+    if (row->dataset == first->dataset && first->number == 0) {
+        first->number = row->number;
+    }
+    return OK;
+}
+
+static enum err remove_records(struct txn *txn, uint32_t dataset, uint32_t generations,
+                               bool *more_out)
+{
+    struct key_list *const list = mem_alloc(1, sizeof *list);
+    enum err err = OK;
+    for (uint32_t g = 0; g < generations && err == OK && list->count < REMOVE_BATCH; g++) {
+        err = record_walk(txn, dataset, g, 0, UINT64_MAX, NULL, true, collect_key, list);
+    }
+    for (uint32_t i = 0; i < list->count && err == OK; i++) {
+        err = record_remove(txn, &list->keys[i]);
+    }
+    *more_out = list->count == REMOVE_BATCH;
+    mem_free(list);
+    return err;
+}
+
+static enum err remove_dataset(struct txn *txn, uint32_t dataset, bool *more_out)
+{
+    struct first_model first = {.dataset = dataset};
+    TRY(model_each(txn, find_model, &first));
+    if (first.number != 0) {
+        TRY(remove_model(txn, first.number, more_out));
+        *more_out = true; // Perhaps another model; and the records.
+        return OK;
+    }
+    struct dataset_row row = {0};
+    const enum err found = dataset_get(txn, dataset, &row);
+    if (found == ERR_NOT_FOUND) {
+        return OK; // A redo after a crash.
+    }
+    TRY(found);
+    const uint32_t generations = row.generation_next;
+    dataset_row_deinit(&row);
+    TRY(remove_records(txn, dataset, generations, more_out));
+    return *more_out ? OK : dataset_drop(txn, dataset);
+}
+
+enum err removal_step(struct txn *txn, const struct request_row *request, bool *more_out)
+{
+    *more_out = false;
+    switch (request->kind) {
+    case REQUEST_REMOVE_MODEL:
+        return remove_model(txn, request->model, more_out);
+    case REQUEST_REMOVE_DATASET:
+        return remove_dataset(txn, request->dataset, more_out);
+    case REQUEST_DELETE:
+    default:
+        return OK;
+    }
+}
+
+// ---------------------------------------------------------------- the ack
+
+struct remove_job {
+    struct job job;
+    struct caller caller;
+    struct request_row row;
+    bool repeated;
+};
+
+static enum err count_valid(void *context, const struct component *name,
+                            const struct component_row *row)
+{
+    (void)name;
+    *(uint64_t *)context += row->state == COMPONENT_VALID;
+    return OK;
+}
+
+struct marking {
+    struct txn *txn;
+    struct remove_job *remove;
+    uint32_t numbers[LIMIT_MODELS];
+    uint32_t count;
+};
+
+static enum err collect_marked(void *context, const struct model_row *row)
+{
+    struct marking *const marking = context;
+    const struct request_row *const request = &marking->remove->row;
+    const bool meant = request->kind == REQUEST_REMOVE_MODEL ? row->number == request->model
+                                                             : row->dataset == request->dataset;
+    if (meant && !row->removing && marking->count < LIMIT_MODELS) {
+        marking->numbers[marking->count++] = row->number;
+    }
+    return OK;
+}
+
+static enum err mark_model(struct marking *marking, uint32_t number)
+{
+    struct model_row row = {0};
+    TRY(model_get(marking->txn, number, &row));
+    row.removing = true;
+    const enum err err = model_put(marking->txn, &row);
+    model_row_deinit(&row);
+    TRY(err);
+    return component_row_each(marking->txn, number, count_valid,
+                              &marking->remove->row.components_invalidated);
+}
+
+static enum err mark_models(struct remove_job *remove, struct txn *txn)
+{
+    struct marking *const marking = mem_alloc(1, sizeof *marking);
+    marking->txn = txn;
+    marking->remove = remove;
+    enum err err = model_each(txn, collect_marked, marking);
+    for (uint32_t i = 0; i < marking->count && err == OK; i++) {
+        err = mark_model(marking, marking->numbers[i]);
+    }
+    const bool none = marking->count == 0;
+    mem_free(marking);
+    TRY(err);
+    if (none && remove->row.kind == REQUEST_REMOVE_MODEL) {
+        FAIL(ERR_NOT_FOUND, "the model is being removed already");
+    }
+    return OK;
+}
+
+static enum err mark_dataset(struct remove_job *remove, struct txn *txn)
+{
+    struct dataset_row row = {0};
+    TRY(dataset_get(txn, remove->row.dataset, &row));
+    const bool removing = row.removing;
+    row.removing = true;
+    remove->row.records_deleted = row.record_count;
+    const enum err err = removing ? err_raise(ERR_NOT_FOUND, "the dataset is being removed already")
+                                  : dataset_put(txn, &row);
+    dataset_row_deinit(&row);
+    return err;
+}
+
+static enum err remove_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct remove_job *const remove = (struct remove_job *)job;
+    struct request_row *const row = &remove->row;
+    struct request_row known;
+    const enum err err = request_find(txn, &row->uuid, &known);
+    if (err == OK) {
+        remove->repeated = true;
+        if (id128_compare(&known.body, &row->body) != 0) {
+            FAIL(ERR_CONFLICT, "this request UUID was used before with another body");
+        }
+        *row = known;
+        return OK;
+    }
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    if (row->dataset == 0 && row->model == 0) {
+        FAIL(ERR_NOT_FOUND, "there is no %s of this name",
+             row->kind == REQUEST_REMOVE_MODEL ? "model" : "dataset");
+    }
+    row->components_invalidated = 0;
+    if (row->kind == REQUEST_REMOVE_DATASET) {
+        TRY(mark_dataset(remove, txn));
+    }
+    TRY(mark_models(remove, txn));
+    row->state = REQUEST_FENCED;
+    row->fenced_us = clock_wall_us();
+    TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
+    TRY(counter_next(txn, COUNTER_EPOCH, &row->epoch));
+    return request_put(txn, row);
+}
+
+// Out of the loop's memory: nothing of it is served, leased or listed from here on.
+static void forget(struct core *core, const struct request_row *row)
+{
+    for (uint32_t i = 0; i < core->model_count;) {
+        const struct model *const model = core->models[i];
+        const bool meant = row->kind == REQUEST_REMOVE_MODEL ? model->number == row->model
+                                                             : model->dataset == row->dataset;
+        if (meant) {
+            leases_cancel_model(core, model->number);
+            catalog_drop_model(core, model->number);
+        } else {
+            i++;
+        }
+    }
+    if (row->kind == REQUEST_REMOVE_DATASET) {
+        const struct dataset *const dataset = catalog_dataset_number(core, row->dataset);
+        if (dataset != NULL) {
+            uploads_drop_dataset(core, dataset->row.name);
+            catalog_drop_dataset(core, row->dataset);
+        }
+    }
+}
+
+static void remove_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct remove_job *const remove = (struct remove_job *)job;
+    const struct id128 none = {{0}};
+    if (job->result != OK) {
+        reply_error(core, &remove->caller, job->result, job->text);
+    } else {
+        if (!remove->repeated) {
+            forget(core, &remove->row);
+            core->epoch = remove->row.epoch > core->epoch ? remove->row.epoch : core->epoch;
+            catalog_put_request(core, &remove->row, NULL, 0);
+        }
+        reply_request(core, &remove->caller, &remove->row, &none);
+        if (!remove->repeated) {
+            log_info("removal_fenced", "dataset=%u model=%u components=%llu", remove->row.dataset,
+                     remove->row.model, (unsigned long long)remove->row.components_invalidated);
+            deletion_erase(core, remove->row.sequence);
+            deletion_component_valid(core); // Requests that waited for what is gone now.
+        }
+    }
+    mem_free(remove);
+}
+
+static void submit(struct core *core, const struct caller *caller, enum request_kind kind,
+                   uint32_t dataset, uint32_t model, const char *name, ProtobufCBinaryData uuid)
+{
+    struct remove_job *const remove = mem_alloc(1, sizeof *remove);
+    remove->job = (struct job){.kind = JOB_WRITE_ALONE, .run = remove_run, .done = remove_done};
+    remove->caller = *caller;
+    remove->row = (struct request_row){
+        .kind = kind, .dataset = dataset, .model = model, .accepted_us = clock_wall_us()};
+    struct buf bytes = {0};
+    buf_u8(&bytes, (uint8_t)kind);
+    buf_short_text(&bytes, name);
+    remove->row.body = digest_id("unlearnd-remove", core->body_key, buf_span(&bytes));
+    buf_deinit(&bytes);
+    if (wire_copy(uuid, remove->row.uuid.bytes, ID_BYTES, "the request's UUID") != OK) {
+        reply_error(core, caller, ERR_INVALID, err_text());
+        mem_free(remove);
+        return;
+    }
+    storage_submit(core->storage, &remove->job);
+}
+
+VERB(on_dataset_remove, Unlearn__DatasetRemove)
+{
+    (void)raw;
+    struct dataset *dataset = NULL;
+    // A name that is not there may be a repetition of the request that removed it: the job knows.
+    const bool there = catalog_dataset(core, body->dataset, &dataset) == OK;
+    submit(core, caller, REQUEST_REMOVE_DATASET, there ? dataset->row.number : 0, 0, body->dataset,
+           body->uuid);
+}
+
+VERB(on_model_remove, Unlearn__ModelRemove)
+{
+    (void)raw;
+    struct model *model = NULL;
+    const bool there = catalog_model(core, body->model, &model) == OK;
+    submit(core, caller, REQUEST_REMOVE_MODEL, 0, there ? model->number : 0, body->model,
+           body->uuid);
+}
