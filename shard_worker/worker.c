@@ -94,8 +94,10 @@ static enum err work(struct link_context *context, const struct session_options 
     while (err == OK) {
         err = session_turn(session, TURN_MS);
     }
+    char why[ERR_TEXT_BYTES]; // The goodbye may fail too, and is not the reason.
+    snprintf(why, sizeof why, "%s", err_text());
     session_close(session);
-    return err;
+    return err_raise(err, "%s", why);
 }
 
 static enum err run(const struct arguments *arguments)
