@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/build.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
