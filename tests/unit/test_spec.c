@@ -1,0 +1,284 @@
+// tests/unit/test_spec.c: one table decides what a spec is; its canonical text is one to one.
+//
+// Method: every error is provoked with its control beside it, and the canonical text of the default
+// spec is written out here, so that a change of the table (and so of every digest) is noticed.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/digest.h"
+#include "model/spec.h"
+
+static const char default_text[] = "learner=mlp\n"
+                                   "hidden=128\n"
+                                   "activation=relu\n"
+                                   "dropout=0\n"
+                                   "shards=8\n"
+                                   "slices=4\n"
+                                   "sequences=1\n"
+                                   "append_slices=1\n"
+                                   "epochs=10\n"
+                                   "batch=16\n"
+                                   "gradient_chunks=1\n"
+                                   "optimizer.kind=sgd\n"
+                                   "optimizer.rate=0.1\n"
+                                   "optimizer.momentum=0.9\n"
+                                   "optimizer.beta1=-\n"
+                                   "optimizer.beta2=-\n"
+                                   "optimizer.epsilon=-\n"
+                                   "optimizer.weight_decay=0\n"
+                                   "aggregate=mean_probability\n"
+                                   "weighted=false\n"
+                                   "seed=7\n";
+
+// The canonical text of `spec`, valid until the next call.
+static const char *text_of(const struct spec *spec)
+{
+    static char text[LIMIT_SPEC_BYTES];
+    struct buf out = {0};
+    spec_put(spec, &out);
+    assert_true(out.bytes < sizeof text);
+    memcpy(text, out.data, out.bytes);
+    text[out.bytes] = '\0';
+    buf_deinit(&out);
+    return text;
+}
+
+static void assert_same_after_reading(const struct spec *spec)
+{
+    struct spec back;
+    char before[LIMIT_SPEC_BYTES];
+    snprintf(before, sizeof before, "%s", text_of(spec));
+    assert_int_equal(spec_get(span_text(before), &back), OK);
+    assert_string_equal(text_of(&back), before);
+}
+
+static void test_default_has_this_text(void **state)
+{
+    (void)state;
+    const struct spec spec = spec_default();
+    assert_string_equal(text_of(&spec), default_text);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_same_after_reading(&spec);
+    const struct digest digest = spec_digest(&spec);
+    char hex[DIGEST_HEX_BYTES];
+    hex_put(hex, digest.bytes, sizeof digest.bytes);
+    print_message("digest of the default spec: %s\n", hex);
+    assert_string_equal(hex, "7fb26267f29dbb2fa213750dc42711da7b66693521343981820029b24f9fe0ce");
+}
+
+static void test_every_key_reads_back_what_it_wrote(void **state)
+{
+    (void)state;
+    static const char *const values[][3] = {
+        // key, given, written
+        {"hidden", "[64, 32]", "64,32"},
+        {"hidden", "64,32", "64,32"},
+        {"hidden", "[7]", "7"},
+        {"activation", "gelu", "gelu"},
+        {"dropout", "0.30000", "0.3"},
+        {"dropout", "-0", "0"},
+        {"shards", "4096", "4096"},
+        {"slices", "200", "200"},
+        {"append_slices", "3", "3"},
+        {"epochs", "100000", "100000"},
+        {"batch", "65536", "65536"},
+        {"gradient_chunks", "8", "8"},
+        {"optimizer.rate", "1e-3", "0.001"},
+        {"optimizer.rate", "0.1000000000000000055", "0.1"},
+        {"optimizer.rate", "0.10000000000000002", "0.10000000000000002"},
+        {"optimizer.momentum", "0", "0"},
+        {"optimizer.weight_decay", "5e-324", "5e-324"},
+        {"aggregate", "vote", "vote"},
+        {"weighted", "true", "true"},
+        {"seed", "18446744073709551615", "18446744073709551615"},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        struct spec spec = spec_default();
+        assert_int_equal(spec_set(&spec, values[i][0], values[i][1]), OK);
+        char line[128];
+        snprintf(line, sizeof line, "%s=%s\n", values[i][0], values[i][2]);
+        assert_non_null(strstr(text_of(&spec), line));
+        if (spec_check(&spec) == OK) {
+            assert_same_after_reading(&spec);
+        }
+    }
+}
+
+static void assert_refused(const char *key, const char *value, const char *message)
+{
+    struct spec spec = spec_default();
+    const struct spec before = spec;
+    assert_int_equal(spec_set(&spec, key, value), ERR_INVALID);
+    if (strstr(err_text(), message) == NULL) {
+        fail_msg("found \"%s\", expected \"%s\"", err_text(), message);
+    }
+    assert_memory_equal(&spec, &before, sizeof spec);
+}
+
+static void test_bad_values_are_named(void **state)
+{
+    (void)state;
+    assert_refused("shards", "0", "shards is 0, expected 1 to 4096");
+    assert_refused("shards", "4097", "shards is 4097, expected 1 to 4096");
+    assert_refused("epochs", "-1", "epochs is -1, expected 1 to 100000");
+    assert_refused("slices", "3.5", "slices is 3.5, expected 1 to 200");
+    assert_refused("gradient_chunks", "3", "gradient_chunks is 3, expected a power of two from 1");
+    assert_refused("hidden", "[]", "hidden is [], expected widths from 1 to 65536");
+    assert_refused("hidden", "64,,32", "hidden is 64,,32, expected widths");
+    assert_refused("hidden", "[64", "hidden is [64, expected widths");
+    assert_refused("hidden", "0", "hidden is 0, expected widths");
+    assert_refused("hidden", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+                   "expected 1 to 32 widths");
+    assert_refused("dropout", "1", "dropout is 1, expected 0 to below 1");
+    assert_refused("optimizer.rate", "0", "optimizer.rate is 0, expected above 0 to 1000");
+    assert_refused("optimizer.rate", "nan", "optimizer.rate is nan, expected above 0");
+    assert_refused("optimizer.momentum", "1", "expected 0 to below 1");
+    assert_refused("learner", "tree", "learner is tree, expected one of softmax, mlp");
+    assert_refused("optimizer.kind", "adam", "expected one of sgd, adamw");
+    assert_refused("weighted", "yes", "expected one of false, true");
+    assert_refused("seed", "18446744073709551616", "seed is 18446744073709551616");
+    assert_refused("seed", "7\n", "not a short text");
+    char longer[600];
+    memset(longer, '1', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    assert_refused("seed", longer, "not a short text");
+}
+
+static void test_unknown_keys_name_the_nearest(void **state)
+{
+    (void)state;
+    assert_refused("shard", "1", "nearest known one is shards");
+    assert_refused("rate", "1", "nearest known one is optimizer.rate");
+    assert_refused("optimiser.rate", "1", "nearest known one is optimizer.rate");
+    assert_refused("hiden", "1", "nearest known one is hidden");
+    assert_refused("", "1", "unknown key");
+    char longer[70];
+    memset(longer, 'a', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    assert_refused(longer, "1", "69 bytes");
+}
+
+static void test_check_sees_keys_together(void **state)
+{
+    (void)state;
+    struct spec spec = spec_default();
+    spec.gradient_chunks = 32;
+    assert_int_equal(spec_check(&spec), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "gradient_chunks is 32, expected at most batch"));
+    spec.batch = 32;
+    assert_int_equal(spec_check(&spec), OK);
+
+    spec.slices = 3;
+    spec.sequences = 7; // 3! = 6
+    assert_int_equal(spec_check(&spec), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "sequences is 7"));
+    spec.sequences = 6;
+    assert_int_equal(spec_check(&spec), OK);
+
+    spec.shards = 4096;
+    spec.slices = 200;
+    spec.sequences = 2;
+    assert_int_equal(spec_check(&spec), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "1638400, expected at most 1048576"));
+    spec.sequences = 1;
+    assert_int_equal(spec_check(&spec), OK);
+}
+
+// A key without effect must not split one model into two digests.
+static void test_keys_without_effect_do_not_count(void **state)
+{
+    (void)state;
+    struct spec a = spec_default(), b = spec_default();
+    assert_int_equal(spec_set(&a, "learner", "softmax"), OK);
+    b = a;
+    assert_int_equal(spec_set(&b, "hidden", "64"), OK);
+    assert_int_equal(spec_set(&b, "dropout", "0.5"), OK);
+    assert_int_equal(spec_set(&b, "optimizer.beta1", "0.8"), OK);
+    struct digest left = spec_digest(&a), right = spec_digest(&b);
+    assert_memory_equal(&left, &right, sizeof left);
+    assert_same_after_reading(&b);
+    assert_int_equal(spec_set(&b, "optimizer.momentum", "0.8"), OK); // Control.
+    right = spec_digest(&b);
+    assert_memory_not_equal(&left, &right, sizeof left);
+}
+
+// One change to the canonical text: replaces `from` by `to`.
+static void assert_text_refused(const char *from, const char *to)
+{
+    char text[LIMIT_SPEC_BYTES];
+    const char *const at = strstr(default_text, from);
+    assert_non_null(at);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - default_text), default_text, to,
+             at + strlen(from));
+    struct spec spec;
+    assert_int_equal(spec_get(span_text(text), &spec), ERR_INVALID);
+}
+
+static void test_only_canonical_text_is_read(void **state)
+{
+    (void)state;
+    struct spec spec;
+    assert_int_equal(spec_get(span_text(default_text), &spec), OK); // Control.
+    assert_text_refused("shards=8\n", "");
+    assert_text_refused("shards=8\n", "shards=8\nshards=8\n");
+    assert_text_refused("shards=8\nslices=4\n", "slices=4\nshards=8\n");
+    assert_text_refused("shards=8", "shards=08");
+    assert_text_refused("shards=8", "shards= 8");
+    assert_text_refused("shards=8", "shards=0");
+    assert_text_refused("shards=8", "shards=-");
+    assert_text_refused("hidden=128", "hidden=-");
+    assert_text_refused("beta1=-", "beta1=0.9");
+    assert_text_refused("rate=0.1", "rate=1e-1");
+    assert_text_refused("seed=7\n", "seed=7");
+    assert_text_refused("seed=7\n", "seed=7\nx");
+    assert_text_refused("gradient_chunks=1\n", "gradient_chunks=32\n"); // spec_check
+    assert_int_equal(spec_get(span_of(default_text, sizeof default_text), &spec), ERR_INVALID);
+    assert_int_equal(spec_get(span_of(NULL, 0), &spec), ERR_INVALID);
+    static const char huge[LIMIT_SPEC_BYTES + 1];
+    assert_int_equal(spec_get(span_of(huge, sizeof huge), &spec), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "8193 bytes"));
+}
+
+static void count_key(void *context, const char *key, const char *values, const char *fallback)
+{
+    struct spec spec = spec_default();
+    assert_true(strlen(values) > 0);
+    assert_int_equal(spec_set(&spec, key, fallback), OK);
+    *(int *)context += 1;
+}
+
+static void test_each_lists_every_key(void **state)
+{
+    (void)state;
+    int count = 0;
+    spec_each(count_key, &count);
+    int lines = 0;
+    for (const char *at = default_text; *at != '\0'; at++) {
+        lines += *at == '\n' ? 1 : 0;
+    }
+    assert_int_equal(count, lines);
+}
+
+int main(void)
+{
+    if (digest_start() != OK) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_default_has_this_text),
+        cmocka_unit_test(test_every_key_reads_back_what_it_wrote),
+        cmocka_unit_test(test_bad_values_are_named),
+        cmocka_unit_test(test_unknown_keys_name_the_nearest),
+        cmocka_unit_test(test_check_sees_keys_together),
+        cmocka_unit_test(test_keys_without_effect_do_not_count),
+        cmocka_unit_test(test_only_canonical_text_is_read),
+        cmocka_unit_test(test_each_lists_every_key),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
