@@ -119,7 +119,7 @@ enum err text_f64(struct span text, double *value_out)
     }
     char *end = NULL;
     const double value = strtod_l(copy, &end, plain);
-    if (end == copy || *end != '\0' || !isfinite(value)) {
+    if (end != copy + text.bytes || !isfinite(value)) { // Also where a NUL stands inside.
         FAIL(ERR_INVALID, "not a finite number");
     }
     *value_out = value;
