@@ -106,7 +106,11 @@ static enum err parse_row(struct csv *csv, bool *more_out, uint64_t *lines_out)
             TRY(end_field(csv));
             state = FIELD_START;
         } else if (byte == '\n' || byte == '\r') {
-            if (byte == '\r' && source_byte(csv->source) != '\n') {
+            const int next = byte == '\r' ? source_byte(csv->source) : '\n';
+            if (next == SOURCE_ERROR) {
+                return csv->source->failed;
+            }
+            if (next != '\n') {
                 FAIL(ERR_INVALID, "a carriage return without a line feed, expected CRLF or LF");
             }
             *lines_out += 1;

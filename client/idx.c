@@ -229,7 +229,7 @@ static enum err start(struct idx *idx, struct table *table)
     table->columns[0].rows = rows;
     table->columns[0].cols = cols;
     table->columns[0].width = rows * cols;
-    idx->pixels = mem_alloc(rows * cols, 1);
+    idx->pixels = mem_alloc(table->columns[0].width, 1);
     idx->has_labels = idx->labels != NULL;
     return idx->has_labels ? table_add(table, span_text("label")) : OK;
 }

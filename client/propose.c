@@ -21,7 +21,7 @@ enum {
     CATEGORY_BYTES_MAX = 64, // A longer JSON string is prose.
     MANY_VALUES = 50,        // From here on, mostly different texts are no categories.
     CLASS_NUMBERS_MAX = 100, // More different whole numbers are a quantity.
-    VOCABULARY_BYTES_MAX = 64 * 1024 * 1024, // While collecting; a schema holds far less.
+    VOCABULARY_BYTES_MAX = 4 * 1024 * 1024, // While collecting; a schema holds far less.
     STEP_ROWS = 256,
 };
 

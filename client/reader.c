@@ -14,7 +14,7 @@
 // A new format is one more file and one more row.
 static const struct format *const formats[] = {&csv_format, &idx_format, &npy_format,
                                                &libsvm_format, &jsonl_format};
-enum { FORMAT_COUNT = sizeof formats / sizeof *formats, WHERE_BYTES = 512 };
+enum { FORMAT_COUNT = sizeof formats / sizeof formats[0], WHERE_BYTES = 512 };
 
 struct reader {
     struct reader_options options;

@@ -362,8 +362,8 @@ void sample_draw(uint64_t seed, uint32_t writer, uint32_t digit, uint32_t instan
         count += add_curve(curve, lines + count);
     }
     for (uint32_t i = 0; i < PIXEL_COUNT; i++) {
-        const struct point middle = {(float)(i % SAMPLE_SIDE) + 0.5f,
-                                     (float)(i / SAMPLE_SIDE) + 0.5f};
+        const uint32_t column = i % SAMPLE_SIDE, row = i / SAMPLE_SIDE;
+        const struct point middle = {(float)column + 0.5f, (float)row + 0.5f};
         pixels_out[i] = ink(middle, lines, count, pen, hand.grey);
     }
 }
@@ -478,7 +478,7 @@ enum err sample_write(const char *dir, uint32_t writers, uint64_t seed,
     }
     TRY(take_directory(dir));
     static const uint32_t first[2] = {0, SAMPLE_TRAIN}, count[2] = {SAMPLE_TRAIN, SAMPLE_TEST};
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2; i++) {
         struct part part = {0};
         draw_part(&part, seed, writers, first[i], count[i]);
         const enum err err = write_part(dir, &part, file_names + 3 * i);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
+#include "base/check.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -23,7 +24,7 @@ enum err source_open(const char *path, struct source **source_out)
              S_ISDIR(info.st_mode) ? "a directory" : "no regular file");
     }
     errno = 0;
-    gzFile const gz = gzopen(path, "rb");
+    gzFile gz = gzopen(path, "rb");
     if (gz == NULL) {
         FAIL(ERR_IO, "%s: %s", path, errno != 0 ? strerror(errno) : "zlib has no memory");
     }
@@ -159,6 +160,7 @@ enum err source_head(const char *path, uint8_t *head_out, size_t capacity, size_
     *got_out = 0;
     struct source *source;
     TRY(source_open(path, &source));
+    CHECK(source != NULL);
     const enum err err = source_read(source, head_out, capacity, got_out);
     source_close(source);
     return err;

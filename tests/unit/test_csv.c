@@ -22,6 +22,11 @@ static void test_csv_reads_quotes_and_line_ends(void **state)
                                                        "a,b\r\n1,x\r\n2,y")),
                      OK);
     assert_string_equal(rows_text, "0||1,x;1||2,y;");
+    // The mark is no part of the first name.
+    const char *const marked = feed_text("a.csv", "\xEF\xBB\xBF"
+                                                  "a,b\n1,x\n");
+    assert_int_equal(
+        rows_read(&(struct reader_options){.files = &marked, .file_count = 1, .id = "a"}), OK);
     // Commas, doubled quotes and line ends inside quotes.
     assert_int_equal(
         rows_of("csv", feed_text("a.csv", "a,b\n\"1,2\",\"say \"\"hi\"\"\"\n\"x\r\ny\",\"\"\n")),
@@ -111,6 +116,21 @@ static void test_csv_bounds_the_row(void **state)
     free(text);
 }
 
+static void test_csv_bounds_the_columns(void **state)
+{
+    (void)state;
+    char *const text = malloc(8 * (LIMIT_COLUMNS + 2));
+    size_t at = 0;
+    for (int i = 0; i < LIMIT_COLUMNS; i++) {
+        at += (size_t)sprintf(text + at, "%sc%d", i > 0 ? "," : "", i);
+    }
+    assert_int_equal(rows_of("csv", feed_bytes("a.csv", text, at)), OK);
+    at += (size_t)sprintf(text + at, ",one");
+    assert_int_equal(rows_of("csv", feed_bytes("a.csv", text, at)), ERR_LIMIT);
+    assert_said("a.csv line 1: more than 65536 fields");
+    free(text);
+}
+
 static void test_csv_reads_gzip_and_refuses_a_cut_one(void **state)
 {
     (void)state;
@@ -138,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_csv_checks_the_header),
         cmocka_unit_test(test_csv_files_share_one_header),
         cmocka_unit_test(test_csv_bounds_the_row),
+        cmocka_unit_test(test_csv_bounds_the_columns),
         cmocka_unit_test(test_csv_reads_gzip_and_refuses_a_cut_one),
     };
     return cmocka_run_group_tests(tests, feed_open, feed_close);

@@ -220,7 +220,7 @@ static void test_encode_for_predictions_needs_no_label(void **state)
 static void test_encode_bounds_the_row(void **state)
 {
     (void)state;
-    const size_t bytes = LIMIT_RECORD_BYTES + 16;
+    const size_t bytes = LIMIT_RECORD_BYTES + 14;
     char *const text = malloc(bytes + 1);
     memset(text, 'x', bytes);
     text[bytes] = '\0';
@@ -229,6 +229,13 @@ static void test_encode_bounds_the_row(void **state)
     const char *const schema = COLUMNS("{\"name\": \"t\", \"type\": \"text\"}");
     assert_int_equal(encode_text(schema, "a.jsonl", text), ERR_LIMIT);
     assert_said("a.jsonl line 1: column 1 \"t\": the text has");
+    // Two texts that fit one by one and not together.
+    memset(text + 6, 'x', bytes - 8);
+    memcpy(text + bytes / 2, "\",\"u\":\"", 7);
+    const char *const two =
+        COLUMNS("{\"name\": \"t\", \"type\": \"text\"}, {\"name\": \"u\", \"type\": \"text\"}");
+    assert_int_equal(encode_text(two, "a.jsonl", text), ERR_LIMIT);
+    assert_said("a.jsonl line 1: the record takes more than");
     free(text);
 }
 

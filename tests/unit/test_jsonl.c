@@ -24,6 +24,9 @@ static void test_jsonl_reads_keys_in_any_order(void **state)
                                                         "{\"c\": true, \"a\": 2.5}\n{}")),
                      OK);
     assert_string_equal(rows_text, "0||1,x;1||-,y;2||2.5,-,true;3||-,-,-;");
+    // A byte order mark is dropped.
+    assert_int_equal(rows_of("jsonl", feed_text("a.jsonl", "\xEF\xBB\xBF{\"a\": 1}")), OK);
+    assert_string_equal(rows_text, "0||1;");
     // Whole numbers keep their digits, beyond what a double holds.
     assert_int_equal(read_line("{\"a\": 9007199254740993}"), OK);
     assert_string_equal(rows_text, "0||1;1||9007199254740993;");

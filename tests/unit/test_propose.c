@@ -212,6 +212,34 @@ static void test_propose_for_arrays(void **state)
                         "{\"columns\":[" NUMERIC("x", "true", "true", "2") "],\"label\":null}");
 }
 
+// Rows of `columns` texts of 255 bytes, `distinct` different ones in each column.
+static enum err propose_long(int columns, int distinct)
+{
+    enum { ROWS = 1000 };
+    char *const text = mem_alloc((size_t)ROWS + 1, (size_t)columns * 256);
+    size_t at = 0;
+    for (int i = 0; i < columns; i++) {
+        at += (size_t)sprintf(text + at, "c%d%c", i, i + 1 < columns ? ',' : '\n');
+    }
+    for (int i = 0; i < ROWS * columns; i++) {
+        at += (size_t)sprintf(text + at, "n%0254d%c", i / columns % distinct,
+                              (i + 1) % columns != 0 ? ',' : '\n');
+    }
+    const enum err err = propose_text("a.csv", text, NULL);
+    mem_free(text);
+    return err;
+}
+
+static void test_propose_bounds_vocabularies(void **state)
+{
+    (void)state;
+    assert_int_equal(propose_long(1, 10), OK);
+    assert_int_equal(propose_long(2, 500), ERR_INVALID);
+    assert_said("the schema takes 2");
+    assert_int_equal(propose_long(17, 1000), ERR_LIMIT);
+    assert_said("the categories of all columns take more than 4194304 bytes; give --schema FILE");
+}
+
 static void count_steps(void *context, uint64_t done, uint64_t all)
 {
     assert_true(done <= all);
@@ -242,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_propose_knows_text_in_json),
         cmocka_unit_test(test_propose_leaves_ids_and_subjects_out),
         cmocka_unit_test(test_propose_for_arrays),
+        cmocka_unit_test(test_propose_bounds_vocabularies),
         cmocka_unit_test(test_propose_reports_progress),
     };
     return cmocka_run_group_tests(tests, feed_open, feed_close);
