@@ -34,6 +34,20 @@ void weights_release(struct weights *weights)
     }
 }
 
+struct shape *shape_hold(struct shape *shape)
+{
+    atomic_fetch_add(&shape->references, 1);
+    return shape;
+}
+
+void shape_release(struct shape *shape)
+{
+    if (shape != NULL && atomic_fetch_sub(&shape->references, 1) == 1) {
+        schema_deinit(&shape->schema);
+        mem_free(shape);
+    }
+}
+
 // ---------------------------------------------------------------- look-ups
 
 struct dataset *catalog_dataset_number(struct core *core, uint32_t number)
@@ -160,6 +174,7 @@ static void model_free(struct core *core, struct model *model)
     }
     mem_free(model->extras);
     ensemble_deinit(&model->ensemble);
+    shape_release(model->shape);
     buf_deinit(&model->spec_text);
     mem_free(model);
 }
@@ -198,6 +213,10 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
         FAIL(ERR_CORRUPT, "its dataset %u is not there", row->dataset);
     }
     TRY(learner_param_count(&model->spec, &dataset->schema, &model->param_count));
+    model->shape = mem_alloc(1, sizeof *model->shape);
+    model->shape->references = 1;
+    model->shape->spec = model->spec;
+    TRY(schema_get(buf_span(&dataset->row.schema), &model->shape->schema));
     model->number = row->number;
     memcpy(model->name, row->name, sizeof model->name);
     model->dataset = row->dataset;

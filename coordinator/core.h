@@ -38,6 +38,13 @@ struct weights {
     struct digest digest; // component_digest. In memory only: a plain digest must not last.
 };
 
+// What a model computes by: constant, shared with the prediction threads by reference count.
+struct shape {
+    _Atomic uint32_t references;
+    struct spec spec;
+    struct schema schema;
+};
+
 struct dataset {
     struct dataset_row row;
     struct schema schema;
@@ -57,6 +64,7 @@ struct model {
     uint32_t dataset; // Number.
     uint32_t generations;
     struct spec spec;
+    struct shape *shape;
     struct buf spec_text;
     struct digest spec_digest;
     uint64_t param_count;
@@ -149,6 +157,8 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
 void model_placement(const struct spec *spec, struct placement *placement_out);
 
+struct shape *shape_hold(struct shape *shape);
+void shape_release(struct shape *shape); // Accepts NULL. Any thread.
 struct weights *weights_new(uint64_t instance, float *params, uint64_t param_count);
 struct weights *weights_hold(struct weights *weights);
 void weights_release(struct weights *weights); // Accepts NULL. Any thread.
@@ -236,7 +246,8 @@ struct verify_task {
 enum comparison { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
 // The next comparison for an idle rank; false: none.
 bool verify_next(struct core *core, struct verify_task *task_out);
-void verify_compared(struct core *core, const struct verify_task *task, enum comparison result);
+void verify_compared(struct core *core, const struct component *name,
+                     const struct verify_task *which, enum comparison result);
 void verify_free(struct core *core);
 
 // --- predict.c

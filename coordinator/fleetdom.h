@@ -1,0 +1,116 @@
+// coordinator/fleetdom.h: fleets, their workers, and the leases they hold; private to leases.c,
+// workers.c and stream.c.
+//
+// A lease is the right of one worker to train one stage, until a deadline that its beats renew,
+// under a fencing number that is never used twice (the store's boot number is its upper half). A
+// result counts only while the lease is current and the versions of the cells that it read still
+// stand; both are checked in the transaction that stores it.
+//
+//   OPENING    the store thread reads the cells' versions
+//   TRAINING   the worker pulls parent and records, trains, beats
+//   RECEIVING  the worker is done; its weights are pulled, 4 chunks in flight
+//   STORING    the store thread checks and commits
+//
+// A cancelled lease stays allocated until the jobs that point at it have come back.
+#pragma once
+
+#include "coordinator/core.h"
+
+enum lease_phase { LEASE_OPENING, LEASE_TRAINING, LEASE_RECEIVING, LEASE_STORING };
+
+struct stream { // Records on their way to the worker: touched by the store thread's jobs in turn.
+    uint32_t position; // In the component's list.
+    bool started;      // `after` is set.
+    struct record_key after;
+    uint32_t next_sequence; // Of the chunk that is asked for next; the loop's.
+};
+
+struct lease {
+    uint64_t number;
+    enum lease_phase phase;
+    bool ended;    // No longer counts: freed when `jobs` is 0.
+    uint32_t jobs; // Under way in the store thread.
+    struct worker *worker;
+    uint32_t model;
+    struct component name;
+    struct placement placement;
+    uint32_t dataset;
+    bool compare;  // Only to be compared with what is stored.
+    bool compared; // Its result was reported.
+    struct verify_task task;
+    struct weights *parent; // Held; NULL where the stage starts anew.
+    uint64_t versions[LIMIT_SLICES];
+    uint64_t slice_records[LIMIT_SLICES];
+    uint64_t records;
+    uint64_t samples; // Of the whole stage.
+    uint64_t samples_done;
+    uint64_t param_count;
+    int64_t deadline_ms;
+    int64_t began_ms;
+    struct stream stream;
+    float *params; // The result. Owned; given to `weights` when stored.
+    uint64_t result_bytes;
+    uint32_t pulls_sent, chunks_received;
+    struct digest digest; // As the worker says.
+    double seconds;
+};
+
+struct worker {
+    struct link_peer peer;
+    uint64_t number;
+    char name[LIMIT_NAME_BYTES + 1]; // host/pid
+    uint32_t rank;
+    struct id128 fleet;
+    int64_t last_ms;
+    struct lease *lease; // NULL: idle.
+    bool stopping;       // Told to cancel; not idle until it says so.
+};
+
+struct fleet {
+    struct id128 id;
+    struct link_peer peer;
+    uint32_t ranks;
+    int64_t last_ms;
+    bool lost_rank; // Drained: no new leases; restarted when the others are idle.
+};
+
+struct fleetdom {
+    struct worker *workers[LIMIT_WORKERS];
+    uint32_t worker_count;
+    struct fleet fleets[LIMIT_FLEETS];
+    uint32_t fleet_count;
+    uint64_t last_worker;
+    uint64_t last_lease;
+    struct buf frame;
+    struct wire_arena arena;
+};
+
+// Sends to a worker or fleet. False: it does not take messages.
+bool workers_send(struct core *core, const struct link_peer *peer, Unlearn__ToWorker *message,
+                  struct span raw);
+struct worker *workers_find(struct core *core, const struct link_peer *peer); // Or NULL.
+void workers_hello(struct core *core, const struct link_peer *peer,
+                   const Unlearn__WorkerHello *hello);
+void workers_fleet_hello(struct core *core, const struct link_peer *peer,
+                         const Unlearn__FleetHello *hello);
+void workers_fleet_beat(struct core *core, const struct link_peer *peer,
+                        const Unlearn__FleetBeat *beat);
+// Drops a worker; `lost`: it died, so its fleet must be drained and started anew.
+void workers_drop(struct core *core, struct worker *worker, bool lost);
+void workers_tick(struct core *core);                              // Silent workers and fleets.
+bool workers_may_lease(struct core *core, const struct worker *worker); // Idle, not draining.
+
+// Ends a lease: the component is free to be leased again. `tell`: send Cancel to its worker. A
+// comparison that has no result yet will be tried again.
+void lease_end(struct core *core, struct lease *lease, bool tell);
+void lease_compared(struct core *core, struct lease *lease, enum comparison result);
+// A job that points at the lease has come back. False: the lease had ended and is freed now.
+bool lease_job_back(struct core *core, struct lease *lease);
+
+// --- stream.c
+void stream_pull(struct core *core, struct lease *lease, const Unlearn__WorkerPull *pull);
+void stream_done(struct core *core, struct lease *lease, const Unlearn__StageDone *done);
+void stream_weights(struct core *core, struct lease *lease, const Unlearn__WeightsChunk *chunk,
+                    struct span raw);
+// The result is complete and was stored, or refused.
+void lease_failed(struct core *core, struct lease *lease, bool retry, const char *reason);

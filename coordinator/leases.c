@@ -1,0 +1,461 @@
+// coordinator/leases.c: which rank trains which stage; see fleetdom.h and core.h.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/fleetdom.h"
+
+enum { FAILURES_MAX = 5 }; // Of one stage in a row, before it waits for the next `train`.
+
+enum err leases_open(struct core *core)
+{
+    core->fleetdom = mem_alloc(1, sizeof *core->fleetdom);
+    core->fleetdom->last_lease = storage_boot(core->storage) << 32;
+    return OK;
+}
+
+static void lease_free(struct lease *lease)
+{
+    weights_release(lease->parent);
+    mem_free(lease->params);
+    mem_free(lease);
+}
+
+void leases_free(struct core *core)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    if (dom == NULL) {
+        return;
+    }
+    while (dom->worker_count > 0) {
+        struct worker *const worker = dom->workers[--dom->worker_count];
+        if (worker->lease != NULL && worker->lease->jobs == 0) {
+            lease_free(worker->lease);
+        }
+        mem_free(worker);
+    }
+    buf_deinit(&dom->frame);
+    wire_arena_deinit(&dom->arena);
+    mem_free(dom);
+    core->fleetdom = NULL;
+}
+
+// The slot of the lease's component, or NULL when the model is gone.
+static struct slot *slot_of(struct core *core, const struct lease *lease, struct model **model_out,
+                            uint32_t *node_out)
+{
+    struct model *const model = catalog_model_number(core, lease->model);
+    if (model == NULL) {
+        return NULL;
+    }
+    const int32_t node = trie_find(&model->ensemble.trie, &lease->name);
+    CHECK(node >= 0);
+    *model_out = model;
+    *node_out = (uint32_t)node;
+    return ensemble_slot(&model->ensemble, lease->name.shard, (uint32_t)node);
+}
+
+static void send_cancel(struct core *core, const struct lease *lease)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Cancel cancel = UNLEARN__CANCEL__INIT;
+    cancel.lease = lease->number;
+    message.body_case = UNLEARN__TO_WORKER__BODY_CANCEL;
+    message.cancel = &cancel;
+    workers_send(core, &lease->worker->peer, &message, span_of(NULL, 0));
+}
+
+void lease_compared(struct core *core, struct lease *lease, enum comparison result)
+{
+    if (lease->compare && !lease->compared) {
+        lease->compared = true;
+        verify_compared(core, &lease->name, &lease->task, result);
+    }
+}
+
+void lease_end(struct core *core, struct lease *lease, bool tell)
+{
+    struct model *model = NULL;
+    uint32_t node = 0;
+    CHECK(!lease->ended);
+    lease_compared(core, lease, VERIFY_AGAIN);
+    struct slot *const slot = slot_of(core, lease, &model, &node);
+    if (slot != NULL && !lease->compare) {
+        slot->leased = false;
+    }
+    if (tell && lease->phase != LEASE_OPENING) {
+        // While it trains, the worker answers when it has stopped; after that it is idle already.
+        lease->worker->stopping = lease->phase == LEASE_TRAINING;
+        send_cancel(core, lease);
+    }
+    lease->worker->lease = NULL;
+    lease->worker = NULL;
+    lease->ended = true;
+    if (lease->jobs == 0) {
+        lease_free(lease);
+    }
+}
+
+bool lease_job_back(struct core *core, struct lease *lease)
+{
+    (void)core;
+    CHECK(lease->jobs > 0);
+    lease->jobs--;
+    if (lease->ended && lease->jobs == 0) {
+        lease_free(lease);
+        return false;
+    }
+    return !lease->ended;
+}
+
+void lease_failed(struct core *core, struct lease *lease, bool retry, const char *reason)
+{
+    struct model *model = NULL;
+    uint32_t node = 0;
+    char name[COMPONENT_TEXT_BYTES];
+    struct slot *const slot = slot_of(core, lease, &model, &node);
+    component_put(&lease->name, name);
+    log_error("stage_failed", "model=%u component=%s retry=%d reason=\"%s\"", lease->model, name,
+              retry, reason);
+    lease_compared(core, lease, retry ? VERIFY_AGAIN : VERIFY_SKIPPED);
+    if (slot != NULL && !lease->compare) {
+        struct slot_extra *const extra = model_extra(model, lease->name.shard, node);
+        extra->failures++;
+        if (!retry || extra->failures >= FAILURES_MAX) {
+            slot->blocked = true;
+            snprintf(model->problem, sizeof model->problem, "%.60s: %.180s", name, reason);
+        }
+    }
+    lease_end(core, lease, true);
+}
+
+// ---------------------------------------------------------------- opening
+
+struct open_job {
+    struct job job;
+    struct lease *lease;
+};
+
+static enum err open_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct lease *const lease = ((struct open_job *)job)->lease;
+    for (uint32_t i = 0; i < lease->name.count; i++) {
+        TRY(cell_version_get(txn, lease->model, lease->name.shard, lease->name.list[i],
+                             &lease->versions[i]));
+    }
+    return OK;
+}
+
+static void send_lease(struct core *core, struct lease *lease, const struct model *model,
+                       uint32_t node)
+{
+    struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
+    char name[COMPONENT_TEXT_BYTES];
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Lease out = UNLEARN__LEASE__INIT;
+    component_put(&lease->name, name);
+    out.lease = lease->number;
+    out.deadline_ms = core->config.lease_ms;
+    out.model = wire_text(model->name);
+    out.component = name;
+    out.spec = wire_bytes(buf_span(&model->spec_text));
+    out.schema = wire_bytes(buf_span(&dataset->row.schema));
+    out.passes = trie_passes(model->spec.epochs, model->spec.slices,
+                             model->ensemble.trie.nodes[node].depth);
+    out.has_parent = lease->parent != NULL;
+    out.param_count = lease->param_count;
+    out.records = lease->records;
+    out.slice_records = lease->slice_records;
+    out.n_slice_records = lease->name.count;
+    out.cell_versions = lease->versions;
+    out.n_cell_versions = lease->name.count;
+    out.compare_only = lease->compare;
+    message.body_case = UNLEARN__TO_WORKER__BODY_LEASE;
+    message.lease = &out;
+    lease->phase = LEASE_TRAINING;
+    lease->deadline_ms = core->now_ms + core->config.lease_ms;
+    lease->began_ms = core->now_ms;
+    if (!workers_send(core, &lease->worker->peer, &message, span_of(NULL, 0))) {
+        workers_drop(core, lease->worker, true);
+        return;
+    }
+    log_info("lease_granted", "lease=%llu model=%u component=%s records=%llu worker=%llu%s",
+             (unsigned long long)lease->number, lease->model, name,
+             (unsigned long long)lease->records, (unsigned long long)lease->worker->number,
+             lease->compare ? " compare=1" : "");
+}
+
+// A deletion that the store had committed before open_run has been applied to the loop's memory
+// before this, and has ended the lease if it hit its cells: counts and versions belong together.
+static void open_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct lease *const lease = ((struct open_job *)job)->lease;
+    if (lease_job_back(core, lease)) {
+        struct model *model = NULL;
+        uint32_t node = 0;
+        const struct slot *const slot = slot_of(core, lease, &model, &node);
+        if (job->result != OK || slot == NULL) {
+            lease_failed(core, lease, true, job->text);
+        } else {
+            lease->records = 0;
+            for (uint32_t i = 0; i < lease->name.count; i++) {
+                const struct cell cell = {lease->name.shard, lease->name.list[i]};
+                lease->slice_records[i] = *ensemble_cell(&model->ensemble, cell);
+                lease->records += lease->slice_records[i];
+            }
+            lease->samples = ensemble_samples(&model->ensemble, lease->name.shard, node);
+            send_lease(core, lease, model, node);
+        }
+    }
+    mem_free(job);
+}
+
+static void open_lease(struct core *core, struct worker *worker, struct model *model,
+                       uint32_t shard, uint32_t node, const struct verify_task *task)
+{
+    struct lease *const lease = mem_alloc(1, sizeof *lease);
+    const int32_t parent = model->ensemble.trie.nodes[node].parent;
+    lease->number = ++core->fleetdom->last_lease;
+    lease->phase = LEASE_OPENING;
+    lease->worker = worker;
+    lease->model = model->number;
+    lease->dataset = model->dataset;
+    lease->param_count = model->param_count;
+    lease->compare = task != NULL;
+    if (task != NULL) {
+        lease->task = *task;
+    } else {
+        ensemble_slot(&model->ensemble, shard, node)->leased = true;
+    }
+    trie_name(&model->ensemble.trie, shard, node, &lease->name);
+    model_placement(&model->spec, &lease->placement);
+    if (parent >= 0 && !ensemble_is_empty(&model->ensemble, shard, (uint32_t)parent)) {
+        lease->parent = weights_hold(model_extra(model, shard, (uint32_t)parent)->weights);
+    }
+    worker->lease = lease;
+    struct open_job *const open = mem_alloc(1, sizeof *open);
+    open->job = (struct job){.kind = JOB_READ, .run = open_run, .done = open_done};
+    open->lease = lease;
+    lease->jobs++;
+    storage_submit(core->storage, &open->job);
+}
+
+// The stage to train next over all models: repairs first, then in the order of ensemble_next.
+static bool next_stage(struct core *core, struct model **model_out, uint32_t *shard_out,
+                       uint32_t *node_out)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        uint32_t shard = 0, node = 0;
+        bool repair = false;
+        if (ensemble_next(&core->models[i]->ensemble, &shard, &node, &repair) &&
+            (!found || repair)) {
+            *model_out = core->models[i];
+            *shard_out = shard;
+            *node_out = node;
+            found = true;
+            if (repair) {
+                return true;
+            }
+        }
+    }
+    return found;
+}
+
+static void assign(struct core *core)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct worker *const worker = dom->workers[i];
+        struct model *model = NULL;
+        uint32_t shard = 0, node = 0;
+        struct verify_task task;
+        if (!workers_may_lease(core, worker)) {
+            continue;
+        }
+        if (next_stage(core, &model, &shard, &node)) {
+            open_lease(core, worker, model, shard, node, NULL);
+        } else if (verify_next(core, &task)) {
+            open_lease(core, worker, catalog_model_number(core, task.model), task.shard, task.node,
+                       &task);
+        } else {
+            return; // Nothing to do for anybody.
+        }
+    }
+}
+
+static void note_ended_runs(struct core *core)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        struct model *const model = core->models[i];
+        if (model->run > 0 && model->run_ended_ms == 0) {
+            const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
+            if (totals.waiting + totals.training == 0) {
+                model->run_ended_ms = core->now_ms;
+                log_info("run_ended", "model=%u run=%llu components=%u samples=%llu ms=%lld",
+                         model->number, (unsigned long long)model->run, model->run_components,
+                         (unsigned long long)model->run_samples,
+                         (long long)(model->run_ended_ms - model->run_began_ms));
+            }
+        }
+    }
+}
+
+void leases_tick(struct core *core)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    workers_tick(core);
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct lease *const lease = dom->workers[i]->lease;
+        if (lease != NULL && lease->phase == LEASE_TRAINING &&
+            core->now_ms > lease->deadline_ms) {
+            log_info("lease_expired", "lease=%llu", (unsigned long long)lease->number);
+            lease_end(core, lease, true);
+        }
+    }
+    note_ended_runs(core);
+    assign(core);
+}
+
+// ---------------------------------------------------------------- deletions
+
+void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct lease *const lease = dom->workers[i]->lease;
+        if (lease != NULL && lease->model == model && lease->name.shard == cell.shard &&
+            component_contains(&lease->name, cell.slice)) {
+            log_info("lease_cancelled", "lease=%llu reason=deletion",
+                     (unsigned long long)lease->number);
+            lease_compared(core, lease, VERIFY_SKIPPED);
+            lease_end(core, lease, true);
+        }
+    }
+}
+
+void leases_cancel_model(struct core *core, uint32_t model)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct lease *const lease = dom->workers[i]->lease;
+        if (lease != NULL && lease->model == model) {
+            lease_compared(core, lease, VERIFY_SKIPPED);
+            lease_end(core, lease, true);
+        }
+    }
+}
+
+uint64_t leases_samples_done(const struct core *core, uint32_t model)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    uint64_t samples = 0;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        const struct lease *const lease = dom->workers[i]->lease;
+        if (lease != NULL && lease->model == model && !lease->compare) {
+            samples += lease->samples_done;
+        }
+    }
+    return samples;
+}
+
+// ---------------------------------------------------------------- messages
+
+static void on_beat(struct core *core, struct worker *worker, const Unlearn__WorkerBeat *beat)
+{
+    struct lease *const lease = worker->lease;
+    if (lease != NULL && beat->lease == lease->number) {
+        lease->deadline_ms = core->now_ms + core->config.lease_ms;
+        lease->samples_done =
+            beat->samples_done < lease->samples ? beat->samples_done : lease->samples;
+    } else if (lease == NULL && beat->lease == 0) {
+        worker->stopping = false;
+    }
+}
+
+static void on_failed(struct core *core, struct worker *worker, const Unlearn__StageFailed *failed)
+{
+    struct lease *const lease = worker->lease;
+    if (lease != NULL && failed->lease == lease->number) {
+        lease_failed(core, lease, failed->retry, failed->reason);
+    }
+    worker->stopping = false;
+}
+
+static void unknown(struct core *core, const struct link_peer *peer)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Unknown body = UNLEARN__UNKNOWN__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_UNKNOWN;
+    message.unknown = &body;
+    workers_send(core, peer, &message, span_of(NULL, 0));
+}
+
+static void from_worker(struct core *core, struct worker *worker,
+                        const Unlearn__FromWorker *message, struct span raw)
+{
+    struct lease *const lease = worker->lease;
+    worker->last_ms = core->now_ms;
+    switch ((int)message->body_case) {
+    case UNLEARN__FROM_WORKER__BODY_BEAT:
+        on_beat(core, worker, message->beat);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_PULL:
+        if (lease != NULL && lease->number == message->pull->lease) {
+            stream_pull(core, lease, message->pull);
+        }
+        return;
+    case UNLEARN__FROM_WORKER__BODY_DONE:
+        if (lease != NULL && lease->number == message->done->lease) {
+            stream_done(core, lease, message->done);
+        } else {
+            worker->stopping = false; // It was done before the cancel came.
+        }
+        return;
+    case UNLEARN__FROM_WORKER__BODY_FAILED:
+        on_failed(core, worker, message->failed);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_WEIGHTS:
+        if (lease != NULL && lease->number == message->weights->lease) {
+            stream_weights(core, lease, message->weights, raw);
+        }
+        return;
+    case UNLEARN__FROM_WORKER__BODY_BYE:
+        workers_drop(core, worker, false);
+        return;
+    default:
+        return;
+    }
+}
+
+void leases_message(struct core *core, const struct link_message *message)
+{
+    const Unlearn__FromWorker *body = NULL;
+    if (wire_get_from_worker(&core->fleetdom->arena, message->envelope, &body) != OK) {
+        log_error("worker_message_refused", "reason=\"%s\"", err_text());
+        return;
+    }
+    switch ((int)body->body_case) {
+    case UNLEARN__FROM_WORKER__BODY_HELLO:
+        workers_hello(core, &message->peer, body->hello);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_FLEET_HELLO:
+        workers_fleet_hello(core, &message->peer, body->fleet_hello);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_FLEET_BEAT:
+        workers_fleet_beat(core, &message->peer, body->fleet_beat);
+        return;
+    default:
+        break;
+    }
+    struct worker *const worker = workers_find(core, &message->peer);
+    if (worker == NULL) {
+        unknown(core, &message->peer);
+    } else {
+        from_worker(core, worker, body, message->raw);
+    }
+}

@@ -1,0 +1,285 @@
+// coordinator/predict.c: predictions: computed by threads, fenced and aggregated by the loop.
+//
+// A request takes along the component that serves each shard at that moment. A thread computes one
+// output per shard and hands the whole back. Just before sending, the loop drops the outputs of
+// components that are no longer valid (a deletion was acknowledged meanwhile) and aggregates the
+// rest. One loop sends acks and replies, so no reply that follows an ack holds such an output, and
+// nothing is computed twice.
+#include <pthread.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/core.h"
+#include "model/aggregate.h"
+#include "model/learner.h"
+
+struct answer { // Of one shard.
+    struct component name;   // Not its node: a trie may be extended meanwhile.
+    struct weights *weights; // Held.
+    float *outputs;          // float32[rows][width]. Owned.
+};
+
+struct prediction {
+    struct mail mail; // First.
+    struct caller caller;
+    uint32_t model;
+    struct shape *shape; // Held.
+    uint32_t row_count;
+    uint32_t width;
+    struct buf bytes; // The raw frame.
+    struct span *rows;
+    struct answer *answers;
+    uint32_t answer_count;
+    enum err result;
+    char text[ERR_TEXT_BYTES];
+};
+
+struct predictor {
+    struct mailbox *inbox;
+    struct mailbox *outbox;
+    pthread_t *threads;
+    uint32_t thread_count;
+    uint32_t under_way;
+};
+
+static void prediction_free(struct prediction *prediction)
+{
+    for (uint32_t i = 0; i < prediction->answer_count; i++) {
+        weights_release(prediction->answers[i].weights);
+        mem_free(prediction->answers[i].outputs);
+    }
+    shape_release(prediction->shape);
+    buf_deinit(&prediction->bytes);
+    mem_free(prediction->rows);
+    mem_free(prediction->answers);
+    mem_free(prediction);
+}
+
+// ---------------------------------------------------------------- in a thread
+
+static enum err parse_rows(struct prediction *prediction)
+{
+    struct cursor cursor = cursor_of(buf_span(&prediction->bytes));
+    for (uint32_t i = 0; i < prediction->row_count; i++) {
+        prediction->rows[i] = cursor_take(&cursor, cursor_u32(&cursor));
+        if (cursor.bad) {
+            FAIL(ERR_INVALID, "the frame ends inside row %u of %u", i, prediction->row_count);
+        }
+        TRY_AS(schema_check_row(&prediction->shape->schema, prediction->rows[i]), "row %u", i);
+    }
+    if (cursor.left > 0) {
+        FAIL(ERR_INVALID, "a frame of %u rows has %zu bytes left over", prediction->row_count,
+             cursor.left);
+    }
+    return OK;
+}
+
+static enum err compute(struct prediction *prediction)
+{
+    TRY(parse_rows(prediction));
+    for (uint32_t i = 0; i < prediction->answer_count; i++) {
+        struct answer *const answer = &prediction->answers[i];
+        TRY(mem_try_aligned((size_t)prediction->row_count * prediction->width, sizeof(float),
+                            &answer->outputs));
+        TRY(learner_predict(&prediction->shape->spec, &prediction->shape->schema,
+                            answer->weights->params, prediction->rows, prediction->row_count,
+                            answer->outputs));
+    }
+    return OK;
+}
+
+static void *work(void *argument)
+{
+    struct predictor *const predictor = argument;
+    for (;;) {
+        struct prediction *const prediction =
+            (struct prediction *)mailbox_take(predictor->inbox, true);
+        if (prediction == NULL) {
+            return NULL;
+        }
+        prediction->result = compute(prediction);
+        if (prediction->result != OK) {
+            memcpy(prediction->text, err_text(), sizeof prediction->text);
+        }
+        mailbox_put(predictor->outbox, &prediction->mail);
+    }
+}
+
+// ---------------------------------------------------------------- in the loop
+
+enum err predict_open(struct core *core)
+{
+    struct predictor *const predictor = mem_alloc(1, sizeof *predictor);
+    core->predictor = predictor;
+    TRY(mailbox_open(&predictor->inbox));
+    TRY(mailbox_open(&predictor->outbox));
+    predictor->threads = mem_alloc(core->config.predict_threads, sizeof *predictor->threads);
+    for (uint32_t i = 0; i < core->config.predict_threads; i++) {
+        if (pthread_create(&predictor->threads[i], NULL, work, predictor) != 0) {
+            FAIL(ERR_IO, "prediction thread %u could not be started", i);
+        }
+        predictor->thread_count++;
+    }
+    return OK;
+}
+
+void predict_free(struct core *core)
+{
+    struct predictor *const predictor = core->predictor;
+    if (predictor == NULL) {
+        return;
+    }
+    if (predictor->inbox != NULL) {
+        mailbox_stop(predictor->inbox);
+    }
+    for (uint32_t i = 0; i < predictor->thread_count; i++) {
+        pthread_join(predictor->threads[i], NULL);
+    }
+    for (struct mail *mail; predictor->outbox != NULL &&
+                            (mail = mailbox_take(predictor->outbox, false)) != NULL;) {
+        prediction_free((struct prediction *)mail);
+    }
+    mailbox_close(predictor->inbox);
+    mailbox_close(predictor->outbox);
+    mem_free(predictor->threads);
+    mem_free(predictor);
+    core->predictor = NULL;
+}
+
+int predict_fd(const struct core *core)
+{
+    return mailbox_fd(core->predictor->outbox);
+}
+
+static enum err check(struct core *core, const Unlearn__Predict *body, struct span raw,
+                      struct model **model_out)
+{
+    TRY(catalog_model(core, body->model, model_out));
+    const uint32_t width = schema_output_width(&(*model_out)->shape->schema);
+    const uint64_t most = LIMIT_CHUNK_BYTES / sizeof(float) / width;
+    if (body->rows == 0 || body->rows > LIMIT_ROWS_PREDICT || body->rows > most ||
+        body->rows > raw.bytes / 4) {
+        FAIL(ERR_INVALID, "%u rows in a frame of %zu bytes, expected 1 to %llu rows", body->rows,
+             raw.bytes,
+             (unsigned long long)(most < LIMIT_ROWS_PREDICT ? most : LIMIT_ROWS_PREDICT));
+    }
+    if (core->predictor->under_way >= LIMIT_PREDICT_QUEUE) {
+        FAIL(ERR_LIMIT, "%u predictions are waiting already: try again later",
+             core->predictor->under_way);
+    }
+    return OK;
+}
+
+static enum err no_shard(const struct model *model)
+{
+    FAIL(ERR_UNAVAILABLE, "no shard of model \"%s\" has a valid component: %s", model->name,
+         model->run == 0 ? "its repair has not begun" : "its training is under way");
+}
+
+VERB(on_predict, Unlearn__Predict)
+{
+    struct model *model = NULL;
+    const enum err refused = check(core, body, raw, &model);
+    if (refused != OK) {
+        reply_error(core, caller, refused, err_text());
+        return;
+    }
+    struct prediction *const prediction = mem_alloc(1, sizeof *prediction);
+    const uint32_t shards = model->ensemble.placement.shards;
+    prediction->caller = *caller;
+    prediction->model = model->number;
+    prediction->shape = shape_hold(model->shape);
+    prediction->row_count = body->rows;
+    prediction->width = schema_output_width(&model->shape->schema);
+    prediction->rows = mem_alloc(body->rows, sizeof *prediction->rows);
+    prediction->answers = mem_alloc(shards, sizeof *prediction->answers);
+    buf_put(&prediction->bytes, raw);
+    for (uint32_t shard = 0; shard < shards; shard++) {
+        const int32_t node = ensemble_serving(&model->ensemble, shard);
+        if (node >= 0) {
+            struct answer *const answer = &prediction->answers[prediction->answer_count++];
+            trie_name(&model->ensemble.trie, shard, (uint32_t)node, &answer->name);
+            answer->weights = weights_hold(model_extra(model, shard, (uint32_t)node)->weights);
+        }
+    }
+    if (prediction->answer_count == 0) {
+        const enum err err = no_shard(model);
+        reply_error(core, caller, err, err_text());
+        prediction_free(prediction);
+        return;
+    }
+    core->predictor->under_way++;
+    mailbox_put(core->predictor->inbox, &prediction->mail);
+}
+
+// True while the component that made the answer is what training without any deleted record gives.
+static bool still_valid(const struct model *model, const struct answer *answer)
+{
+    const int32_t node = trie_find(&model->ensemble.trie, &answer->name);
+    CHECK(node >= 0);
+    const struct slot *const slot =
+        ensemble_slot(&model->ensemble, answer->name.shard, (uint32_t)node);
+    return slot->state == SLOT_VALID && slot->instance == answer->weights->instance;
+}
+
+static void send_answer(struct core *core, const struct prediction *prediction,
+                        const struct model *model)
+{
+    const float **const outputs = mem_alloc(prediction->answer_count, sizeof *outputs);
+    double *const weights = mem_alloc(prediction->answer_count, sizeof *weights);
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < prediction->answer_count; i++) {
+        const struct answer *const answer = &prediction->answers[i];
+        if (still_valid(model, answer)) {
+            outputs[used] = answer->outputs;
+            weights[used++] = (double)ensemble_records(
+                &model->ensemble, answer->name.shard,
+                (uint32_t)trie_find(&model->ensemble.trie, &answer->name));
+        }
+    }
+    if (used == 0) {
+        const enum err err = no_shard(model);
+        reply_error(core, &prediction->caller, err, err_text());
+    } else {
+        const size_t values = (size_t)prediction->row_count * prediction->width;
+        float *const answer = mem_alloc(values, sizeof *answer);
+        aggregate_rows(model->spec.aggregate,
+                       model->shape->schema.task == TASK_CLASSES, outputs,
+                       model->spec.weighted ? weights : NULL, used, prediction->row_count,
+                       prediction->width, answer);
+        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+        Unlearn__Prediction out = UNLEARN__PREDICTION__INIT;
+        out.shards_used = used;
+        out.shards_total = model->ensemble.placement.shards;
+        out.degraded = used < out.shards_total;
+        out.epoch = core->epoch;
+        out.rows = prediction->row_count;
+        out.width = prediction->width;
+        reply.status = UNLEARN__STATUS__STATUS_OK;
+        reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
+        reply.prediction = &out;
+        reply_send(core, &prediction->caller, &reply, span_of(answer, values * sizeof *answer));
+        mem_free(answer);
+    }
+    mem_free(outputs);
+    mem_free(weights);
+}
+
+void predict_finished(struct core *core)
+{
+    for (struct mail *mail; (mail = mailbox_take(core->predictor->outbox, false)) != NULL;) {
+        struct prediction *const prediction = (struct prediction *)mail;
+        const struct model *const model = catalog_model_number(core, prediction->model);
+        core->predictor->under_way--;
+        if (prediction->result != OK) {
+            reply_error(core, &prediction->caller, prediction->result, prediction->text);
+        } else if (model == NULL) {
+            reply_error(core, &prediction->caller, ERR_NOT_FOUND, "the model was removed");
+        } else {
+            send_answer(core, prediction, model);
+        }
+        prediction_free(prediction);
+    }
+}

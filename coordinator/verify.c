@@ -1,0 +1,289 @@
+// coordinator/verify.c: components trained anew and compared with what is stored; see core.h.
+//
+// Each compared component's stage is trained again from the stored parent, from nothing where it has
+// none. If every stage on a chain gives back its stored bytes, then so does training the chain from
+// nothing; where one does not, everything below it is counted as different too, since training from
+// nothing would carry the difference on. A job always compares a component's ancestors with it.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/core.h"
+
+enum { JOBS_MAX = 64, ATTEMPTS_MAX = 5 };
+
+enum task_state { TASK_WAITING, TASK_RUNNING, TASK_IDENTICAL, TASK_DIFFERENT, TASK_SKIPPED };
+
+struct task {
+    struct component name;
+    enum task_state state;
+    uint32_t attempts;
+    uint64_t samples;
+};
+
+struct verification {
+    uint64_t number;
+    uint32_t model;
+    struct task *tasks;
+    uint32_t count;
+    uint32_t left; // Waiting or running.
+    int64_t began_ms, ended_ms;
+};
+
+struct verifications {
+    struct verification *jobs[JOBS_MAX]; // The oldest finished one makes room.
+    uint32_t count;
+    uint64_t last;
+};
+
+static struct verifications *verifications_of(struct core *core)
+{
+    if (core->verifications == NULL) {
+        core->verifications = mem_alloc(1, sizeof *core->verifications);
+    }
+    return core->verifications;
+}
+
+static void verification_free(struct verification *verification)
+{
+    mem_free(verification->tasks);
+    mem_free(verification);
+}
+
+void verify_free(struct core *core)
+{
+    struct verifications *const all = verifications_of(core);
+    while (all->count > 0) {
+        verification_free(all->jobs[--all->count]);
+    }
+    mem_free(all);
+    core->verifications = NULL;
+}
+
+static struct verification *find(struct core *core, uint64_t number)
+{
+    const struct verifications *const all = verifications_of(core);
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->jobs[i]->number == number) {
+            return all->jobs[i];
+        }
+    }
+    return NULL;
+}
+
+// ---------------------------------------------------------------- what to compare
+
+// Marks `node` of `shard` and its ancestors as chosen while there is room. Ancestors first, so that
+// the choice is closed under parents whatever its size.
+static void choose(const struct ensemble *ensemble, uint32_t shard, uint32_t node, bool *chosen,
+                   uint32_t *room)
+{
+    const int32_t parent = ensemble->trie.nodes[node].parent;
+    if (parent >= 0) {
+        choose(ensemble, shard, (uint32_t)parent, chosen, room);
+    }
+    bool *const mine = &chosen[(size_t)shard * ensemble->trie.count + node];
+    if (!*mine && *room > 0 && !ensemble_is_empty(ensemble, shard, node)) {
+        *mine = true;
+        (*room)--;
+    }
+}
+
+// Walks the shards in turn, the deepest nodes first, until enough are chosen.
+static void choose_all(const struct ensemble *ensemble, uint32_t wanted, bool *chosen)
+{
+    uint32_t room = wanted == 0 ? ensemble_count(ensemble) : wanted;
+    for (uint32_t back = 0; back < ensemble->trie.count && room > 0; back++) {
+        for (uint32_t shard = 0; shard < ensemble->placement.shards && room > 0; shard++) {
+            choose(ensemble, shard, ensemble->trie.count - 1 - back, chosen, &room);
+        }
+    }
+}
+
+static struct verification *begin(struct core *core, const struct model *model, uint32_t wanted)
+{
+    struct verifications *const all = verifications_of(core);
+    struct verification *const verification = mem_alloc(1, sizeof *verification);
+    const uint32_t nodes = model->ensemble.trie.count;
+    const uint32_t count = ensemble_count(&model->ensemble);
+    bool *const chosen = mem_alloc(count, sizeof *chosen);
+    choose_all(&model->ensemble, wanted, chosen);
+    verification->tasks = mem_alloc(count, sizeof *verification->tasks);
+    for (uint32_t i = 0; i < count; i++) {
+        if (chosen[i]) {
+            struct task *const task = &verification->tasks[verification->count++];
+            trie_name(&model->ensemble.trie, i / nodes, i % nodes, &task->name);
+            task->samples = ensemble_samples(&model->ensemble, i / nodes, i % nodes);
+        }
+    }
+    mem_free(chosen);
+    verification->number = ++all->last;
+    verification->model = model->number;
+    verification->left = verification->count;
+    verification->began_ms = core->now_ms;
+    verification->ended_ms = verification->left == 0 ? core->now_ms : 0;
+    all->jobs[all->count++] = verification;
+    return verification;
+}
+
+// Makes room for one more. False: all of them are under way.
+static bool make_room(struct core *core)
+{
+    struct verifications *const all = verifications_of(core);
+    if (all->count < JOBS_MAX) {
+        return true;
+    }
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->jobs[i]->left == 0) {
+            verification_free(all->jobs[i]);
+            memmove(&all->jobs[i], &all->jobs[i + 1], (--all->count - i) * sizeof all->jobs[0]);
+            return true;
+        }
+    }
+    return false;
+}
+
+// ---------------------------------------------------------------- comparing
+
+static void settle(struct core *core, struct verification *verification, struct task *task,
+                   enum task_state state)
+{
+    task->state = state;
+    if (--verification->left == 0) {
+        verification->ended_ms = core->now_ms;
+        log_info("verify_ended", "job=%llu model=%u components=%u",
+                 (unsigned long long)verification->number, verification->model,
+                 verification->count);
+    }
+}
+
+// True when the stage can be trained now: it is valid, and so is its parent.
+static bool can_compare(const struct model *model, const struct component *name, uint32_t *node_out)
+{
+    const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, name);
+    if (node < 0 || ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state !=
+                        SLOT_VALID) {
+        return false;
+    }
+    const int32_t parent = model->ensemble.trie.nodes[node].parent;
+    *node_out = (uint32_t)node;
+    return parent < 0 || ensemble_is_empty(&model->ensemble, name->shard, (uint32_t)parent) ||
+           ensemble_slot(&model->ensemble, name->shard, (uint32_t)parent)->state == SLOT_VALID;
+}
+
+bool verify_next(struct core *core, struct verify_task *task_out)
+{
+    const struct verifications *const all = verifications_of(core);
+    for (uint32_t i = 0; i < all->count; i++) {
+        struct verification *const verification = all->jobs[i];
+        const struct model *const model = catalog_model_number(core, verification->model);
+        for (uint32_t j = 0; j < verification->count && verification->left > 0; j++) {
+            struct task *const task = &verification->tasks[j];
+            uint32_t node = 0;
+            if (task->state != TASK_WAITING) {
+                continue;
+            }
+            if (!can_compare(model, &task->name, &node)) {
+                settle(core, verification, task, TASK_SKIPPED);
+                continue;
+            }
+            task->state = TASK_RUNNING;
+            *task_out = (struct verify_task){verification->number, verification->model,
+                                             task->name.shard, node};
+            return true;
+        }
+    }
+    return false;
+}
+
+void verify_compared(struct core *core, const struct component *name,
+                     const struct verify_task *which, enum comparison result)
+{
+    struct verification *const verification = find(core, which->job);
+    for (uint32_t i = 0; verification != NULL && i < verification->count; i++) {
+        struct task *const task = &verification->tasks[i];
+        if (task->state != TASK_RUNNING || !component_equal(&task->name, name)) {
+            continue;
+        }
+        if (result == VERIFY_AGAIN && ++task->attempts < ATTEMPTS_MAX) {
+            task->state = TASK_WAITING;
+        } else {
+            settle(core, verification, task,
+                   result == VERIFY_IDENTICAL   ? TASK_IDENTICAL
+                   : result == VERIFY_DIFFERENT ? TASK_DIFFERENT
+                                                : TASK_SKIPPED);
+        }
+        return;
+    }
+}
+
+// ---------------------------------------------------------------- answers
+
+static bool is_ancestor(const struct component *a, const struct component *b)
+{
+    return a->shard == b->shard && a->count < b->count &&
+           memcmp(a->list, b->list, a->count * sizeof a->list[0]) == 0;
+}
+
+// Identical means the whole chain: a task below a different one is different.
+static enum task_state verdict(const struct verification *verification, const struct task *task)
+{
+    for (uint32_t i = 0; i < verification->count && task->state == TASK_IDENTICAL; i++) {
+        const struct task *const other = &verification->tasks[i];
+        if (other->state == TASK_DIFFERENT && is_ancestor(&other->name, &task->name)) {
+            return TASK_DIFFERENT;
+        }
+    }
+    return task->state;
+}
+
+static void answer(struct core *core, const struct caller *caller,
+                   const struct verification *verification)
+{
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__VerifyState state = UNLEARN__VERIFY_STATE__INIT;
+    state.job = verification->number;
+    state.finished = verification->left == 0;
+    state.components = verification->count;
+    for (uint32_t i = 0; i < verification->count; i++) {
+        const struct task *const task = &verification->tasks[i];
+        const enum task_state verdict_now = verdict(verification, task);
+        state.identical += verdict_now == TASK_IDENTICAL;
+        state.different += verdict_now == TASK_DIFFERENT;
+        state.skipped += verdict_now == TASK_SKIPPED;
+        state.samples_total += task->samples;
+        state.samples_done += task->state > TASK_RUNNING ? task->samples : 0;
+    }
+    const int64_t until = state.finished ? verification->ended_ms : core->now_ms;
+    state.seconds = (double)(until - verification->began_ms) / 1000.0;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_VERIFY_STATE;
+    reply.verify_state = &state;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+VERB(on_verify, Unlearn__Verify)
+{
+    (void)raw;
+    struct model *model = NULL;
+    if (catalog_model(core, body->model, &model) != OK) {
+        reply_error(core, caller, ERR_NOT_FOUND, err_text());
+    } else if (!make_room(core)) {
+        reply_error(core, caller, ERR_LIMIT, "too many verifications are under way");
+    } else {
+        answer(core, caller, begin(core, model, body->components));
+    }
+}
+
+VERB(on_verify_show, Unlearn__VerifyShow)
+{
+    (void)raw;
+    const struct verification *const verification = find(core, body->job);
+    if (verification == NULL) {
+        reply_error(core, caller, ERR_NOT_FOUND,
+                    "there is no verification of this number since the coordinator's start");
+    } else {
+        answer(core, caller, verification);
+    }
+}

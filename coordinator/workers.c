@@ -1,0 +1,284 @@
+// coordinator/workers.c: who has joined: fleets and their workers; see fleetdom.h.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/build.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/fleetdom.h"
+
+enum { BEAT_MS = 500 };
+
+bool workers_send(struct core *core, const struct link_peer *peer, Unlearn__ToWorker *message,
+                  struct span raw)
+{
+    message->version = WIRE_VERSION;
+    wire_put(&message->base, &core->fleetdom->frame);
+    return link_send(core->workers_link, peer, buf_span(&core->fleetdom->frame), raw) == OK;
+}
+
+struct worker *workers_find(struct core *core, const struct link_peer *peer)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        if (memcmp(&dom->workers[i]->peer, peer, sizeof *peer) == 0) {
+            return dom->workers[i];
+        }
+    }
+    return NULL;
+}
+
+static struct fleet *fleet_find(struct core *core, const struct id128 *id)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->fleet_count; i++) {
+        if (id128_compare(&dom->fleets[i].id, id) == 0) {
+            return &dom->fleets[i];
+        }
+    }
+    return NULL;
+}
+
+void workers_drop(struct core *core, struct worker *worker, bool lost)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    struct fleet *const fleet = fleet_find(core, &worker->fleet);
+    if (worker->lease != NULL) {
+        lease_end(core, worker->lease, false);
+    }
+    if (lost && fleet != NULL) {
+        fleet->lost_rank = true;
+    }
+    log_info(lost ? "worker_lost" : "worker_left", "worker=%llu name=%s rank=%u",
+             (unsigned long long)worker->number, worker->name, worker->rank);
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        if (dom->workers[i] == worker) {
+            dom->workers[i] = dom->workers[--dom->worker_count];
+            mem_free(worker);
+            return;
+        }
+    }
+}
+
+static void refuse(struct core *core, const struct link_peer *peer, const char *reason)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Refused refused = UNLEARN__REFUSED__INIT;
+    refused.reason = wire_text(reason);
+    message.body_case = UNLEARN__TO_WORKER__BODY_REFUSED;
+    message.refused = &refused;
+    workers_send(core, peer, &message, span_of(NULL, 0));
+    log_error("worker_refused", "reason=\"%s\"", reason);
+}
+
+static enum err check_hello(const struct core *core, const Unlearn__WorkerHello *hello)
+{
+    if (hello->fleet.len != ID_BYTES || hello->profile.len != DIGEST_BYTES) {
+        FAIL(ERR_INVALID, "a hello with a fleet of %zu and a profile of %zu bytes, expected %d and "
+                          "%d",
+             hello->fleet.len, hello->profile.len, (int)ID_BYTES, (int)DIGEST_BYTES);
+    }
+    if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0) {
+        FAIL(ERR_INCOMPATIBLE,
+             "this rank computes under another numeric profile (BLAS core type %s, the store's is "
+             "%s): set OPENBLAS_CORETYPE=%s for the fleet, and use the same build",
+             hello->core, core->core_type, core->core_type);
+    }
+    if (core->fleetdom->worker_count >= LIMIT_WORKERS) {
+        FAIL(ERR_LIMIT, "%d workers have joined already, which is the limit", (int)LIMIT_WORKERS);
+    }
+    return OK;
+}
+
+void workers_hello(struct core *core, const struct link_peer *peer,
+                   const Unlearn__WorkerHello *hello)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    if (check_hello(core, hello) != OK) {
+        refuse(core, peer, err_text());
+        return;
+    }
+    struct worker *worker = workers_find(core, peer);
+    if (worker == NULL) {
+        worker = mem_alloc(1, sizeof *worker);
+        worker->peer = *peer;
+        worker->number = ++dom->last_worker;
+        snprintf(worker->name, sizeof worker->name, "%.200s/%u", hello->host, hello->pid);
+        worker->rank = hello->rank;
+        memcpy(worker->fleet.bytes, hello->fleet.data, ID_BYTES);
+        dom->workers[dom->worker_count++] = worker;
+        log_info("worker_joined", "worker=%llu name=%s rank=%u ranks=%u core=%s",
+                 (unsigned long long)worker->number, worker->name, hello->rank, hello->ranks,
+                 hello->core);
+    } else if (worker->lease != NULL) { // It began anew and knows of no lease.
+        lease_end(core, worker->lease, false);
+    }
+    worker->stopping = false;
+    worker->last_ms = core->now_ms;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Welcome welcome = UNLEARN__WELCOME__INIT;
+    welcome.worker = worker->number;
+    welcome.beat_ms = BEAT_MS;
+    message.body_case = UNLEARN__TO_WORKER__BODY_WELCOME;
+    message.welcome = &welcome;
+    workers_send(core, peer, &message, span_of(NULL, 0));
+}
+
+// ---------------------------------------------------------------- fleets
+
+static uint32_t fleet_workers(const struct core *core, const struct id128 *id, bool busy_only)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        const struct worker *const worker = dom->workers[i];
+        const bool busy = worker->lease != NULL || worker->stopping;
+        count += id128_compare(&worker->fleet, id) == 0 && (busy || !busy_only);
+    }
+    return count;
+}
+
+// An earlier run of the same launcher is gone: so are its ranks.
+static void drop_fleet(struct core *core, uint32_t index)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    const struct id128 id = dom->fleets[index].id;
+    dom->fleets[index] = dom->fleets[--dom->fleet_count];
+    for (uint32_t i = 0; i < dom->worker_count;) {
+        struct worker *const worker = dom->workers[i];
+        if (id128_compare(&worker->fleet, &id) == 0) {
+            workers_drop(core, worker, false);
+        } else {
+            i++;
+        }
+    }
+}
+
+void workers_fleet_hello(struct core *core, const struct link_peer *peer,
+                         const Unlearn__FleetHello *hello)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    struct id128 id;
+    if (wire_copy(hello->fleet, id.bytes, ID_BYTES, "the fleet") != OK || hello->ranks == 0 ||
+        hello->ranks > LIMIT_WORKERS) {
+        refuse(core, peer, "a fleet's hello without a 16-byte name or with no ranks");
+        return;
+    }
+    for (uint32_t i = 0; i < dom->fleet_count;) {
+        const bool same_launcher = memcmp(&dom->fleets[i].peer, peer, sizeof *peer) == 0;
+        if (same_launcher && id128_compare(&dom->fleets[i].id, &id) != 0) {
+            drop_fleet(core, i);
+        } else {
+            i++;
+        }
+    }
+    struct fleet *fleet = fleet_find(core, &id);
+    if (fleet == NULL) {
+        if (dom->fleet_count >= LIMIT_FLEETS) {
+            refuse(core, peer, "too many fleets have joined");
+            return;
+        }
+        fleet = &dom->fleets[dom->fleet_count++];
+        *fleet = (struct fleet){.id = id, .ranks = hello->ranks};
+        log_info("fleet_joined", "ranks=%u host=%s", hello->ranks, hello->host);
+    }
+    fleet->peer = *peer;
+    fleet->last_ms = core->now_ms;
+}
+
+void workers_fleet_beat(struct core *core, const struct link_peer *peer,
+                        const Unlearn__FleetBeat *beat)
+{
+    struct id128 id;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__FleetOrder order = UNLEARN__FLEET_ORDER__INIT;
+    Unlearn__Unknown unknown = UNLEARN__UNKNOWN__INIT;
+    struct fleet *const fleet =
+        wire_copy(beat->fleet, id.bytes, ID_BYTES, "the fleet") == OK ? fleet_find(core, &id) : NULL;
+    if (fleet == NULL) {
+        message.body_case = UNLEARN__TO_WORKER__BODY_UNKNOWN;
+        message.unknown = &unknown;
+    } else {
+        const bool restart = fleet->lost_rank && fleet_workers(core, &id, true) == 0;
+        fleet->last_ms = core->now_ms;
+        fleet->peer = *peer;
+        order.action = restart ? UNLEARN__FLEET_ACTION__FLEET_ACTION_RESTART
+                               : UNLEARN__FLEET_ACTION__FLEET_ACTION_RUN;
+        order.ranks_joined = fleet_workers(core, &id, false);
+        message.body_case = UNLEARN__TO_WORKER__BODY_FLEET_ORDER;
+        message.fleet_order = &order;
+    }
+    workers_send(core, peer, &message, span_of(NULL, 0));
+}
+
+void workers_tick(struct core *core)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    const int64_t patience = core->config.lease_ms;
+    for (uint32_t i = 0; i < dom->worker_count;) {
+        struct worker *const worker = dom->workers[i];
+        if (core->now_ms - worker->last_ms > patience) {
+            workers_drop(core, worker, true);
+        } else {
+            i++;
+        }
+    }
+    for (uint32_t i = 0; i < dom->fleet_count;) {
+        // A launcher that died took its ranks with it; they are dropped when they fall silent.
+        if (core->now_ms - dom->fleets[i].last_ms > 2 * patience) {
+            log_info("fleet_lost", "ranks=%u", dom->fleets[i].ranks);
+            dom->fleets[i] = dom->fleets[--dom->fleet_count];
+        } else {
+            i++;
+        }
+    }
+}
+
+bool workers_may_lease(struct core *core, const struct worker *worker)
+{
+    const struct fleet *const fleet = fleet_find(core, &worker->fleet);
+    return worker->lease == NULL && !worker->stopping && !(fleet != NULL && fleet->lost_rank);
+}
+
+uint32_t leases_worker_count(const struct core *core)
+{
+    return core->fleetdom->worker_count;
+}
+
+void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply)
+{
+    enum { SHOWN = 512 };
+    const struct fleetdom *const dom = core->fleetdom;
+    const uint32_t count = dom->worker_count < SHOWN ? dom->worker_count : SHOWN;
+    Unlearn__Worker *const rows = mem_alloc(count, sizeof *rows);
+    Unlearn__Worker **const pointers = mem_alloc(count, sizeof *pointers);
+    enum { TASK_BYTES = 160 };
+    char(*const tasks)[TASK_BYTES] = mem_alloc(count, TASK_BYTES);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct worker *const worker = dom->workers[i];
+        const struct lease *const lease = worker->lease;
+        unlearn__worker__init(&rows[i]);
+        rows[i].name = wire_text(worker->name);
+        rows[i].rank = worker->rank;
+        if (lease != NULL) {
+            const struct model *const model = catalog_model_number(core, lease->model);
+            char name[COMPONENT_TEXT_BYTES];
+            component_put(&lease->name, name);
+            snprintf(tasks[i], TASK_BYTES, "%s%.60s %.80s", lease->compare ? "verify " : "",
+                     model == NULL ? "" : model->name, name);
+            rows[i].share =
+                lease->samples == 0 ? 0 : (double)lease->samples_done / (double)lease->samples;
+        }
+        rows[i].task = tasks[i];
+        pointers[i] = &rows[i];
+    }
+    reply->cluster->build = wire_text(BUILD_ID);
+    reply->cluster->fleets = dom->fleet_count;
+    reply->cluster->workers = pointers;
+    reply->cluster->n_workers = count;
+    reply_send(core, caller, reply, span_of(NULL, 0));
+    mem_free(rows);
+    mem_free(pointers);
+    mem_free(tasks);
+}
