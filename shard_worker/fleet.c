@@ -152,7 +152,7 @@ static enum err send_sign_of_life(struct fleet *fleet)
     hello.pid = (uint32_t)getpid();
     beat.fleet = hello.fleet;
     message.version = WIRE_VERSION;
-    if (fleet->known) {
+    if (fleet->said_hello) {
         message.body_case = UNLEARN__FROM_WORKER__BODY_FLEET_BEAT;
         message.fleet_beat = &beat;
     } else {
@@ -161,12 +161,12 @@ static enum err send_sign_of_life(struct fleet *fleet)
     }
     wire_put(&message.base, &fleet->frame);
     const enum err err = link_send(fleet->link, NULL, buf_span(&fleet->frame), span_of(NULL, 0));
+    fleet->said_hello = fleet->said_hello || err == OK;
     return err == ERR_UNAVAILABLE ? OK : err; // The next one is due in half a second.
 }
 
 static void take_order(struct fleet *fleet, const Unlearn__FleetOrder *order)
 {
-    fleet->known = true;
     fleet->restart = order->action == UNLEARN__FLEET_ACTION__FLEET_ACTION_RESTART;
     if (order->ranks_joined != fleet->joined) {
         fleet->joined = order->ranks_joined;
@@ -185,7 +185,8 @@ static void take_message(struct fleet *fleet, struct span envelope)
     } else if (message->body_case == UNLEARN__TO_WORKER__BODY_FLEET_ORDER) {
         take_order(fleet, message->fleet_order);
     } else if (message->body_case == UNLEARN__TO_WORKER__BODY_UNKNOWN) {
-        fleet->known = false;
+        fleet->said_hello = false;
+        fleet->due_ms = 0;
     } else if (message->body_case == UNLEARN__TO_WORKER__BODY_REFUSED && !fleet->refused) {
         fleet->refused = true;
         log_error("refused", "reason=\"%s\"", message->refused->reason);
@@ -267,7 +268,7 @@ static void sweep(const struct fleet *fleet)
 static enum err start_run(struct fleet *fleet)
 {
     digest_random(fleet->plan.fleet, sizeof fleet->plan.fleet);
-    fleet->known = fleet->restart = fleet->refused = false;
+    fleet->said_hello = fleet->restart = fleet->refused = false;
     fleet->joined = fleet->joined_max = 0;
     fleet->due_ms = fleet->look_ms = 0;
     TRY(link_open(fleet->context, LINK_DEALER, &fleet->link));

@@ -297,6 +297,19 @@ static void start_lease(struct session *session, struct lease *lease)
 
 // --- Receiving. These may run between the steps of a stage: `lease` is then only marked.
 
+// Whatever is held is nobody's any more: no report is due.
+static void forget_leases(struct session *session)
+{
+    session->outbox_count = 0;
+    lease_free(session->next);
+    session->next = NULL;
+    if (session->training) {
+        session->stop = STOP_FORGOTTEN;
+    } else {
+        drop_lease(session);
+    }
+}
+
 static void take_welcome(struct session *session, const Unlearn__Welcome *welcome)
 {
     const int64_t beat_ms = welcome->beat_ms;
@@ -310,6 +323,8 @@ static void take_welcome(struct session *session, const Unlearn__Welcome *welcom
     }
     session->joined = true;
     session->worker = welcome->worker;
+    // To the coordinator a hello is a new beginning, also where a lease crossed it on the way.
+    forget_leases(session);
 }
 
 static void take_offer(struct session *session, const Unlearn__Lease *offer)
@@ -361,17 +376,13 @@ static void take_cancel(struct session *session, const Unlearn__Cancel *cancel)
 
 static void take_unknown(struct session *session)
 {
-    log_info("forgotten", "worker=%" PRIu64 " was_training=%d", session->worker, session->training);
-    session->joined = false;
-    session->hello_due_ms = 0;
-    session->outbox_count = 0;
-    lease_free(session->next);
-    session->next = NULL;
-    if (session->training) {
-        session->stop = STOP_FORGOTTEN;
-    } else {
-        drop_lease(session);
+    if (session->joined) { // Each message sent meanwhile is answered so: one hello is enough.
+        log_info("forgotten", "worker=%" PRIu64 " was_training=%d", session->worker,
+                 session->training);
+        session->joined = false;
+        session->hello_due_ms = 0;
     }
+    forget_leases(session);
 }
 
 static void take_chunk(struct session *session, const Unlearn__Chunk *chunk, struct span raw)

@@ -1,0 +1,595 @@
+// Goal: a worker's conversation, as the coordinator sees it: what it trains comes back with the same
+// bits, what is cancelled or refused ends at once and says so, and a forgotten worker says hello.
+// Method: the session runs in a thread of its own; the test plays the coordinator over real ZeroMQ
+// on loopback. Every wait ends with the message that it waits for; 10 s without it is a failure.
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proto/wire.h"
+#include "shard_worker/session.h"
+#include "tests/unit/tiny_stage.h"
+
+enum { WAIT_MS = 10000, LONG_PASSES = 100000 };
+
+struct world {
+    struct tiny *tiny;
+    struct link_context *context;
+    struct link *router;
+    struct link_peer worker;
+    struct wire_arena arena;
+    struct buf frame;
+    char endpoint[LINK_ENDPOINT_BYTES];
+    volatile sig_atomic_t stop;
+    pthread_t thread;
+    bool running;
+    enum err ended_with; // By the thread, read after it was joined.
+    char ended_text[ERR_TEXT_BYTES];
+    uint64_t beats;           // Seen on the way to other messages,
+    Unlearn__WorkerBeat beat; // and the last of them.
+    struct span raw;          // Of the last message.
+};
+
+// --- The worker
+
+static void *be_worker(void *context)
+{
+    struct world *const world = context;
+    struct session_options options = {.endpoint = world->endpoint,
+                                      .host = "box",
+                                      .pid = 77,
+                                      .rank = 1,
+                                      .ranks = 2,
+                                      .fleet = {9, 8, 7},
+                                      .core = "Test",
+                                      .build = "test",
+                                      .stop = &world->stop};
+    memset(options.profile.bytes, 0x5A, sizeof options.profile.bytes);
+    struct session *session = NULL;
+    enum err err = session_open(world->context, &options, &session);
+    while (err == OK) {
+        err = session_turn(session, 20);
+    }
+    memcpy(world->ended_text, err_text(), sizeof world->ended_text);
+    world->ended_with = err;
+    session_close(session);
+    return NULL;
+}
+
+static void join_worker(struct world *world)
+{
+    if (world->running) {
+        world->running = false;
+        assert_int_equal(pthread_join(world->thread, NULL), 0);
+    }
+}
+
+// --- The coordinator
+
+static const Unlearn__FromWorker *receive(struct world *world)
+{
+    const int64_t end_ms = clock_mono_ms() + WAIT_MS;
+    while (clock_mono_ms() < end_ms) {
+        bool ready = false;
+        assert_int_equal(link_wait(&world->router, &ready, 1, NULL, 0, 100), OK);
+        struct link_message message;
+        if (!ready || link_receive(world->router, &message) != OK) {
+            continue;
+        }
+        const Unlearn__FromWorker *from = NULL;
+        assert_int_equal(wire_get_from_worker(&world->arena, message.envelope, &from), OK);
+        world->worker = message.peer;
+        world->raw = message.raw;
+        return from;
+    }
+    fail_msg("the worker said nothing for %d ms", WAIT_MS);
+    abort(); // Not reached.
+}
+
+// The next message of this kind. Beats and pulls past the end of a stream may come before it.
+static const Unlearn__FromWorker *expect(struct world *world, Unlearn__FromWorker__BodyCase body)
+{
+    for (;;) {
+        const Unlearn__FromWorker *const from = receive(world);
+        if (from->body_case == UNLEARN__FROM_WORKER__BODY_BEAT) {
+            world->beats++;
+            world->beat = *from->beat;
+        }
+        if (from->body_case == body) {
+            return from;
+        }
+        if (from->body_case != UNLEARN__FROM_WORKER__BODY_BEAT &&
+            from->body_case != UNLEARN__FROM_WORKER__BODY_PULL) {
+            fail_msg("body %d came, expected %d", (int)from->body_case, (int)body);
+        }
+    }
+}
+
+static void tell(struct world *world, Unlearn__ToWorker *message, struct span raw)
+{
+    message->version = WIRE_VERSION;
+    wire_put(&message->base, &world->frame);
+    assert_int_equal(link_send(world->router, &world->worker, buf_span(&world->frame), raw), OK);
+}
+
+static void tell_welcome(struct world *world)
+{
+    Unlearn__Welcome welcome = {PROTOBUF_C_MESSAGE_INIT(&unlearn__welcome__descriptor), 5, 40};
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_WELCOME;
+    message.welcome = &welcome;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_lease(struct world *world)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_LEASE;
+    message.lease = &world->tiny->offer;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_cancel(struct world *world, uint64_t lease)
+{
+    Unlearn__Cancel cancel = UNLEARN__CANCEL__INIT;
+    cancel.lease = lease;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_CANCEL;
+    message.cancel = &cancel;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_unknown(struct world *world)
+{
+    Unlearn__Unknown unknown = UNLEARN__UNKNOWN__INIT;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_UNKNOWN;
+    message.unknown = &unknown;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_weights_pull(struct world *world, uint64_t lease, uint32_t sequence)
+{
+    Unlearn__WeightsPull pull = UNLEARN__WEIGHTS_PULL__INIT;
+    pull.lease = lease;
+    pull.sequence = sequence;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_WEIGHTS_PULL;
+    message.weights_pull = &pull;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_chunk(struct world *world, Unlearn__StreamKind stream, uint32_t sequence,
+                       uint32_t count, bool last, struct span raw)
+{
+    Unlearn__Chunk chunk = UNLEARN__CHUNK__INIT;
+    chunk.lease = world->tiny->offer.lease;
+    chunk.stream = stream;
+    chunk.sequence = sequence;
+    chunk.count = count;
+    chunk.last = last;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_CHUNK;
+    message.chunk = &chunk;
+    tell(world, &message, raw);
+}
+
+static void answer_pull(struct world *world, const Unlearn__WorkerPull *pull)
+{
+    const struct tiny *const tiny = world->tiny;
+    if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT) {
+        tell_chunk(world, pull->stream, pull->sequence, 0, true,
+                   span_of(tiny->parent, tiny->param_count * sizeof(float)));
+    } else { // Two records in each of three chunks.
+        const bool past = pull->sequence >= RECORDS / 2;
+        tell_chunk(
+            world, pull->stream, pull->sequence, past ? 0 : 2,
+            past || pull->sequence == RECORDS / 2 - 1,
+            past ? span_of(NULL, 0)
+                 : span_of(tiny->records + pull->sequence * 2 * RECORD_BYTES, 2 * RECORD_BYTES));
+    }
+}
+
+// Answers the pulls of a lease until its last record has been sent.
+static void serve_data(struct world *world)
+{
+    for (bool done = false; !done;) {
+        const Unlearn__WorkerPull pull = *expect(world, UNLEARN__FROM_WORKER__BODY_PULL)->pull;
+        assert_int_equal(pull.lease, world->tiny->offer.lease);
+        done = pull.stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS &&
+               pull.sequence == RECORDS / 2 - 1;
+        answer_pull(world, &pull);
+    }
+}
+
+// Waits until a beat says that the stage is being trained.
+static void expect_training(struct world *world, uint64_t lease)
+{
+    do {
+        expect(world, UNLEARN__FROM_WORKER__BODY_BEAT);
+    } while (world->beat.lease != lease || world->beat.samples_done == 0);
+}
+
+static void expect_idle(struct world *world)
+{
+    do {
+        expect(world, UNLEARN__FROM_WORKER__BODY_BEAT);
+    } while (world->beat.lease != 0);
+}
+
+static int setup(void **state)
+{
+    log_start("test", LOG_ERROR + 1);
+    struct world *const world = mem_alloc(1, sizeof *world);
+    void *tiny = NULL;
+    tiny_setup(&tiny);
+    world->tiny = tiny;
+    assert_int_equal(link_context_open(&world->context), OK);
+    assert_int_equal(link_open(world->context, LINK_ROUTER, &world->router), OK);
+    assert_int_equal(link_bind(world->router, "tcp://127.0.0.1:*", world->endpoint), OK);
+    *state = world;
+    assert_int_equal(pthread_create(&world->thread, NULL, be_worker, world), 0);
+    world->running = true;
+    return 0;
+}
+
+static int setup_joined(void **state)
+{
+    setup(state);
+    struct world *const world = *state;
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
+    tell_welcome(world);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *const world = *state;
+    world->stop = 1;
+    join_worker(world);
+    link_close(world->router);
+    link_context_close(world->context);
+    wire_arena_deinit(&world->arena);
+    buf_deinit(&world->frame);
+    void *tiny = world->tiny;
+    tiny_teardown(&tiny);
+    mem_free(world);
+    return 0;
+}
+
+// --- Tests
+
+static void test_hello_says_who_and_bye_is_said(void **state)
+{
+    struct world *const world = *state;
+    const Unlearn__WorkerHello *const hello =
+        expect(world, UNLEARN__FROM_WORKER__BODY_HELLO)->hello;
+    assert_string_equal(hello->host, "box");
+    assert_int_equal(hello->pid, 77);
+    assert_int_equal(hello->rank, 1);
+    assert_int_equal(hello->ranks, 2);
+    assert_int_equal(hello->fleet.len, ID_BYTES);
+    assert_int_equal(hello->fleet.data[2], 7);
+    assert_int_equal(hello->profile.len, DIGEST_BYTES);
+    assert_int_equal(hello->profile.data[31], 0x5A);
+    assert_string_equal(hello->core, "Test");
+    assert_string_equal(hello->build, "test");
+    tell_welcome(world);
+    expect_idle(world);
+    world->stop = 1;
+    expect(world, UNLEARN__FROM_WORKER__BODY_BYE);
+    join_worker(world);
+    assert_int_equal(world->ended_with, ERR_CANCELLED);
+}
+
+static void test_refusal_ends_the_session(void **state)
+{
+    struct world *const world = *state;
+    static char reason[] = "set OPENBLAS_CORETYPE=Haswell";
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
+    Unlearn__Refused refused;
+    unlearn__refused__init(&refused);
+    refused.reason = reason;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_REFUSED;
+    message.refused = &refused;
+    tell(world, &message, span_of(NULL, 0));
+    join_worker(world);
+    assert_int_equal(world->ended_with, ERR_DENIED);
+    assert_non_null(strstr(world->ended_text, reason));
+}
+
+static void test_beats_come_in_time(void **state)
+{
+    struct world *const world = *state; // Welcome asked for one each 40 ms.
+    expect_idle(world);
+    const int64_t start_ms = clock_mono_ms();
+    for (int i = 0; i < 10; i++) {
+        expect(world, UNLEARN__FROM_WORKER__BODY_BEAT);
+    }
+    // 400 ms and a slow machine; at the rate before the welcome it would be 5 s.
+    assert_in_range(clock_mono_ms() - start_ms, 0, 3000);
+}
+
+static void test_stage_comes_back_bit_for_bit(void **state)
+{
+    struct world *const world = *state;
+    struct tiny *const tiny = world->tiny;
+    float *params = NULL;
+    assert_int_equal(mem_try_aligned(tiny->param_count, sizeof *params, &params), OK);
+    const struct digest expected = tiny_expected(tiny, tiny->offer.passes, params);
+
+    tell_lease(world);
+    serve_data(world);
+    const Unlearn__StageDone *const done = expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done;
+    assert_int_equal(done->lease, 11);
+    assert_int_equal(done->samples, 3 * RECORDS);
+    assert_int_equal(done->digest.len, DIGEST_BYTES);
+    assert_memory_equal(done->digest.data, expected.bytes, DIGEST_BYTES);
+
+    expect(world, UNLEARN__FROM_WORKER__BODY_BEAT); // The lease is kept alive meanwhile.
+    assert_int_equal(world->beat.lease, 11);
+    assert_int_equal(world->beat.samples_done, 3 * RECORDS);
+    for (int i = 0; i < 2; i++) { // Asked for twice, sent twice.
+        tell_weights_pull(world, 11, 0);
+        const Unlearn__WeightsChunk *const chunk =
+            expect(world, UNLEARN__FROM_WORKER__BODY_WEIGHTS)->weights;
+        assert_int_equal(chunk->lease, 11);
+        assert_int_equal(chunk->sequence, 0);
+        assert_int_equal(world->raw.bytes, tiny->param_count * sizeof(float));
+        assert_memory_equal(world->raw.data, params, world->raw.bytes);
+    }
+    mem_free(params);
+    tell_weights_pull(world, 11, 1); // No such chunk: no answer.
+    tell_weights_pull(world, 12, 0); // No such lease: no answer.
+    tell_cancel(world, 11);          // The coordinator has all.
+    expect_idle(world);
+    tell_weights_pull(world, 11, 0); // Freed: no answer, and no crash.
+    expect_idle(world);
+}
+
+static void test_compare_only_sends_no_weights(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.compare_only = true;
+    tell_lease(world);
+    serve_data(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_DONE);
+    tell_weights_pull(world, 11, 0);
+    expect_idle(world);
+}
+
+static void test_leases_follow_each_other(void **state)
+{
+    struct world *const world = *state;
+    uint8_t first[DIGEST_BYTES] = {0};
+    for (uint64_t lease = 11; lease < 14; lease++) { // Without a Cancel between them.
+        world->tiny->offer.lease = lease;
+        tell_lease(world);
+        serve_data(world);
+        const Unlearn__StageDone *const done = expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done;
+        assert_int_equal(done->lease, lease);
+        assert_true(lease == 11 || memcmp(first, done->digest.data, DIGEST_BYTES) == 0);
+        memcpy(first, done->digest.data, DIGEST_BYTES);
+    }
+}
+
+static void test_cancelled_stage_ends_at_once(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    assert_true(world->beat.samples_done < (uint64_t)RECORDS * LONG_PASSES);
+    tell_cancel(world, 12); // Another lease: nothing happens.
+    expect_training(world, 11);
+    const int64_t start_ms = clock_mono_ms();
+    tell_cancel(world, 11);
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    // 100 ms and a slow machine; to its end the stage would take much longer.
+    assert_in_range(clock_mono_ms() - start_ms, 0, 1000);
+    assert_int_equal(failed->lease, 11);
+    assert_true(failed->cancelled);
+    expect_idle(world);
+}
+
+static void test_lease_cancelled_while_fetching(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_PULL);
+    tell_cancel(world, 11);
+    assert_true(expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed->cancelled);
+    // A chunk that was on its way is ignored, and the next lease is trained.
+    tell_chunk(world, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, 0, 0, true,
+               span_of(world->tiny->parent, world->tiny->param_count * sizeof(float)));
+    world->tiny->offer.lease = 12;
+    tell_lease(world);
+    serve_data(world);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done->lease, 12);
+}
+
+static void test_new_lease_replaces_the_trained_one(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    world->tiny->offer.lease = 12;
+    world->tiny->offer.passes = 3;
+    tell_lease(world);
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    assert_int_equal(failed->lease, 11);
+    assert_true(failed->cancelled);
+    serve_data(world);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done->lease, 12);
+}
+
+static void test_forgotten_worker_says_hello(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    tell_unknown(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO); // No StageFailed comes before it.
+    tell_welcome(world);
+    expect_idle(world);
+}
+
+static void test_welcome_ends_what_is_held(void **state)
+{
+    struct world *const world = *state; // As when a lease crosses a hello on the way.
+    tell_lease(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_PULL);
+    tell_welcome(world);
+    expect_idle(world); // No StageFailed comes before it.
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    tell_welcome(world);
+    expect_idle(world);
+}
+
+static void test_leaving_while_training_says_bye(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    world->stop = 1;
+    expect(world, UNLEARN__FROM_WORKER__BODY_BYE);
+    join_worker(world);
+    assert_int_equal(world->ended_with, ERR_CANCELLED);
+}
+
+static void expect_failed(struct world *world, bool retry, const char *reason)
+{
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    assert_int_equal(failed->lease, 11);
+    assert_false(failed->cancelled);
+    assert_int_equal(failed->retry, retry);
+    assert_non_null(strstr(failed->reason, reason));
+    expect_idle(world);
+}
+
+static void test_bad_lease_is_answered(void **state)
+{
+    struct world *const world = *state;
+    world->tiny->offer.records++;
+    tell_lease(world);
+    expect_failed(world, false, "whose slices hold 6");
+    // A reason that quotes bytes of the offer is sent as plain text.
+    world->tiny->offer.records--;
+    static uint8_t spec[] = "learner=\xC3\xA9\x01\xFF\n";
+    world->tiny->offer.spec = (ProtobufCBinaryData){sizeof spec - 1, spec};
+    tell_lease(world);
+    expect_failed(world, false, "the spec of a lease");
+}
+
+static void test_bad_stream_is_answered(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_PULL);
+    tell_chunk(world, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, 1, 0, true,
+               span_of(world->tiny->parent, world->tiny->param_count * sizeof(float)));
+    expect_failed(world, true, "chunk 1 of the parent's weights came");
+}
+
+static void test_diverging_stage_is_answered(void **state)
+{
+    struct world *const world = *state;
+    struct tiny *const tiny = world->tiny;
+    for (uint64_t i = 0; i < tiny->param_count; i++) {
+        tiny->parent[i] = 3e38f;
+    }
+    tell_lease(world);
+    serve_data(world);
+    expect_failed(world, false, "");
+}
+
+static void test_garbage_is_dropped(void **state)
+{
+    struct world *const world = *state;
+    expect_idle(world);
+    assert_int_equal(link_send(world->router, &world->worker, span_text("garbage"), span_of("", 0)),
+                     OK);
+    Unlearn__FleetOrder order;
+    unlearn__fleet_order__init(&order);
+    order.action = UNLEARN__FLEET_ACTION__FLEET_ACTION_RUN;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_FLEET_ORDER; // For another kind of peer.
+    message.fleet_order = &order;
+    tell(world, &message, span_of(NULL, 0));
+    world->tiny->offer.lease = 0;
+    tell_lease(world);
+    world->tiny->offer.lease = 11;
+    tell_lease(world);
+    serve_data(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_DONE);
+}
+
+// --- Without a thread
+
+static void test_no_coordinator_is_no_error(void **state)
+{
+    (void)state;
+    struct link_context *context = NULL;
+    struct session *session = NULL;
+    assert_int_equal(link_context_open(&context), OK);
+    const struct session_options options = {
+        .endpoint = "tcp://127.0.0.1:1", .host = "box", .core = "Test", .build = "test"};
+    assert_int_equal(session_open(context, &options, &session), OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(session_turn(session, 10), OK);
+    }
+    session_close(session);
+    struct session_options wrong = options;
+    wrong.endpoint = "nonsense";
+    assert_int_equal(session_open(context, &wrong, &session), ERR_IO);
+    assert_null(session);
+    session_close(NULL);
+    link_context_close(context);
+}
+
+#define JOINED(test) cmocka_unit_test_setup_teardown(test, setup_joined, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_hello_says_who_and_bye_is_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refusal_ends_the_session, setup, teardown),
+        JOINED(test_beats_come_in_time),
+        JOINED(test_stage_comes_back_bit_for_bit),
+        JOINED(test_compare_only_sends_no_weights),
+        JOINED(test_leases_follow_each_other),
+        JOINED(test_cancelled_stage_ends_at_once),
+        JOINED(test_lease_cancelled_while_fetching),
+        JOINED(test_new_lease_replaces_the_trained_one),
+        JOINED(test_forgotten_worker_says_hello),
+        JOINED(test_welcome_ends_what_is_held),
+        JOINED(test_leaving_while_training_says_bye),
+        JOINED(test_bad_lease_is_answered),
+        JOINED(test_bad_stream_is_answered),
+        JOINED(test_diverging_stage_is_answered),
+        JOINED(test_garbage_is_dropped),
+        cmocka_unit_test(test_no_coordinator_is_no_error),
+    };
+    return digest_start() == OK ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}
