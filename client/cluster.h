@@ -1,0 +1,54 @@
+// client/cluster.h: the files of a cluster on this machine, and its processes.
+//
+//   DIR/config.yaml  DIR/store  DIR/run/     the server's: settings, data, pids, logs
+//   DIR.client/address                       what commands read, written by unlearnd at its start
+//
+// Threads   One.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+// Makes a new cluster. On error nothing is left.
+//   ERR_CONFLICT  there is one already, or DIR holds something else.   ERR_IO  the kernel refused.
+MUST_USE enum err cluster_create(const char *dir);
+
+// The number of local workers that DIR/config.yaml asks for.
+//   ERR_NOT_FOUND  no cluster there.   ERR_INVALID  its `ranks` is no number.
+MUST_USE enum err cluster_ranks(const char *dir, uint32_t *ranks_out);
+
+enum { CLUSTER_ENDPOINT_BYTES = 256 };
+
+// A running cluster, as cluster_up left it.
+struct cluster {
+    char *dir;                // Owned: absolute.
+    pid_t coordinator, fleet; // 0: not started.
+    char endpoint[CLUSTER_ENDPOINT_BYTES];
+    uint32_t workers;
+};
+
+// Starts coordinator and fleet and waits until the coordinator answers and `ranks` workers have
+// joined. With 0 ranks there is no fleet. On error everything started is ended again.
+//   lives_on         They go on when this process ends; else they end with it.
+//   ERR_NOT_FOUND    no cluster there.   ERR_CONFLICT  it is running already.
+//   ERR_UNAVAILABLE  a program is missing, or ended at once (with the end of its log), or the
+//                    workers did not join in time.   ERR_CANCELLED  interrupt.h.
+//   Else what the exit code of the program that ended stands for.
+MUST_USE enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on,
+                             struct cluster *cluster_out);
+
+// Waits until a signal comes (interrupt.h; OK) or one of the two ends (the error says why).
+MUST_USE enum err cluster_stay(struct cluster *cluster);
+
+void cluster_deinit(struct cluster *cluster); // Frees; ends nothing.
+
+struct cluster_down {
+    bool fleet, coordinator; // Was running and has ended.
+    bool killed;             // One of them did not end by itself.
+};
+// Ends fleet and coordinator, in this order, and waits until they are gone.
+// ERR_NOT_FOUND: no cluster there.
+MUST_USE enum err cluster_down(const char *dir, struct cluster_down *down_out);

@@ -1,0 +1,296 @@
+// client/cmd_delete.c: plan and delete: what forgetting would cost, and forgetting.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "client/commands.h"
+#include "client/interrupt.h"
+#include "client/show.h"
+#include "client/source.h"
+#include "client/watch.h"
+
+// --- Whom it is about ---
+
+struct whom {
+    struct args_list records, subjects;
+    const char *csv; // delete only
+};
+
+struct plan {
+    struct ctl_globals globals;
+    struct whom whom;
+};
+
+struct delete
+{
+    struct ctl_globals globals;
+    struct whom whom;
+    const char *wait, *uuid;
+};
+
+#define WHOM_OPTIONS(type)                                                                         \
+    {"record",  1200,                                                                              \
+     "ID...",   "Records by id; may be repeated",                                                  \
+     ARGS_LIST, offsetof(type, whom.records),                                                      \
+     0},                                                                                           \
+    {                                                                                              \
+        "subject", 1201, "S...", "All records of these people; may be repeated", ARGS_LIST,        \
+            offsetof(type, whom.subjects), 0                                                       \
+    }
+
+static enum err check_whom(const struct whom *whom, const char *expected)
+{
+    const int kinds = (whom->records.count > 0) + (whom->subjects.count > 0) + (whom->csv != NULL);
+    if (kinds != 1) {
+        FAIL(ERR_INVALID, "%s given, expected one of %s",
+             kinds == 0 ? "nobody is" : "several kinds are", expected);
+    }
+    return OK;
+}
+
+static struct unlearn_ids ids_of(const struct args_list *list)
+{
+    return (struct unlearn_ids){list->texts, list->count};
+}
+
+// --- plan ---
+
+static const struct args_option plan_options[] = {CTL_GLOBAL_OPTIONS, WHOM_OPTIONS(struct plan)};
+
+static enum err run_plan(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    const struct plan *const plan = options;
+    TRY(check_whom(&plan->whom, "--record, --subject"));
+    TRY(ctl_connect(ctl));
+    const Unlearn__PlanCost *cost;
+    TRY(unlearn_plan(ctl->client, words->texts[0], ids_of(&plan->whom.records),
+                     ids_of(&plan->whom.subjects), &cost));
+    if (ctl->json) {
+        ctl_print(json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "dataset", words->texts[0], "records",
+                            (json_int_t)cost->records, "components_invalidated",
+                            (json_int_t)cost->components_invalidated, "samples_to_retrain",
+                            (json_int_t)cost->samples_to_retrain, "samples_from_scratch",
+                            (json_int_t)cost->samples_from_scratch, "seconds_estimated",
+                            cost->seconds_estimated));
+        return OK;
+    }
+    printf("records       %llu to delete\n", (unsigned long long)cost->records);
+    printf("components    %u to train again\n", cost->components_invalidated);
+    printf("samples       %llu to train; everything anew would be %llu\n",
+           (unsigned long long)cost->samples_to_retrain,
+           (unsigned long long)cost->samples_from_scratch);
+    if (cost->seconds_estimated > 0) {
+        printf("time          about %.1f s\n", cost->seconds_estimated);
+    }
+    return OK;
+}
+
+const struct ctl_command cmd_plan = {
+    .name = "plan",
+    .summary = "Show what a deletion would cost; changes nothing",
+    .words = "DATASET",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Examples:\n"
+            "  unlearnctl plan adult --record 17 1804\n"
+            "  unlearnctl plan digits --subject writer-003",
+    .options = plan_options,
+    .option_count = sizeof plan_options / sizeof plan_options[0],
+    .options_bytes = sizeof(struct plan),
+    .run = run_plan,
+};
+
+// --- delete ---
+
+static const struct args_option delete_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    WHOM_OPTIONS(struct delete),
+    {"from-csv", 1202, "FILE",
+     "Records by id: one a line, the first column; a first line `id` is "
+     "passed over",
+     ARGS_TEXT, offsetof(struct delete, whom.csv), 0},
+    {"wait", 1203, "STATE", "fenced (default), erased, repaired or completed", ARGS_TEXT,
+     offsetof(struct delete, wait), 0},
+    {"request", 1204, "UUID",
+     "The request's own name: the same again is the same request "
+     "(default: drawn at random)",
+     ARGS_TEXT, offsetof(struct delete, uuid), 0},
+};
+
+static enum err phase_of(const char *text, Unlearn__RequestPhase *phase_out)
+{
+    *phase_out = UNLEARN__REQUEST_PHASE__REQUEST_PHASE_FENCED;
+    if (text == NULL) {
+        return OK;
+    }
+    for (int i = UNLEARN__REQUEST_PHASE__REQUEST_PHASE_FENCED;
+         i <= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED; i++) {
+        if (strcmp(text, show_phase((Unlearn__RequestPhase)i)) == 0) {
+            *phase_out = (Unlearn__RequestPhase)i;
+            return OK;
+        }
+    }
+    FAIL(ERR_INVALID, "--wait is \"%.40s\", expected fenced, erased, repaired or completed", text);
+}
+
+// The first column of a line: up to the comma, or what stands in quotes.
+static enum err first_column(const char *path, uint64_t number, struct buf *line, char **text_out)
+{
+    buf_u8(line, 0);
+    char *text = (char *)line->data;
+    if (text[0] == '"') {
+        char *const end = strchr(++text, '"');
+        if (end == NULL || (end[1] != ',' && end[1] != '\0')) {
+            FAIL(ERR_INVALID, "%s line %llu: a quoted id that does not end, or holds a quote", path,
+                 (unsigned long long)number);
+        }
+        *end = '\0';
+    } else {
+        text[strcspn(text, ",")] = '\0';
+    }
+    TRY_AS(text_check_name("the id", span_text(text)), "%s line %llu", path,
+           (unsigned long long)number);
+    *text_out = text;
+    return OK;
+}
+
+static enum err read_ids_from(struct source *source, struct buf *line, struct args_list *ids)
+{
+    for (;;) {
+        bool more;
+        char *text = NULL;
+        TRY(source_line(source, line, &more));
+        if (!more) {
+            break;
+        }
+        if (line->bytes == 0) {
+            continue;
+        }
+        TRY(first_column(source->path, source->line, line, &text));
+        if (source->line == 1 && strcmp(text, "id") == 0) {
+            continue;
+        }
+        if (ids->count == LIMIT_DELETE_IDS) {
+            FAIL(ERR_LIMIT, "%s has more than %d ids", source->path, (int)LIMIT_DELETE_IDS);
+        }
+        args_list_add(ids, mem_text(text));
+    }
+    if (ids->count == 0) {
+        FAIL(ERR_INVALID, "%s has no id", source->path);
+    }
+    return OK;
+}
+
+// Reads the ids of a file; the texts in *ids are owned, also on error.
+static enum err read_ids(const char *path, struct args_list *ids)
+{
+    struct source *source;
+    TRY(source_open(path, &source));
+    struct buf line = {0};
+    const enum err err = read_ids_from(source, &line, ids);
+    buf_deinit(&line);
+    source_close(source);
+    return err;
+}
+
+static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__RequestPhase phase,
+                           const Unlearn__RequestState **state)
+{
+    struct progress progress;
+    struct watch watch;
+    progress_init(&progress, "repairing", "samples", ctl_progress(ctl));
+    watch_init(&watch);
+    enum err err = OK;
+    uint64_t most = 0; // The greatest number of samples left so far stands for the whole.
+    while (err == OK && (*state)->phase < phase) {
+        const uint64_t left = (*state)->samples_left;
+        most = left > most ? left : most;
+        if (most > 0) {
+            progress_step(&progress, most - left, most, clock_mono_ms());
+        }
+        err = watch_pause(&watch, ctl->client, (*state)->components_awaited > 0);
+        if (err == OK) {
+            err = unlearn_request_show(ctl->client, uuid, state);
+        }
+    }
+    progress_end(&progress);
+    return err;
+}
+
+static enum err delete_and_wait(struct ctl *ctl, const char *dataset, const struct id128 *uuid,
+                                struct unlearn_ids records, struct unlearn_ids subjects,
+                                Unlearn__RequestPhase phase)
+{
+    const bool eager = phase >= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED;
+    const Unlearn__RequestState *state;
+    TRY(unlearn_delete(ctl->client, dataset, uuid, records, subjects, eager, &state));
+    TRY(wait_phase(ctl, uuid, phase, &state));
+    show_request(ctl, state);
+    return OK;
+}
+
+static enum err run_with_ids(struct ctl *ctl, const struct delete *options, const char *dataset,
+                             struct unlearn_ids records)
+{
+    Unlearn__RequestPhase phase;
+    struct id128 uuid;
+    TRY(phase_of(options->wait, &phase));
+    if (options->uuid != NULL) {
+        TRY_AS(text_uuid(options->uuid, &uuid), "--request");
+    } else {
+        uuid = text_uuid_new();
+    }
+    TRY(ctl_connect(ctl));
+    interrupt_watch();
+    char text[TEXT_UUID_BYTES];
+    text_uuid_put(&uuid, text);
+    const enum err err =
+        delete_and_wait(ctl, dataset, &uuid, records, ids_of(&options->whom.subjects), phase);
+    // Whoever has no answer must be able to ask again under the same name.
+    return err == ERR_UNAVAILABLE || err == ERR_IO || err == ERR_CANCELLED
+               ? err_context(err, "request %s", text)
+               : err;
+}
+
+static enum err run_delete(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    const struct delete *const delete = options;
+    TRY(check_whom(&delete->whom, "--record, --subject, --from-csv"));
+    if (delete->whom.csv == NULL) {
+        return run_with_ids(ctl, delete, words->texts[0], ids_of(&delete->whom.records));
+    }
+    struct args_list ids = {0};
+    enum err err = read_ids(delete->whom.csv, &ids);
+    if (err == OK) {
+        err = run_with_ids(ctl, delete, words->texts[0], ids_of(&ids));
+    }
+    for (size_t i = 0; i < ids.count; i++) {
+        mem_free((void *)(uintptr_t)ids.texts[i]);
+    }
+    mem_free(ids.texts);
+    return err;
+}
+
+const struct ctl_command cmd_delete = {
+    .name = "delete",
+    .summary = "Delete records or people, and what was learnt from them",
+    .words = "DATASET",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "States: fenced (acknowledged: no answer depends on them any more), erased (their "
+            "bytes are gone), repaired (every component that had seen them is trained anew), "
+            "completed. The work goes on by itself, also when this command ends before. Exit code "
+            "3 where nothing of it is known.\n\n"
+            "Examples:\n"
+            "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
+            "  unlearnctl delete digits --subject writer-003\n"
+            "  unlearnctl delete adult --from-csv ids.csv --request "
+            "7f1d1a52-2c55-4c0e-9d61-0c5a3b0f8a11",
+    .options = delete_options,
+    .option_count = sizeof delete_options / sizeof delete_options[0],
+    .options_bytes = sizeof(struct delete),
+    .run = run_delete,
+};

@@ -1,0 +1,360 @@
+// client/cmd_predict.c: evaluate and predict: rows of files, encoded with the model's own schema,
+// answered by the ensemble.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/commands.h"
+#include "client/encode.h"
+#include "client/grid.h"
+#include "client/input.h"
+#include "client/interrupt.h"
+#include "client/metrics.h"
+#include "proto/wire.h"
+
+struct predict {
+    struct ctl_globals globals;
+    struct input input;
+};
+
+static const struct args_option predict_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    INPUT_OPTIONS(struct predict),
+};
+enum { PREDICT_OPTION_COUNT = sizeof predict_options / sizeof predict_options[0] };
+
+// What serves the rows while they are read. predict_rows acquires, predict_close releases.
+struct predict_run {
+    struct ctl *ctl;
+    const char *model;
+    struct reader_options files;
+    struct schema schema;
+    struct reader *reader;
+    struct encode *encode;
+    struct unlearn_batch batch;
+    struct buf row;
+    struct buf notes; // What take needs to know of each row of the batch, written by note.
+    struct progress progress;
+    uint64_t rows;        // Answered so far.
+    uint32_t shards_used; // The fewest of any reply.
+    uint32_t shards_total;
+    bool degraded;
+    uint64_t epoch;         // The latest.
+    struct metrics metrics; // evaluate
+    json_t *predictions;    // predict with --json
+    bool labelled;
+    void (*note)(struct predict_run *run, const struct record *record);
+    void (*take)(struct predict_run *run, struct cursor *notes, const float *values);
+};
+
+// --- Rows out, answers in ---
+
+static enum err send_batch(struct predict_run *run)
+{
+    if (run->batch.rows == 0) {
+        return OK;
+    }
+    const Unlearn__Prediction *answer;
+    const float *values;
+    TRY(unlearn_predict(run->ctl->client, run->model, &run->batch, &answer, &values));
+    run->shards_used = run->rows == 0 || answer->shards_used < run->shards_used
+                           ? answer->shards_used
+                           : run->shards_used;
+    run->shards_total = answer->shards_total;
+    run->degraded = run->degraded || answer->degraded;
+    run->epoch = answer->epoch > run->epoch ? answer->epoch : run->epoch;
+    struct cursor notes = cursor_of(buf_span(&run->notes));
+    for (uint32_t i = 0; i < answer->rows; i++) {
+        run->take(run, &notes, values + (size_t)i * answer->width);
+    }
+    run->rows += answer->rows;
+    unlearn_batch_clear(&run->batch);
+    buf_clear(&run->notes);
+    return OK;
+}
+
+static enum err add_row(struct predict_run *run, const struct record *record)
+{
+    TRY(encode_record(run->encode, &run->row));
+    if (!unlearn_batch_add(&run->batch, buf_span(&run->row))) {
+        TRY(send_batch(run));
+        if (!unlearn_batch_add(&run->batch, buf_span(&run->row))) {
+            FAIL(ERR_LIMIT, "a row of %zu bytes and %u outputs does not fit a message",
+                 run->row.bytes, run->batch.width);
+        }
+    }
+    run->note(run, record);
+    return OK;
+}
+
+static enum err read_rows(struct predict_run *run)
+{
+    for (;;) {
+        struct record record;
+        bool more;
+        TRY(interrupt_check());
+        TRY(reader_next(run->reader, &record, &more));
+        if (!more) {
+            break;
+        }
+        TRY(add_row(run, &record));
+        const struct reader_progress at = reader_progress(run->reader);
+        progress_step(&run->progress, at.bytes_done, at.bytes_all, clock_mono_ms());
+    }
+    TRY(send_batch(run));
+    if (run->rows == 0) {
+        FAIL(ERR_INVALID, "the input has no record");
+    }
+    return OK;
+}
+
+static enum err predict_rows(struct predict_run *run)
+{
+    const Unlearn__Model *model;
+    TRY(unlearn_model_show(run->ctl->client, run->model, &model));
+    TRY_AS(schema_get(wire_span(model->schema), &run->schema), "the model's schema");
+    run->batch.width = schema_output_width(&run->schema);
+    metrics_init(&run->metrics, run->schema.class_count);
+    TRY(reader_open(&run->files, &run->reader));
+    TRY(encode_open(&run->schema, run->reader, run->labelled, &run->encode));
+    TRY(read_rows(run));
+    progress_end(&run->progress);
+    return OK;
+}
+
+static void predict_close(struct predict_run *run)
+{
+    progress_end(&run->progress);
+    encode_close(run->encode);
+    reader_close(run->reader);
+    unlearn_batch_deinit(&run->batch);
+    metrics_deinit(&run->metrics);
+    schema_deinit(&run->schema);
+    buf_deinit(&run->row);
+    buf_deinit(&run->notes);
+    json_decref(run->predictions); // Accepts NULL.
+}
+
+static enum err start(struct predict_run *run, struct ctl *ctl, const struct predict *options,
+                      const struct args_list *words, const char *what)
+{
+    run->ctl = ctl;
+    run->model = words->texts[0];
+    TRY(input_options(&options->input, words->texts + 1, words->count - 1, &run->files));
+    TRY(ctl_connect(ctl));
+    interrupt_watch();
+    progress_init(&run->progress, what, "B", ctl_progress(ctl));
+    return OK;
+}
+
+static void add_served(const struct predict_run *run, json_t *answer)
+{
+    json_object_set_new(answer, "shards_used", json_integer((json_int_t)run->shards_used));
+    json_object_set_new(answer, "shards_total", json_integer((json_int_t)run->shards_total));
+    json_object_set_new(answer, "degraded", json_boolean(run->degraded));
+    json_object_set_new(answer, "epoch", json_integer((json_int_t)run->epoch));
+}
+
+// --- evaluate ---
+
+// The label stands at the head of an encoded row (model/schema.h).
+static void note_label(struct predict_run *run, const struct record *record)
+{
+    (void)record;
+    const size_t bytes = run->schema.task == TASK_CLASSES ? sizeof(uint16_t) : sizeof(float);
+    buf_put(&run->notes, span_of(run->row.data, bytes));
+}
+
+static void take_evaluated(struct predict_run *run, struct cursor *notes, const float *values)
+{
+    if (run->schema.task == TASK_CLASSES) {
+        metrics_add_class(&run->metrics, values, cursor_u16(notes));
+    } else {
+        metrics_add_number(&run->metrics, (double)values[0], (double)cursor_f32(notes));
+    }
+}
+
+// An object for each class that occurs.
+static json_t *per_class_json(const struct predict_run *run)
+{
+    json_t *const rows = json_array();
+    for (uint32_t i = 0; i < run->schema.class_count; i++) {
+        if (run->metrics.class_rows[i] > 0) {
+            json_t *const row = json_pack("{s:s, s:I}", "label", run->schema.classes[i], "records",
+                                          (json_int_t)run->metrics.class_rows[i]);
+            json_object_set_new(row, "accuracy",
+                                ctl_real(metrics_class_accuracy(&run->metrics, i)));
+            json_array_append_new(rows, row);
+        }
+    }
+    return rows;
+}
+
+static json_t *evaluation_json(const struct predict_run *run)
+{
+    const struct metrics *const metrics = &run->metrics;
+    json_t *const answer =
+        json_pack("{s:s, s:I}", "model", run->model, "records", (json_int_t)metrics->rows);
+    if (run->schema.task == TASK_CLASSES) {
+        json_object_set_new(answer, "loss", ctl_real(metrics_loss(metrics)));
+        json_object_set_new(answer, "accuracy", ctl_real(metrics_accuracy(metrics)));
+        json_object_set_new(answer, "ece", ctl_real(metrics_ece(metrics)));
+        json_object_set_new(answer, "per_class", per_class_json(run));
+    } else {
+        json_object_set_new(answer, "rmse", ctl_real(metrics_rmse(metrics)));
+        json_object_set_new(answer, "mae", ctl_real(metrics_mae(metrics)));
+        json_object_set_new(answer, "r2", ctl_real(metrics_r2(metrics)));
+    }
+    add_served(run, answer);
+    return answer;
+}
+
+static void print_evaluation(const struct predict_run *run)
+{
+    const struct metrics *const metrics = &run->metrics;
+    printf("records   %llu\n", (unsigned long long)metrics->rows);
+    if (run->schema.task == TASK_CLASSES) {
+        printf("accuracy  %.4f\nloss      %.4f\nece       %.4f\n", metrics_accuracy(metrics),
+               metrics_loss(metrics), metrics_ece(metrics));
+    } else {
+        printf("rmse      %.6g\nmae       %.6g\nr2        %.4f\n", metrics_rmse(metrics),
+               metrics_mae(metrics), metrics_r2(metrics));
+    }
+    printf("shards    %u of %u%s, epoch %llu\n", run->shards_used, run->shards_total,
+           run->degraded ? " (degraded)" : "", (unsigned long long)run->epoch);
+    if (run->schema.task != TASK_CLASSES) {
+        return;
+    }
+    putchar('\n');
+    struct grid *const grid = grid_new("CLASS|>RECORDS|>ACCURACY");
+    for (uint32_t i = 0; i < run->schema.class_count; i++) {
+        if (metrics->class_rows[i] > 0) {
+            grid_cell(grid, "%s", run->schema.classes[i]);
+            grid_cell(grid, "%llu", (unsigned long long)metrics->class_rows[i]);
+            grid_cell(grid, "%.4f", metrics_class_accuracy(metrics, i));
+        }
+    }
+    grid_print(grid, stdout);
+    grid_free(grid);
+}
+
+static enum err evaluate(struct predict_run *run)
+{
+    TRY(predict_rows(run));
+    if (run->ctl->json) {
+        ctl_print(evaluation_json(run));
+    } else {
+        print_evaluation(run);
+    }
+    return OK;
+}
+
+static enum err run_evaluate(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    struct predict_run run = {.labelled = true, .note = note_label, .take = take_evaluated};
+    TRY(start(&run, ctl, options, words, "evaluating"));
+    const enum err err = evaluate(&run);
+    predict_close(&run);
+    return err;
+}
+
+const struct ctl_command cmd_evaluate = {
+    .name = "evaluate",
+    .summary = "Measure a model on labelled data",
+    .words = "MODEL FILE...",
+    .words_min = 2,
+    .words_max = SIZE_MAX,
+    .help =
+        "The files are read as import reads them; --id and --subject columns are left aside.\n\n"
+        "Classes: loss (mean -ln p), accuracy, ece (15 bins), and accuracy by class. Numbers: "
+        "rmse, mae, r2.\n\n"
+        "Examples:\n"
+        "  unlearnctl evaluate income adult-test.csv\n"
+        "  unlearnctl evaluate digits images.gz labels.gz --skip 8000",
+    .options = predict_options,
+    .option_count = PREDICT_OPTION_COUNT,
+    .options_bytes = sizeof(struct predict),
+    .run = run_evaluate,
+};
+
+// --- predict ---
+
+static void note_id(struct predict_run *run, const struct record *record)
+{
+    buf_u8(&run->notes, (uint8_t)record->id.bytes);
+    buf_put(&run->notes, record->id);
+}
+
+static void take_json(struct predict_run *run, struct cursor *notes, const float *values)
+{
+    (void)notes;
+    json_t *row;
+    if (run->schema.task == TASK_CLASSES) {
+        const uint32_t top = metrics_top(values, run->schema.class_count);
+        row = json_pack("{s:s, s:o}", "label", run->schema.classes[top], "probability",
+                        ctl_real((double)values[top]));
+    } else {
+        row = json_pack("{s:o}", "value", ctl_real((double)values[0]));
+    }
+    json_array_append_new(run->predictions, row);
+}
+
+// People get a line a row as soon as it is known.
+static void take_line(struct predict_run *run, struct cursor *notes, const float *values)
+{
+    const struct span id = cursor_take(notes, cursor_u8(notes));
+    progress_end(&run->progress);
+    printf("%.*s\t", (int)id.bytes, (const char *)id.data);
+    if (run->schema.task == TASK_CLASSES) {
+        const uint32_t top = metrics_top(values, run->schema.class_count);
+        printf("%s\t%.4f\n", run->schema.classes[top], (double)values[top]);
+    } else {
+        printf("%.9g\n", (double)values[0]);
+    }
+}
+
+static enum err predict(struct predict_run *run)
+{
+    TRY(predict_rows(run));
+    if (run->ctl->json) {
+        json_t *const answer =
+            json_pack("{s:s, s:O}", "model", run->model, "predictions", run->predictions);
+        add_served(run, answer);
+        ctl_print(answer);
+    } else {
+        fprintf(stderr, "%llu rows, %u of %u shards%s, epoch %llu\n", (unsigned long long)run->rows,
+                run->shards_used, run->shards_total, run->degraded ? " (degraded)" : "",
+                (unsigned long long)run->epoch);
+    }
+    return OK;
+}
+
+static enum err run_predict(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    struct predict_run run = {.note = note_id, .take = ctl->json ? take_json : take_line};
+    TRY(start(&run, ctl, options, words, "predicting"));
+    run.predictions = json_array();
+    const enum err err = predict(&run);
+    predict_close(&run);
+    return err;
+}
+
+const struct ctl_command cmd_predict = {
+    .name = "predict",
+    .summary = "Predict the rows of files",
+    .words = "MODEL FILE...",
+    .words_min = 2,
+    .words_max = SIZE_MAX,
+    .help = "The files are read as import reads them; a label column may be missing and is not "
+            "looked at. A line a row: its id, the most probable class and its probability (or the "
+            "number), separated by tabs.\n\n"
+            "Examples:\n"
+            "  unlearnctl predict income people.csv\n"
+            "  unlearnctl predict digits images.gz --limit 10 --json",
+    .options = predict_options,
+    .option_count = PREDICT_OPTION_COUNT,
+    .options_bytes = sizeof(struct predict),
+    .run = run_predict,
+};

@@ -1,0 +1,30 @@
+// client/commands.h: every command of unlearnctl, in the order of its help.
+#pragma once
+
+#include "client/ctl.h"
+
+#define COMMANDS(COMMAND)                                                                          \
+    COMMAND(init)                                                                                  \
+    COMMAND(up)                                                                                    \
+    COMMAND(down)                                                                                  \
+    COMMAND(status)                                                                                \
+    COMMAND(sample)                                                                                \
+    COMMAND(import)                                                                                \
+    COMMAND(schema)                                                                                \
+    COMMAND(dataset_list)                                                                          \
+    COMMAND(dataset_show)                                                                          \
+    COMMAND(dataset_remove)                                                                        \
+    COMMAND(train)                                                                                 \
+    COMMAND(evaluate)                                                                              \
+    COMMAND(predict)                                                                               \
+    COMMAND(model_list)                                                                            \
+    COMMAND(model_show)                                                                            \
+    COMMAND(model_remove)                                                                          \
+    COMMAND(components)                                                                            \
+    COMMAND(verify)                                                                                \
+    COMMAND(plan)                                                                                  \
+    COMMAND(delete)
+
+#define COMMAND(name) extern const struct ctl_command cmd_##name;
+COMMANDS(COMMAND)
+#undef COMMAND

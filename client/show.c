@@ -1,0 +1,180 @@
+// client/show.c: see show.h.
+#include "client/show.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+
+// Names by number; what a newer coordinator may say beyond them is "unknown".
+static const char *name_of(const char *const *names, size_t count, size_t number)
+{
+    return number > 0 && number < count ? names[number] : "unknown";
+}
+
+const char *show_phase(Unlearn__RequestPhase phase)
+{
+    static const char *const names[] = {
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_FENCED] = "fenced",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_ERASED] = "erased",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED] = "repaired",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED] = "completed",
+    };
+    return name_of(names, sizeof names / sizeof names[0], (size_t)phase);
+}
+
+static const char *kind_of(Unlearn__RequestKind kind)
+{
+    static const char *const names[] = {
+        [UNLEARN__REQUEST_KIND__REQUEST_KIND_DELETE] = "delete",
+        [UNLEARN__REQUEST_KIND__REQUEST_KIND_REMOVE_DATASET] = "remove dataset",
+        [UNLEARN__REQUEST_KIND__REQUEST_KIND_REMOVE_MODEL] = "remove model",
+    };
+    return name_of(names, sizeof names / sizeof names[0], (size_t)kind);
+}
+
+const char *show_component_state(Unlearn__ComponentState state)
+{
+    static const char *const names[] = {
+        [UNLEARN__COMPONENT_STATE__COMPONENT_STATE_VALID] = "valid",
+        [UNLEARN__COMPONENT_STATE__COMPONENT_STATE_INVALID] = "invalid",
+        [UNLEARN__COMPONENT_STATE__COMPONENT_STATE_TRAINING] = "training",
+        [UNLEARN__COMPONENT_STATE__COMPONENT_STATE_EMPTY] = "empty",
+    };
+    return name_of(names, sizeof names / sizeof names[0], (size_t)state);
+}
+
+const char *show_training(const Unlearn__Model *model)
+{
+    return model->training ? "training" : "trained";
+}
+
+// --- Requests ---
+
+static json_t *request_json(const Unlearn__RequestState *state)
+{
+    json_t *const answer = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "kind", kind_of(state->kind), "state",
+        show_phase(state->phase), "records_deleted", (json_int_t)state->records_deleted,
+        "components_invalidated", (json_int_t)state->components_invalidated, "epoch",
+        (json_int_t)state->epoch, "components_awaited", (json_int_t)state->components_awaited,
+        "samples_left", (json_int_t)state->samples_left);
+    json_object_set_new(answer, "request", ctl_uuid(state->uuid));
+    json_object_set_new(answer, "earlier", ctl_uuid(state->earlier));
+    json_object_set_new(answer, "accepted_at", ctl_time(state->accepted_us));
+    json_object_set_new(answer, "fenced_at", ctl_time(state->fenced_us));
+    json_object_set_new(answer, "erased_at", ctl_time(state->erased_us));
+    json_object_set_new(answer, "repaired_at", ctl_time(state->repaired_us));
+    json_object_set_new(answer, "completed_at", ctl_time(state->completed_us));
+    return answer;
+}
+
+static void print_uuid(const char *what, ProtobufCBinaryData bytes)
+{
+    if (bytes.len == ID_BYTES) {
+        struct id128 uuid;
+        memcpy(&uuid, bytes.data, sizeof uuid);
+        char text[TEXT_UUID_BYTES];
+        text_uuid_put(&uuid, text);
+        printf("%-11s%s\n", what, text);
+    }
+}
+
+static void print_time(const char *what, int64_t time_us)
+{
+    char text[TEXT_TIME_BYTES];
+    text_time(time_us, text);
+    if (time_us != 0) {
+        printf("%-11s%s\n", what, text);
+    }
+}
+
+void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
+{
+    if (ctl->json) {
+        ctl_print(request_json(state));
+        return;
+    }
+    print_uuid("request", state->uuid);
+    printf("%-11s%s\n", "what", kind_of(state->kind));
+    printf("%-11s%s\n", "state", show_phase(state->phase));
+    printf("%-11s%llu records, %u components invalidated, epoch %llu\n", "effect",
+           (unsigned long long)state->records_deleted, state->components_invalidated,
+           (unsigned long long)state->epoch);
+    if (state->components_awaited > 0) {
+        printf("%-11s%u components, %llu samples\n", "to repair", state->components_awaited,
+               (unsigned long long)state->samples_left);
+    }
+    print_uuid("earlier", state->earlier);
+    print_time("accepted", state->accepted_us);
+    print_time("fenced", state->fenced_us);
+    print_time("erased", state->erased_us);
+    print_time("repaired", state->repaired_us);
+    print_time("completed", state->completed_us);
+}
+
+// --- Models ---
+
+// The canonical text of a spec, "key=value\n", as an object of texts.
+static json_t *spec_json(ProtobufCBinaryData spec)
+{
+    json_t *const object = json_object();
+    for (size_t at = 0; at < spec.len;) {
+        const char *const line = (const char *)spec.data + at;
+        const char *const end = memchr(line, '\n', spec.len - at);
+        const size_t bytes = end == NULL ? spec.len - at : (size_t)(end - line);
+        const char *const equals = memchr(line, '=', bytes);
+        if (equals != NULL) {
+            char key[64];
+            const size_t key_bytes = (size_t)(equals - line);
+            snprintf(key, sizeof key, "%.*s", (int)key_bytes, line);
+            json_object_set_new(object, key, json_stringn(equals + 1, bytes - key_bytes - 1));
+        }
+        at += bytes + 1;
+    }
+    return object;
+}
+
+static json_t *model_json(const Unlearn__Model *model)
+{
+    json_t *const answer =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "model",
+                  model->name, "dataset", model->dataset, "state", show_training(model), "problem",
+                  model->problem, "components", (json_int_t)model->components_total,
+                  "components_valid", (json_int_t)model->components_valid, "components_waiting",
+                  (json_int_t)model->components_waiting, "components_empty",
+                  (json_int_t)model->components_empty, "components_training",
+                  (json_int_t)model->components_training, "samples_left",
+                  (json_int_t)model->samples_left, "shards_used", (json_int_t)model->shards_used,
+                  "shards_total", (json_int_t)model->shards_total, "run", (json_int_t)model->run);
+    json_object_set_new(answer, "spec", spec_json(model->spec));
+    return answer;
+}
+
+void show_model(const struct ctl *ctl, const Unlearn__Model *model)
+{
+    if (ctl->json) {
+        ctl_print(model_json(model));
+        return;
+    }
+    printf("model       %s on dataset %s\n", model->name, model->dataset);
+    printf("state       %s\n", show_training(model));
+    printf("components  %u: %u valid, %u waiting, %u in training, %u empty\n",
+           model->components_total, model->components_valid, model->components_waiting,
+           model->components_training, model->components_empty);
+    printf("shards      %u of %u answer\n", model->shards_used, model->shards_total);
+    if (model->samples_left > 0) {
+        printf("to train    %llu samples\n", (unsigned long long)model->samples_left);
+    }
+    if (model->problem[0] != '\0') {
+        printf("problem     %s\n", model->problem);
+    }
+    printf("spec\n");
+    for (size_t at = 0; at < model->spec.len;) {
+        const char *const line = (const char *)model->spec.data + at;
+        const char *const end = memchr(line, '\n', model->spec.len - at);
+        const size_t bytes = end == NULL ? model->spec.len - at : (size_t)(end - line);
+        printf("  %.*s\n", (int)bytes, line);
+        at += bytes + 1;
+    }
+}

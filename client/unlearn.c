@@ -1,0 +1,344 @@
+// client/unlearn.c: see unlearn.h. Each verb: a request filled, a reply's body handed on.
+#include "client/unlearn.h"
+
+#include <string.h>
+
+#include "base/limits.h"
+#include "client/call.h"
+
+enum {
+    DELETE_IDS_MAX = 2000,         // Of one part; the coordinator answers parts one by one.
+    DELETE_BYTES_MAX = 200 * 1024, // Of the ids of one part; with its framing it fits a frame.
+};
+
+static const struct span no_raw = {NULL, 0};
+
+// --- The cluster ---
+
+enum err unlearn_ping(struct unlearn *client, const Unlearn__Pong **pong_out)
+{
+    Unlearn__Ping body;
+    unlearn__ping__init(&body);
+    Unlearn__Request request = CALL_REQUEST(PING, ping, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(PONG), &reply));
+    *pong_out = reply->pong;
+    return OK;
+}
+
+enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **out)
+{
+    Unlearn__ClusterShow body;
+    unlearn__cluster_show__init(&body);
+    Unlearn__Request request = CALL_REQUEST(CLUSTER_SHOW, cluster_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(CLUSTER), &reply));
+    *out = reply->cluster;
+    return OK;
+}
+
+// --- Datasets ---
+
+enum err unlearn_dataset_list(struct unlearn *client, uint32_t offset,
+                              const Unlearn__DatasetPage **page_out)
+{
+    Unlearn__DatasetList body;
+    unlearn__dataset_list__init(&body);
+    body.offset = offset;
+    Unlearn__Request request = CALL_REQUEST(DATASET_LIST, dataset_list, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(DATASET_PAGE), &reply));
+    *page_out = reply->dataset_page;
+    return OK;
+}
+
+enum err unlearn_dataset_show(struct unlearn *client, const char *dataset,
+                              const Unlearn__Dataset **dataset_out)
+{
+    Unlearn__DatasetShow body;
+    unlearn__dataset_show__init(&body);
+    body.dataset = wire_text(dataset);
+    Unlearn__Request request = CALL_REQUEST(DATASET_SHOW, dataset_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(DATASET), &reply));
+    *dataset_out = reply->dataset;
+    return OK;
+}
+
+enum err unlearn_dataset_remove(struct unlearn *client, const char *dataset,
+                                const struct id128 *uuid, const Unlearn__RequestState **state_out)
+{
+    Unlearn__DatasetRemove body;
+    unlearn__dataset_remove__init(&body);
+    body.dataset = wire_text(dataset);
+    body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+    Unlearn__Request request = CALL_REQUEST(DATASET_REMOVE, dataset_remove, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(REQUEST_STATE), &reply));
+    *state_out = reply->request_state;
+    return OK;
+}
+
+// --- Models ---
+
+enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
+                       struct span spec, const Unlearn__Trained **trained_out)
+{
+    Unlearn__Train body;
+    unlearn__train__init(&body);
+    body.model = wire_text(model);
+    body.dataset = wire_text(dataset);
+    body.spec = wire_bytes(spec);
+    Unlearn__Request request = CALL_REQUEST(TRAIN, train, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(TRAIN), &reply));
+    *trained_out = reply->train;
+    return OK;
+}
+
+enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
+                            const Unlearn__ModelPage **page_out)
+{
+    Unlearn__ModelList body;
+    unlearn__model_list__init(&body);
+    body.offset = offset;
+    Unlearn__Request request = CALL_REQUEST(MODEL_LIST, model_list, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(MODEL_PAGE), &reply));
+    *page_out = reply->model_page;
+    return OK;
+}
+
+enum err unlearn_model_show(struct unlearn *client, const char *model,
+                            const Unlearn__Model **model_out)
+{
+    Unlearn__ModelShow body;
+    unlearn__model_show__init(&body);
+    body.model = wire_text(model);
+    Unlearn__Request request = CALL_REQUEST(MODEL_SHOW, model_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(MODEL), &reply));
+    *model_out = reply->model;
+    return OK;
+}
+
+enum err unlearn_model_remove(struct unlearn *client, const char *model, const struct id128 *uuid,
+                              const Unlearn__RequestState **state_out)
+{
+    Unlearn__ModelRemove body;
+    unlearn__model_remove__init(&body);
+    body.model = wire_text(model);
+    body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+    Unlearn__Request request = CALL_REQUEST(MODEL_REMOVE, model_remove, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(REQUEST_STATE), &reply));
+    *state_out = reply->request_state;
+    return OK;
+}
+
+enum err unlearn_components(struct unlearn *client, const char *model, uint32_t offset,
+                            const Unlearn__ComponentPage **page_out)
+{
+    Unlearn__Components body;
+    unlearn__components__init(&body);
+    body.model = wire_text(model);
+    body.offset = offset;
+    Unlearn__Request request = CALL_REQUEST(COMPONENTS, components, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(COMPONENT_PAGE), &reply));
+    *page_out = reply->component_page;
+    return OK;
+}
+
+enum err unlearn_verify(struct unlearn *client, const char *model, uint32_t components,
+                        const Unlearn__VerifyState **state_out)
+{
+    Unlearn__Verify body;
+    unlearn__verify__init(&body);
+    body.model = wire_text(model);
+    body.components = components;
+    Unlearn__Request request = CALL_REQUEST(VERIFY, verify, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_ONCE, CALL_ANSWER(VERIFY_STATE), &reply));
+    *state_out = reply->verify_state;
+    return OK;
+}
+
+enum err unlearn_verify_show(struct unlearn *client, uint64_t job,
+                             const Unlearn__VerifyState **state_out)
+{
+    Unlearn__VerifyShow body;
+    unlearn__verify_show__init(&body);
+    body.job = job;
+    Unlearn__Request request = CALL_REQUEST(VERIFY_SHOW, verify_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(VERIFY_STATE), &reply));
+    *state_out = reply->verify_state;
+    return OK;
+}
+
+// --- Predictions ---
+
+bool unlearn_batch_add(struct unlearn_batch *batch, struct span row)
+{
+    const size_t answer_bytes = (batch->rows + (size_t)1) * batch->width * sizeof(float);
+    if (batch->rows == LIMIT_ROWS_PREDICT ||
+        batch->raw.bytes + sizeof(uint32_t) + row.bytes > LIMIT_CHUNK_BYTES ||
+        answer_bytes > LIMIT_CHUNK_BYTES) {
+        return false;
+    }
+    buf_u32(&batch->raw, (uint32_t)row.bytes);
+    buf_put(&batch->raw, row);
+    batch->rows++;
+    return true;
+}
+
+void unlearn_batch_clear(struct unlearn_batch *batch)
+{
+    buf_clear(&batch->raw);
+    batch->rows = 0;
+}
+
+void unlearn_batch_deinit(struct unlearn_batch *batch)
+{
+    buf_deinit(&batch->raw);
+    batch->rows = 0;
+}
+
+// Takes the numbers out of the raw frame, whatever byte order and alignment this machine has.
+static enum err take_values(struct unlearn *client, const Unlearn__Prediction *prediction)
+{
+    const uint64_t count = (uint64_t)prediction->rows * prediction->width;
+    if (client->raw.bytes != count * sizeof(float)) {
+        FAIL(ERR_CORRUPT, "a prediction of %u rows and %u outputs has %zu bytes, expected %llu",
+             prediction->rows, prediction->width, client->raw.bytes,
+             (unsigned long long)(count * sizeof(float)));
+    }
+    struct cursor cursor = cursor_of(client->raw);
+    buf_clear(&client->values);
+    uint8_t *const room = buf_room(&client->values, client->raw.bytes);
+    for (uint64_t i = 0; i < count; i++) {
+        const float value = cursor_f32(&cursor);
+        memcpy(room + i * sizeof value, &value, sizeof value);
+    }
+    return OK;
+}
+
+enum err unlearn_predict(struct unlearn *client, const char *model,
+                         const struct unlearn_batch *batch,
+                         const Unlearn__Prediction **prediction_out, const float **values_out)
+{
+    Unlearn__Predict body;
+    unlearn__predict__init(&body);
+    body.model = wire_text(model);
+    body.rows = batch->rows;
+    Unlearn__Request request = CALL_REQUEST(PREDICT, predict, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, buf_span(&batch->raw), CALL_AGAIN, CALL_ANSWER(PREDICTION), &reply));
+    const Unlearn__Prediction *const prediction = reply->prediction;
+    if (prediction->rows != batch->rows || prediction->width != batch->width) {
+        FAIL(ERR_CORRUPT, "a prediction of %u rows and %u outputs, expected %u and %u",
+             prediction->rows, prediction->width, batch->rows, batch->width);
+    }
+    TRY(take_values(client, prediction));
+    *prediction_out = prediction;
+    *values_out = (const float *)(const void *)client->values.data; // mem_resize aligns for it.
+    return OK;
+}
+
+// --- Deletion ---
+
+// protobuf-c's arrays of texts have no const; packing does not write.
+static char **id_texts(struct unlearn_ids ids, size_t from)
+{
+    return (char **)(uintptr_t)(ids.texts + from);
+}
+
+enum err unlearn_plan(struct unlearn *client, const char *dataset, struct unlearn_ids records,
+                      struct unlearn_ids subjects, const Unlearn__PlanCost **cost_out)
+{
+    Unlearn__Plan body;
+    unlearn__plan__init(&body);
+    body.dataset = wire_text(dataset);
+    body.n_records = records.count;
+    body.records = id_texts(records, 0);
+    body.n_subjects = subjects.count;
+    body.subjects = id_texts(subjects, 0);
+    Unlearn__Request request = CALL_REQUEST(PLAN, plan, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(PLAN_COST), &reply));
+    *cost_out = reply->plan_cost;
+    return OK;
+}
+
+// How many ids from `from` on fit a part that has *bytes and *count already; both go up.
+static size_t ids_that_fit(struct unlearn_ids ids, size_t from, size_t *count, size_t *bytes)
+{
+    size_t fit = 0;
+    while (from + fit < ids.count && *count < DELETE_IDS_MAX) {
+        const size_t more = strlen(ids.texts[from + fit]) + 4; // Tag and length of the field.
+        if (*bytes + more > DELETE_BYTES_MAX) {
+            break;
+        }
+        *bytes += more;
+        *count += 1;
+        fit++;
+    }
+    return fit;
+}
+
+// Fills the next part from what is left of both lists and moves on.
+static void fill_part(Unlearn__Delete *body, struct unlearn_ids records, size_t *records_sent,
+                      struct unlearn_ids subjects, size_t *subjects_sent)
+{
+    size_t count = 0, bytes = 0;
+    body->records = id_texts(records, *records_sent);
+    body->n_records = ids_that_fit(records, *records_sent, &count, &bytes);
+    *records_sent += body->n_records;
+    body->subjects = id_texts(subjects, *subjects_sent);
+    body->n_subjects =
+        *records_sent < records.count ? 0 : ids_that_fit(subjects, *subjects_sent, &count, &bytes);
+    *subjects_sent += body->n_subjects;
+    body->more = *records_sent < records.count || *subjects_sent < subjects.count;
+}
+
+enum err unlearn_delete(struct unlearn *client, const char *dataset, const struct id128 *uuid,
+                        struct unlearn_ids records, struct unlearn_ids subjects, bool eager,
+                        const Unlearn__RequestState **state_out)
+{
+    size_t records_sent = 0, subjects_sent = 0;
+    for (uint32_t part = 0;; part++) {
+        Unlearn__Delete body;
+        unlearn__delete__init(&body);
+        body.dataset = wire_text(dataset);
+        body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+        body.part = part;
+        body.eager = eager;
+        fill_part(&body, records, &records_sent, subjects, &subjects_sent);
+        if (body.n_records + body.n_subjects == 0 && body.more) {
+            FAIL(ERR_INVALID, "an id is longer than %d bytes", (int)LIMIT_NAME_BYTES);
+        }
+        Unlearn__Request request = CALL_REQUEST(DELETE, delete_, &body);
+        const Unlearn__Reply *reply;
+        // Parts stand in order; only a request of one part is complete in itself.
+        TRY(call(client, &request, no_raw, part == 0 && !body.more ? CALL_AGAIN : CALL_ONCE,
+                 body.more ? CALL_ANSWER(DELETE_PART) : CALL_ANSWER(REQUEST_STATE), &reply));
+        if (!body.more) {
+            *state_out = reply->request_state;
+            return OK;
+        }
+    }
+}
+
+enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
+                              const Unlearn__RequestState **state_out)
+{
+    Unlearn__RequestShow body;
+    unlearn__request_show__init(&body);
+    body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+    Unlearn__Request request = CALL_REQUEST(REQUEST_SHOW, request_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(REQUEST_STATE), &reply));
+    *state_out = reply->request_state;
+    return OK;
+}

@@ -1,0 +1,162 @@
+// client/unlearn.h: libunlearn, the C interface to a coordinator.
+//
+//   struct unlearn *client;
+//   const Unlearn__Model *model;
+//   if (digest_start() != OK || unlearn_open_dir("/srv/cluster", &client) != OK ||
+//       unlearn_model_show(client, "digits", &model) != OK) {
+//       fprintf(stderr, "%s\n", err_text());
+//       return 1;
+//   }
+//   printf("%u of %u components\n", model->components_valid, model->components_total);
+//   unlearn_close(client);
+//
+// Every verb of proto/unlearn.proto is one function here; what it answers is that file's message,
+// which also says what each field means. A call sends one request and waits for its reply. What can
+// be asked twice without harm is asked again when no reply comes, also of a coordinator that was
+// started anew at another address meanwhile; the rest is asked once.
+//
+// Errors of every call:
+//   ERR_UNAVAILABLE  no coordinator answered in time (the message says where), or it says that
+//                    there is nobody to do it now. After a call that changes something the outcome
+//                    is unknown: ask what it changed.
+//   ERR_INVALID, ERR_NOT_FOUND, ERR_CONFLICT, ERR_DENIED, ERR_LIMIT, ERR_IO
+//                    the coordinator's answer, with its sentence; ERR_INVALID also before anything
+//                    is sent, when a text breaks the rules of the wire; ERR_LIMIT also when the
+//                    request would not fit a frame.
+//   ERR_CORRUPT      the reply is not one of this protocol.
+//
+// Lifetime  unlearn_open to unlearn_close. Answers are borrowed until the client's next call.
+// Threads   One client, one thread. digest_start() of base/digest.h comes first.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "proto/unlearn.pb-c.h"
+
+struct unlearn;
+
+// Connects to "tcp://host:port" and asks for a sign of life.
+MUST_USE enum err unlearn_open(const char *endpoint, struct unlearn **client_out);
+
+// Connects to the coordinator of the cluster `dir`, whose address stands in <dir>.client/address.
+// ERR_NOT_FOUND: there is no such cluster.
+MUST_USE enum err unlearn_open_dir(const char *dir, struct unlearn **client_out);
+
+void unlearn_close(struct unlearn *client); // Accepts NULL.
+
+// How long a call waits in all; 60,000 ms unless set.
+void unlearn_set_timeout(struct unlearn *client, int timeout_ms);
+
+const char *unlearn_endpoint(const struct unlearn *client); // Borrowed until the next call.
+
+// --- The cluster ---
+
+MUST_USE enum err unlearn_ping(struct unlearn *client, const Unlearn__Pong **pong_out);
+MUST_USE enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **out);
+
+// --- Datasets. Lists come in pages: ask again with the offset of the first one still missing ---
+
+MUST_USE enum err unlearn_dataset_list(struct unlearn *client, uint32_t offset,
+                                       const Unlearn__DatasetPage **page_out);
+MUST_USE enum err unlearn_dataset_show(struct unlearn *client, const char *dataset,
+                                       const Unlearn__Dataset **dataset_out);
+MUST_USE enum err unlearn_dataset_remove(struct unlearn *client, const char *dataset,
+                                         const struct id128 *uuid,
+                                         const Unlearn__RequestState **state_out);
+
+// --- Import: begin, add every record, commit; then end. It lands whole or not at all ---
+//
+// Records travel in chunks, of which at most four are unanswered. While an import is open, the
+// client takes no other call. On any error call unlearn_import_end, which drops what was sent.
+
+struct unlearn_import_options {
+    const char *dataset;
+    struct span schema;           // Canonical bytes; empty: the dataset's own.
+    const uint8_t *placement_key; // [KEY_BYTES], or NULL: the dataset's, or drawn at random.
+    bool public_data;
+    bool has_generation;
+    uint32_t generation;
+    bool readmit;
+};
+struct unlearn_import;
+
+MUST_USE enum err unlearn_import_begin(struct unlearn *client,
+                                       const struct unlearn_import_options *options,
+                                       struct unlearn_import **import_out);
+// `row` is one row of the schema (model/schema.h); an empty subject is none. A refusal may concern
+// an earlier record: the coordinator's sentence says which.
+// ERR_LIMIT: the row is longer than LIMIT_RECORD_BYTES.
+MUST_USE enum err unlearn_import_add(struct unlearn_import *import, struct span id,
+                                     struct span subject, struct span row);
+MUST_USE enum err unlearn_import_commit(struct unlearn_import *import,
+                                        const Unlearn__ImportDone **done_out);
+void unlearn_import_end(struct unlearn_import *import); // Accepts NULL. Aborts unless committed.
+
+// --- Models ---
+
+// `spec` is canonical text (model/spec.h), or empty: go on with the existing model's.
+MUST_USE enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
+                                struct span spec, const Unlearn__Trained **trained_out);
+MUST_USE enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
+                                     const Unlearn__ModelPage **page_out);
+MUST_USE enum err unlearn_model_show(struct unlearn *client, const char *model,
+                                     const Unlearn__Model **model_out);
+MUST_USE enum err unlearn_model_remove(struct unlearn *client, const char *model,
+                                       const struct id128 *uuid,
+                                       const Unlearn__RequestState **state_out);
+MUST_USE enum err unlearn_components(struct unlearn *client, const char *model, uint32_t offset,
+                                     const Unlearn__ComponentPage **page_out);
+// Starts a comparison of `components` components (0: all) and returns its first state; the job's
+// number is in it.
+MUST_USE enum err unlearn_verify(struct unlearn *client, const char *model, uint32_t components,
+                                 const Unlearn__VerifyState **state_out);
+MUST_USE enum err unlearn_verify_show(struct unlearn *client, uint64_t job,
+                                      const Unlearn__VerifyState **state_out);
+
+// --- Predictions ---
+
+// Rows that travel together. {.width = outputs of the model} is empty and ready.
+struct unlearn_batch {
+    uint32_t width; // Outputs of one row: the answer must fit a frame, too.
+    uint32_t rows;
+    struct buf raw;
+};
+// Appends a row. False when it does not fit: predict, clear, and add it again. Into an empty batch
+// every row of at most LIMIT_RECORD_BYTES fits.
+MUST_USE bool unlearn_batch_add(struct unlearn_batch *batch, struct span row);
+void unlearn_batch_clear(struct unlearn_batch *batch);
+void unlearn_batch_deinit(struct unlearn_batch *batch);
+
+// Predicts the rows of a batch. *values_out is float32[rows][width], borrowed as the answer is:
+// probabilities of the classes, or the number.
+MUST_USE enum err unlearn_predict(struct unlearn *client, const char *model,
+                                  const struct unlearn_batch *batch,
+                                  const Unlearn__Prediction **prediction_out,
+                                  const float **values_out);
+
+// --- Deletion ---
+
+struct unlearn_ids {
+    const char *const *texts;
+    size_t count;
+};
+
+// What a deletion would cost. ERR_LIMIT: more ids than fit one frame.
+MUST_USE enum err unlearn_plan(struct unlearn *client, const char *dataset,
+                               struct unlearn_ids records, struct unlearn_ids subjects,
+                               const Unlearn__PlanCost **cost_out);
+
+// Deletes records and subjects under `uuid`, sent in as many parts as it needs. OK: the deletion
+// is fenced and durable. The same uuid with the same ids may be sent again and gives the same
+// answer. ERR_NOT_FOUND: nothing of it is known; nothing was changed.
+MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
+                                 const struct id128 *uuid, struct unlearn_ids records,
+                                 struct unlearn_ids subjects, bool eager,
+                                 const Unlearn__RequestState **state_out);
+MUST_USE enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
+                                       const Unlearn__RequestState **state_out);
