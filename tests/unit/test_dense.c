@@ -211,6 +211,46 @@ static void test_key_vectors(void **state)
     buf_deinit(&name);
 }
 
+// The mask is read off a model that adds 2^u for each kept unit u, and compared with draws from the
+// documented key (made with Python as above, for pass 5, layer 0 and the rid 00 01 .. 0f).
+static void test_dropout_vector(void **state)
+{
+    (void)state;
+    enum { UNITS = 10 };
+    const uint16_t order[3] = {2, 0, 1};
+    set_up(TASK_NUMBER, ACTIVATION_RELU, 0.5);
+    assert_int_equal(spec_set(&spec, "hidden", "10"), OK);
+    stage.list = order;
+    stage.list_count = 3;
+    for (uint8_t i = 0; i < sizeof rids[0].bytes; i++) {
+        rids[0].bytes[i] = i;
+    }
+    float weights[(INPUTS + 1) * UNITS + UNITS + 1] = {0};
+    for (int u = 0; u < UNITS; u++) {
+        weights[INPUTS * UNITS + u] = 1.0f;
+        weights[(INPUTS + 1) * UNITS + u] = (float)(1 << u);
+    }
+    void *work = NULL;
+    assert_int_equal(learner_mlp.work_new(&spec, &schema, &stage, 1, &work), OK);
+    const struct stage_rows one = {x, y, rids, 1, 5};
+    float output = 0;
+    learner_mlp.forward(work, weights, &one, &output);
+    learner_mlp.work_free(work);
+
+    static const uint8_t key_bytes[8] = {0xff, 0x5f, 0xb7, 0x7d, 0x74, 0x46, 0x10, 0x92};
+    struct rng_key key;
+    memcpy(key.word, key_bytes, sizeof key.word);
+    float expected = 0;
+    for (uint32_t u = 0; u < UNITS; u++) {
+        const uint32_t counter[4] = {u / 4, 0, 0, 0};
+        uint32_t words[4];
+        rng_philox(key, counter, words);
+        expected += rng_unit(words[u % 4]) < 0.5f ? 0.0f : 2.0f * (float)(1 << u);
+    }
+    print_message("units kept: %#x\n", (unsigned)(expected / 2.0f));
+    assert_true(output == expected && expected > 0);
+}
+
 static void test_work_refuses_what_memory_cannot_hold(void **state)
 {
     (void)state;
@@ -231,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_dropout_belongs_to_the_record),
         cmocka_unit_test(test_first_weights),
         cmocka_unit_test(test_key_vectors),
+        cmocka_unit_test(test_dropout_vector),
         cmocka_unit_test(test_work_refuses_what_memory_cannot_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

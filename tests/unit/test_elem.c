@@ -34,11 +34,11 @@ static uint32_t bits_of(float value)
 static double ulps(float got, double exact)
 {
     if (isnan(exact)) {
-        return isnan(got) ? 0 : INFINITY;
+        return isnan(got) ? 0 : HUGE_VAL;
     }
     const float rounded = (float)exact;
     if (isinf(rounded) || isinf(got)) {
-        return rounded == got ? 0 : INFINITY;
+        return rounded == got ? 0 : HUGE_VAL;
     }
     int exponent = 0;
     frexp(exact, &exponent);
