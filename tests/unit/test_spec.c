@@ -68,7 +68,6 @@ static void test_default_has_this_text(void **state)
     const struct digest digest = spec_digest(&spec);
     char hex[DIGEST_HEX_BYTES];
     hex_put(hex, digest.bytes, sizeof digest.bytes);
-    print_message("digest of the default spec: %s\n", hex);
     assert_string_equal(hex, "7fb26267f29dbb2fa213750dc42711da7b66693521343981820029b24f9fe0ce");
 }
 
