@@ -5,11 +5,9 @@
 //   optimizer: { kind: sgd, rate: 0.1 }
 //
 // Nested mappings are joined by dots (optimizer.rate), lists of scalars by commas, and each pair goes
-// through spec_set: one table serves YAML, --set, the wire and the digest. That is why this reads
-// libyaml's events; a loader with a schema of its own would be a second table to keep equal.
+// through spec_set: one table serves YAML, --set, the wire and the digest.
 //
-// Refused: anchors, aliases and tags (nothing here needs them, and aliases grow), a second document,
-// a key that comes twice, and anything longer than LIMIT_SPEC_BYTES.
+// Refused: what base/yaml.h refuses, and anything longer than LIMIT_SPEC_BYTES.
 //
 // Threads   Any.
 #pragma once

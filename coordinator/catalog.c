@@ -99,8 +99,8 @@ struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct s
     return digest_id("unlearnd-sid", placement_key, subject);
 }
 
-void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id,
-                 struct span subject, struct id128 *rid_out, struct id128 *sid_out)
+void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id, struct span subject,
+                 struct id128 *rid_out, struct id128 *sid_out)
 {
     *rid_out = digest_id("unlearnd-rid", placement_key, id);
     *sid_out = dataset_sid(placement_key, subject.bytes > 0 ? subject : id);
@@ -189,8 +189,7 @@ static void extend(struct model *model, uint32_t generations)
         trie_name(&model->ensemble.trie, 0, node, &names[node]);
     }
     ensemble_extend(&model->ensemble, generations, model->spec.sequences);
-    struct slot_extra *const extras =
-        mem_alloc(ensemble_count(&model->ensemble), sizeof *extras);
+    struct slot_extra *const extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *extras);
     for (uint32_t shard = 0; shard < shards; shard++) {
         for (uint32_t node = 0; node < nodes; node++) {
             const int32_t at = trie_find(&model->ensemble.trie, &names[node]);
@@ -362,7 +361,7 @@ struct load {
     struct job job;
     struct core *core;
     struct txn *txn;
-    struct model *model;     // Whose component rows are being read.
+    struct model *model;      // Whose component rows are being read.
     uint32_t generation_next; // Of the dataset whose cells are being counted.
     uint32_t awaited_capacity;
     struct request *request;
@@ -391,8 +390,8 @@ struct counting {
 static bool count_record(void *context, const struct record *record)
 {
     const struct counting *const counting = context;
-    const struct cell cell = placement_cell(counting->placement, record->key.generation,
-                                            record_hash(&record->key.sid));
+    const struct cell cell =
+        placement_cell(counting->placement, record->key.generation, record_hash(&record->key.sid));
     counting->cells[(size_t)cell.shard * counting->slice_count + cell.slice]++;
     return true;
 }
@@ -466,7 +465,8 @@ static enum err load_model(void *context, const struct model_row *row)
     model_placement(&spec, &placement);
     const uint32_t slices = placement_slice_count(&placement, row->generations);
     uint64_t *const cells = mem_alloc((size_t)placement.shards * slices, sizeof *cells);
-    enum err err = catalog_count_cells(load->txn, row->dataset, &placement, row->generations, cells);
+    enum err err =
+        catalog_count_cells(load->txn, row->dataset, &placement, row->generations, cells);
     if (err == OK) {
         err = catalog_put_model(load->core, row, cells);
     }

@@ -101,7 +101,7 @@ struct core {
     struct link *workers_link;
     struct storage *storage;
     struct predictor *predictor;
-    struct fleetdom *fleetdom; // Workers, fleets, leases: leases.c.
+    struct fleetdom *fleetdom;   // Workers, fleets, leases: leases.c.
     struct uploads *uploads;     // Imports under way: uploads.c.
     struct deletions *deletions; // Deletions that come in parts: deletion.c.
     int64_t erase_again_ms;      // 0, or when to try again what could not be erased.
@@ -203,21 +203,21 @@ VERB(on_verify_show, Unlearn__VerifyShow);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".
-void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id,
-                 struct span subject, struct id128 *rid_out, struct id128 *sid_out);
+void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id, struct span subject,
+                 struct id128 *rid_out, struct id128 *sid_out);
 struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct span subject);
 
 // --- uploads.c (imports), deletion.c
 
 void uploads_free(struct core *core);
-void uploads_tick(struct core *core);                         // Gives up what is idle for long.
+void uploads_tick(struct core *core);                           // Gives up what is idle for long.
 void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
-void imports_tidy(struct core *core);                         // Erases leftovers in the background.
+void imports_tidy(struct core *core); // Erases leftovers in the background.
 void deletion_free(struct core *core);
-void deletion_tick(struct core *core);                        // Gives up uploads that stand still.
-void deletion_erase(struct core *core, uint64_t sequence);    // The erased step, in batches.
-void deletion_resume(struct core *core);                      // At start: erases what is pending.
-void deletion_component_valid(struct core *core);             // Something became valid: who waits?
+void deletion_tick(struct core *core);                     // Gives up uploads that stand still.
+void deletion_erase(struct core *core, uint64_t sequence); // The erased step, in batches.
+void deletion_resume(struct core *core);                   // At start: erases what is pending.
+void deletion_component_valid(struct core *core);          // Something became valid: who waits?
 // Answers with the state of a request; `earlier` is looked at only where row->earlier is set.
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
                    const struct id128 *earlier);

@@ -68,8 +68,7 @@ static enum err plan_run(struct job *job, struct store *store, struct txn *txn)
     return OK;
 }
 
-static void add_cost(const struct model *model, const struct fence *fence,
-                     Unlearn__PlanCost *total)
+static void add_cost(const struct model *model, const struct fence *fence, Unlearn__PlanCost *total)
 {
     const size_t cells =
         (size_t)model->ensemble.placement.shards * model->ensemble.trie.slice_count;
@@ -77,8 +76,8 @@ static void add_cost(const struct model *model, const struct fence *fence,
     for (uint32_t i = 0; i < fence->key_count; i++) {
         const struct record_key *const key = &fence->keys[i];
         if (key->generation < model->generations) {
-            const struct cell cell = placement_cell(&model->ensemble.placement, key->generation,
-                                                    record_hash(&key->sid));
+            const struct cell cell =
+                placement_cell(&model->ensemble.placement, key->generation, record_hash(&key->sid));
             lost[(size_t)cell.shard * model->ensemble.trie.slice_count + cell.slice]++;
         }
     }
@@ -88,8 +87,8 @@ static void add_cost(const struct model *model, const struct fence *fence,
     total->samples_to_retrain += cost.samples;
     total->samples_from_scratch += cost.samples_from_scratch;
     if (model->measured_samples > 0) {
-        total->seconds_estimated += (double)cost.samples * model->measured_seconds /
-                                    (double)model->measured_samples;
+        total->seconds_estimated +=
+            (double)cost.samples * model->measured_seconds / (double)model->measured_samples;
     }
 }
 
@@ -203,7 +202,8 @@ static void show_done(struct job *job, void *core)
         reply_request(core, &show->caller, &show->row, &show->earlier);
     } else {
         reply_error(core, &show->caller, job->result,
-                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID" : job->text);
+                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
+                                                 : job->text);
     }
     mem_free(show);
 }
@@ -323,8 +323,7 @@ static void delete_done(struct job *job, void *core_)
         char uuid[TEXT_UUID_BYTES];
         text_uuid_put(&fence->request.uuid, uuid);
         log_info("deletion_fenced", "request=%s records=%u components_invalidated=%llu epoch=%llu",
-                 uuid, fence->key_count,
-                 (unsigned long long)fence->request.components_invalidated,
+                 uuid, fence->key_count, (unsigned long long)fence->request.components_invalidated,
                  (unsigned long long)fence->request.epoch);
         deletion_erase(core, fence->request.sequence);
     }

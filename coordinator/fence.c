@@ -99,10 +99,9 @@ static enum err find_earlier(struct fence *fence, struct txn *txn, uint64_t *seq
 {
     for (uint32_t i = 0; i < fence->rid_count + fence->sid_count; i++) {
         const bool by_id = i < fence->rid_count;
-        const enum err err =
-            tombstone_get(txn, fence->dataset, by_id ? TOMBSTONE_RECORD : TOMBSTONE_SUBJECT,
-                          by_id ? &fence->rids[i] : &fence->sids[i - fence->rid_count],
-                          sequence_out);
+        const enum err err = tombstone_get(
+            txn, fence->dataset, by_id ? TOMBSTONE_RECORD : TOMBSTONE_SUBJECT,
+            by_id ? &fence->rids[i] : &fence->sids[i - fence->rid_count], sequence_out);
         if (err != ERR_NOT_FOUND) {
             return err;
         }
@@ -185,8 +184,8 @@ static enum err invalidate(struct affected *affected)
         const struct pending pending = {.is_record = false, .instance = row->instance};
         row->state = COMPONENT_INVALID;
         TRY(component_row_put(affected->txn, affected->model, &affected->invalid[i], row));
-        TRY(pending_put(affected->txn, affected->fence->request.sequence,
-                        affected->pending_index++, &pending));
+        TRY(pending_put(affected->txn, affected->fence->request.sequence, affected->pending_index++,
+                        &pending));
     }
     affected->fence->request.components_invalidated += affected->invalid_count;
     return OK;
@@ -349,8 +348,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
         TRY(find_earlier(fence, txn, &earlier));
     }
     TRY(counter_next(txn, COUNTER_REQUEST, &request->sequence));
-    return fence->key_count == 0 ? nothing_left(fence, txn, earlier)
-                                 : fence_all(fence, store, txn);
+    return fence->key_count == 0 ? nothing_left(fence, txn, earlier) : fence_all(fence, store, txn);
 }
 
 void fence_undo(struct fence *fence, struct store *store)

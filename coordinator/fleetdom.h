@@ -97,7 +97,7 @@ void workers_fleet_beat(struct core *core, const struct link_peer *peer,
                         const Unlearn__FleetBeat *beat);
 // Drops a worker; `lost`: it died, so its fleet must be drained and started anew.
 void workers_drop(struct core *core, struct worker *worker, bool lost);
-void workers_tick(struct core *core);                              // Silent workers and fleets.
+void workers_tick(struct core *core); // Silent workers and fleets.
 bool workers_may_lease(struct core *core, const struct worker *worker); // Idle, not draining.
 
 // Ends a lease: the component is free to be leased again. `tell`: send Cancel to its worker. A

@@ -163,8 +163,8 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.component = name;
     out.spec = wire_bytes(buf_span(&model->spec_text));
     out.schema = wire_bytes(buf_span(&dataset->row.schema));
-    out.passes = trie_passes(model->spec.epochs, model->spec.slices,
-                             model->ensemble.trie.nodes[node].depth);
+    out.passes =
+        trie_passes(model->spec.epochs, model->spec.slices, model->ensemble.trie.nodes[node].depth);
     out.has_parent = lease->parent != NULL;
     out.param_count = lease->param_count;
     out.records = lease->records;
@@ -311,8 +311,7 @@ void leases_tick(struct core *core)
     workers_tick(core);
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         struct lease *const lease = dom->workers[i]->lease;
-        if (lease != NULL && lease->phase == LEASE_TRAINING &&
-            core->now_ms > lease->deadline_ms) {
+        if (lease != NULL && lease->phase == LEASE_TRAINING && core->now_ms > lease->deadline_ms) {
             log_info("lease_expired", "lease=%llu", (unsigned long long)lease->number);
             lease_end(core, lease, true);
         }

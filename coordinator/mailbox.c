@@ -15,7 +15,6 @@ struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t filled;
     struct mail *first, *last;
-    size_t count;
     bool stopped;
     int fd;
 };
@@ -56,7 +55,6 @@ void mailbox_put(struct mailbox *mailbox, struct mail *mail)
         mailbox->last->next = mail;
     }
     mailbox->last = mail;
-    mailbox->count++;
     pthread_cond_signal(&mailbox->filled);
     pthread_mutex_unlock(&mailbox->lock);
 }
@@ -70,7 +68,6 @@ struct mail *mailbox_take(struct mailbox *mailbox, bool wait)
     struct mail *const mail = mailbox->first;
     if (mail != NULL) {
         mailbox->first = mail->next;
-        mailbox->count--;
         if (mailbox->first == NULL) {
             uint64_t drained;
             mailbox->last = NULL;
@@ -87,14 +84,6 @@ void mailbox_stop(struct mailbox *mailbox)
     mailbox->stopped = true;
     pthread_cond_broadcast(&mailbox->filled);
     pthread_mutex_unlock(&mailbox->lock);
-}
-
-size_t mailbox_count(struct mailbox *mailbox)
-{
-    pthread_mutex_lock(&mailbox->lock);
-    const size_t count = mailbox->count;
-    pthread_mutex_unlock(&mailbox->lock);
-    return count;
 }
 
 int mailbox_fd(const struct mailbox *mailbox)

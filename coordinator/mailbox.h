@@ -8,7 +8,6 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "base/err.h"
 
@@ -24,6 +23,5 @@ void mailbox_close(struct mailbox *mailbox); // Accepts NULL. Mails still inside
 void mailbox_put(struct mailbox *mailbox, struct mail *mail);
 // The oldest mail, or NULL. With `wait` blocks until there is one or mailbox_stop was called.
 struct mail *mailbox_take(struct mailbox *mailbox, bool wait);
-void mailbox_stop(struct mailbox *mailbox); // Later waits return NULL once it is empty.
-size_t mailbox_count(struct mailbox *mailbox);
+void mailbox_stop(struct mailbox *mailbox);    // Later waits return NULL once it is empty.
 int mailbox_fd(const struct mailbox *mailbox); // Readable while not empty.

@@ -18,7 +18,7 @@ static const uint64_t RESIDENT_BYTES_MAX = (uint64_t)8 << 30;
 struct train_job {
     struct job job;
     struct caller caller;
-    struct model_row row;      // number 0: a new model. spec is filled in by the loop.
+    struct model_row row;       // number 0: a new model. spec is filled in by the loop.
     struct dataset_row dataset; // As it stands afterwards.
     struct placement placement;
     uint64_t *cells;
@@ -169,9 +169,9 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     TRY(learner_param_count(&spec, &dataset->schema, &param_count));
     model_placement(&spec, &train->placement);
     const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;
-    if (!exists && (param_count * sizeof(float) > RESIDENT_BYTES_MAX / components ||
-                    param_count * sizeof(float) * components >
-                        RESIDENT_BYTES_MAX - core->resident_bytes)) {
+    if (!exists &&
+        (param_count * sizeof(float) > RESIDENT_BYTES_MAX / components ||
+         param_count * sizeof(float) * components > RESIDENT_BYTES_MAX - core->resident_bytes)) {
         FAIL(ERR_LIMIT,
              "%llu components of %llu parameters would not fit the %llu GiB of weights that the "
              "coordinator keeps in memory",
@@ -222,8 +222,7 @@ static void describe(struct core *core, const struct model *model, Unlearn__Mode
     out->run_components = model->run_components;
     out->run_samples = model->run_samples;
     out->samples_done = model->run_samples + under_way;
-    out->samples_left =
-        totals.samples_waiting > under_way ? totals.samples_waiting - under_way : 0;
+    out->samples_left = totals.samples_waiting > under_way ? totals.samples_waiting - under_way : 0;
     const int64_t until = model->run_ended_ms != 0 ? model->run_ended_ms : core->now_ms;
     out->run_seconds = model->run == 0 ? 0 : (double)(until - model->run_began_ms) / 1000.0;
     out->shards_used = ensemble_shards_used(&model->ensemble);

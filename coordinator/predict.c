@@ -15,7 +15,7 @@
 #include "model/aggregate.h"
 #include "model/learner.h"
 
-struct answer { // Of one shard.
+struct answer {              // Of one shard.
     struct component name;   // Not its node: a trie may be extended meanwhile.
     struct weights *weights; // Held.
     float *outputs;          // float32[rows][width]. Owned.
@@ -137,8 +137,8 @@ void predict_free(struct core *core)
     for (uint32_t i = 0; i < predictor->thread_count; i++) {
         pthread_join(predictor->threads[i], NULL);
     }
-    for (struct mail *mail; predictor->outbox != NULL &&
-                            (mail = mailbox_take(predictor->outbox, false)) != NULL;) {
+    for (struct mail *mail;
+         predictor->outbox != NULL && (mail = mailbox_take(predictor->outbox, false)) != NULL;) {
         prediction_free((struct prediction *)mail);
     }
     mailbox_close(predictor->inbox);
@@ -234,9 +234,9 @@ static void send_answer(struct core *core, const struct prediction *prediction,
         const struct answer *const answer = &prediction->answers[i];
         if (still_valid(model, answer)) {
             outputs[used] = answer->outputs;
-            weights[used++] = (double)ensemble_records(
-                &model->ensemble, answer->name.shard,
-                (uint32_t)trie_find(&model->ensemble.trie, &answer->name));
+            weights[used++] =
+                (double)ensemble_records(&model->ensemble, answer->name.shard,
+                                         (uint32_t)trie_find(&model->ensemble.trie, &answer->name));
         }
     }
     if (used == 0) {
@@ -245,8 +245,7 @@ static void send_answer(struct core *core, const struct prediction *prediction,
     } else {
         const size_t values = (size_t)prediction->row_count * prediction->width;
         float *const answer = mem_alloc(values, sizeof *answer);
-        aggregate_rows(model->spec.aggregate,
-                       model->shape->schema.task == TASK_CLASSES, outputs,
+        aggregate_rows(model->spec.aggregate, model->shape->schema.task == TASK_CLASSES, outputs,
                        model->spec.weighted ? weights : NULL, used, prediction->row_count,
                        prediction->width, answer);
         Unlearn__Reply reply = UNLEARN__REPLY__INIT;

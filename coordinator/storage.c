@@ -23,6 +23,7 @@ struct storage {
     uint64_t boot;
     uint8_t body_key[KEY_BYTES];
     _Atomic uint64_t used_bytes, map_bytes;
+    uint64_t submitted, taken; // Jobs; the main loop's.
 };
 
 static void keep_result(struct job *job, enum err result)
@@ -176,12 +177,17 @@ void storage_close(struct storage *storage)
 
 void storage_submit(struct storage *storage, struct job *job)
 {
+    storage->submitted++;
     mailbox_put(storage->inbox, &job->mail);
 }
 
-size_t storage_queued(struct storage *storage)
+void storage_drain(struct storage *storage, void *core)
 {
-    return mailbox_count(storage->inbox);
+    while (storage->submitted > storage->taken) {
+        struct job *const job = (struct job *)mailbox_take(storage->outbox, true);
+        storage->taken++;
+        job->done(job, core);
+    }
 }
 
 int storage_fd(const struct storage *storage)
@@ -191,7 +197,9 @@ int storage_fd(const struct storage *storage)
 
 struct job *storage_finished(struct storage *storage)
 {
-    return (struct job *)mailbox_take(storage->outbox, false);
+    struct job *const job = (struct job *)mailbox_take(storage->outbox, false);
+    storage->taken += job != NULL;
+    return job;
 }
 
 enum err storage_call(struct storage *storage, struct job *job)
@@ -199,6 +207,7 @@ enum err storage_call(struct storage *storage, struct job *job)
     storage_submit(storage, job);
     struct mail *const back = mailbox_take(storage->outbox, true);
     CHECK(back == &job->mail);
+    storage->taken++;
     return job->result == OK ? OK : err_raise(job->result, "%s", job->text);
 }
 

@@ -40,13 +40,15 @@ struct storage;
 
 // Opens the store of `dir` and starts the thread. Errors: those of store_open.
 MUST_USE enum err storage_open(const char *dir, uint64_t map_bytes, struct storage **storage_out);
-// Runs what was submitted, stops the thread, closes the store. Accepts NULL.
+// Runs what was submitted and calls `done` of every job, until none is left: at the end of the
+// process, while the loop's memory still stands.
+void storage_drain(struct storage *storage, void *core);
+// Stops the thread and closes the store. Accepts NULL.
 void storage_close(struct storage *storage);
 
 void storage_submit(struct storage *storage, struct job *job);
-size_t storage_queued(struct storage *storage);
-int storage_fd(const struct storage *storage);          // Readable while a job is finished.
-struct job *storage_finished(struct storage *storage);  // The next finished job, or NULL.
+int storage_fd(const struct storage *storage);         // Readable while a job is finished.
+struct job *storage_finished(struct storage *storage); // The next finished job, or NULL.
 
 // Runs one job now and waits for it; does not call done. Only before the loop starts.
 MUST_USE enum err storage_call(struct storage *storage, struct job *job);

@@ -109,8 +109,7 @@ static void pull_records(struct core *core, struct lease *lease, uint32_t sequen
 
 static void pull_parent(struct core *core, struct lease *lease, uint32_t sequence)
 {
-    const uint64_t bytes =
-        lease->parent == NULL ? 0 : lease->parent->param_count * sizeof(float);
+    const uint64_t bytes = lease->parent == NULL ? 0 : lease->parent->param_count * sizeof(float);
     const uint64_t from = (uint64_t)sequence * LIMIT_CHUNK_BYTES;
     if (from >= bytes) { // Asked for ahead: there is no more.
         send_chunk(core, lease, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0, true,

@@ -13,7 +13,7 @@
 enum { UPLOAD_IDLE_MS = 60000 };
 
 struct upload {
-    uint64_t import; // Number in the store; 0 until begun.
+    uint64_t import;        // Number in the store; 0 until begun.
     struct dataset_row row; // The dataset as it will be: new, or a copy for an existing one.
     bool is_new;
     struct schema schema;
@@ -189,14 +189,16 @@ static enum err prepare(struct core *core, const Unlearn__ImportBegin *body, str
     } else {
         const struct dataset_row *const row = &dataset->row;
         if (schema.bytes > 0 && !span_equal(schema, buf_span(&row->schema))) {
-            FAIL(ERR_CONFLICT, "dataset \"%s\" has another schema, which is frozen since its first "
-                               "import: see unlearnctl schema",
+            FAIL(ERR_CONFLICT,
+                 "dataset \"%s\" has another schema, which is frozen since its first "
+                 "import: see unlearnctl schema",
                  row->name);
         }
         if (body->placement_key.len > 0 &&
             !span_equal(wire_span(body->placement_key), span_of(row->placement_key, KEY_BYTES))) {
-            FAIL(ERR_CONFLICT, "dataset \"%s\" has another placement key, which is fixed since its "
-                               "first import",
+            FAIL(ERR_CONFLICT,
+                 "dataset \"%s\" has another placement key, which is fixed since its "
+                 "first import",
                  row->name);
         }
         if (body->public_data && !row->public_data) {

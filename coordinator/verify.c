@@ -13,11 +13,11 @@
 
 enum { JOBS_MAX = 64, ATTEMPTS_MAX = 5 };
 
-enum task_state { TASK_WAITING, TASK_RUNNING, TASK_IDENTICAL, TASK_DIFFERENT, TASK_SKIPPED };
+enum trial_state { TRIAL_WAITING, TRIAL_RUNNING, TRIAL_IDENTICAL, TRIAL_DIFFERENT, TRIAL_SKIPPED };
 
-struct task {
+struct trial {
     struct component name;
-    enum task_state state;
+    enum trial_state state;
     uint32_t attempts;
     uint64_t samples;
 };
@@ -25,7 +25,7 @@ struct task {
 struct verification {
     uint64_t number;
     uint32_t model;
-    struct task *tasks;
+    struct trial *trials;
     uint32_t count;
     uint32_t left; // Waiting or running.
     int64_t began_ms, ended_ms;
@@ -47,7 +47,7 @@ static struct verifications *verifications_of(struct core *core)
 
 static void verification_free(struct verification *verification)
 {
-    mem_free(verification->tasks);
+    mem_free(verification->trials);
     mem_free(verification);
 }
 
@@ -109,12 +109,12 @@ static struct verification *begin(struct core *core, const struct model *model, 
     const uint32_t count = ensemble_count(&model->ensemble);
     bool *const chosen = mem_alloc(count, sizeof *chosen);
     choose_all(&model->ensemble, wanted, chosen);
-    verification->tasks = mem_alloc(count, sizeof *verification->tasks);
+    verification->trials = mem_alloc(count, sizeof *verification->trials);
     for (uint32_t i = 0; i < count; i++) {
         if (chosen[i]) {
-            struct task *const task = &verification->tasks[verification->count++];
-            trie_name(&model->ensemble.trie, i / nodes, i % nodes, &task->name);
-            task->samples = ensemble_samples(&model->ensemble, i / nodes, i % nodes);
+            struct trial *const trial = &verification->trials[verification->count++];
+            trie_name(&model->ensemble.trie, i / nodes, i % nodes, &trial->name);
+            trial->samples = ensemble_samples(&model->ensemble, i / nodes, i % nodes);
         }
     }
     mem_free(chosen);
@@ -146,10 +146,10 @@ static bool make_room(struct core *core)
 
 // ---------------------------------------------------------------- comparing
 
-static void settle(struct core *core, struct verification *verification, struct task *task,
-                   enum task_state state)
+static void settle(struct core *core, struct verification *verification, struct trial *trial,
+                   enum trial_state state)
 {
-    task->state = state;
+    trial->state = state;
     if (--verification->left == 0) {
         verification->ended_ms = core->now_ms;
         log_info("verify_ended", "job=%llu model=%u components=%u",
@@ -162,8 +162,8 @@ static void settle(struct core *core, struct verification *verification, struct 
 static bool can_compare(const struct model *model, const struct component *name, uint32_t *node_out)
 {
     const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, name);
-    if (node < 0 || ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state !=
-                        SLOT_VALID) {
+    if (node < 0 ||
+        ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state != SLOT_VALID) {
         return false;
     }
     const int32_t parent = model->ensemble.trie.nodes[node].parent;
@@ -179,18 +179,18 @@ bool verify_next(struct core *core, struct verify_task *task_out)
         struct verification *const verification = all->jobs[i];
         const struct model *const model = catalog_model_number(core, verification->model);
         for (uint32_t j = 0; j < verification->count && verification->left > 0; j++) {
-            struct task *const task = &verification->tasks[j];
+            struct trial *const trial = &verification->trials[j];
             uint32_t node = 0;
-            if (task->state != TASK_WAITING) {
+            if (trial->state != TRIAL_WAITING) {
                 continue;
             }
-            if (!can_compare(model, &task->name, &node)) {
-                settle(core, verification, task, TASK_SKIPPED);
+            if (!can_compare(model, &trial->name, &node)) {
+                settle(core, verification, trial, TRIAL_SKIPPED);
                 continue;
             }
-            task->state = TASK_RUNNING;
+            trial->state = TRIAL_RUNNING;
             *task_out = (struct verify_task){verification->number, verification->model,
-                                             task->name.shard, node};
+                                             trial->name.shard, node};
             return true;
         }
     }
@@ -202,17 +202,17 @@ void verify_compared(struct core *core, const struct component *name,
 {
     struct verification *const verification = find(core, which->job);
     for (uint32_t i = 0; verification != NULL && i < verification->count; i++) {
-        struct task *const task = &verification->tasks[i];
-        if (task->state != TASK_RUNNING || !component_equal(&task->name, name)) {
+        struct trial *const trial = &verification->trials[i];
+        if (trial->state != TRIAL_RUNNING || !component_equal(&trial->name, name)) {
             continue;
         }
-        if (result == VERIFY_AGAIN && ++task->attempts < ATTEMPTS_MAX) {
-            task->state = TASK_WAITING;
+        if (result == VERIFY_AGAIN && ++trial->attempts < ATTEMPTS_MAX) {
+            trial->state = TRIAL_WAITING;
         } else {
-            settle(core, verification, task,
-                   result == VERIFY_IDENTICAL   ? TASK_IDENTICAL
-                   : result == VERIFY_DIFFERENT ? TASK_DIFFERENT
-                                                : TASK_SKIPPED);
+            settle(core, verification, trial,
+                   result == VERIFY_IDENTICAL   ? TRIAL_IDENTICAL
+                   : result == VERIFY_DIFFERENT ? TRIAL_DIFFERENT
+                                                : TRIAL_SKIPPED);
         }
         return;
     }
@@ -226,16 +226,16 @@ static bool is_ancestor(const struct component *a, const struct component *b)
            memcmp(a->list, b->list, a->count * sizeof a->list[0]) == 0;
 }
 
-// Identical means the whole chain: a task below a different one is different.
-static enum task_state verdict(const struct verification *verification, const struct task *task)
+// Identical means the whole chain: a trial below a different one is different.
+static enum trial_state verdict(const struct verification *verification, const struct trial *trial)
 {
-    for (uint32_t i = 0; i < verification->count && task->state == TASK_IDENTICAL; i++) {
-        const struct task *const other = &verification->tasks[i];
-        if (other->state == TASK_DIFFERENT && is_ancestor(&other->name, &task->name)) {
-            return TASK_DIFFERENT;
+    for (uint32_t i = 0; i < verification->count && trial->state == TRIAL_IDENTICAL; i++) {
+        const struct trial *const other = &verification->trials[i];
+        if (other->state == TRIAL_DIFFERENT && is_ancestor(&other->name, &trial->name)) {
+            return TRIAL_DIFFERENT;
         }
     }
-    return task->state;
+    return trial->state;
 }
 
 static void answer(struct core *core, const struct caller *caller,
@@ -247,13 +247,13 @@ static void answer(struct core *core, const struct caller *caller,
     state.finished = verification->left == 0;
     state.components = verification->count;
     for (uint32_t i = 0; i < verification->count; i++) {
-        const struct task *const task = &verification->tasks[i];
-        const enum task_state verdict_now = verdict(verification, task);
-        state.identical += verdict_now == TASK_IDENTICAL;
-        state.different += verdict_now == TASK_DIFFERENT;
-        state.skipped += verdict_now == TASK_SKIPPED;
-        state.samples_total += task->samples;
-        state.samples_done += task->state > TASK_RUNNING ? task->samples : 0;
+        const struct trial *const trial = &verification->trials[i];
+        const enum trial_state verdict_now = verdict(verification, trial);
+        state.identical += verdict_now == TRIAL_IDENTICAL;
+        state.different += verdict_now == TRIAL_DIFFERENT;
+        state.skipped += verdict_now == TRIAL_SKIPPED;
+        state.samples_total += trial->samples;
+        state.samples_done += trial->state > TRIAL_RUNNING ? trial->samples : 0;
     }
     const int64_t until = state.finished ? verification->ended_ms : core->now_ms;
     state.seconds = (double)(until - verification->began_ms) / 1000.0;

@@ -75,8 +75,9 @@ static void refuse(struct core *core, const struct link_peer *peer, const char *
 static enum err check_hello(const struct core *core, const Unlearn__WorkerHello *hello)
 {
     if (hello->fleet.len != ID_BYTES || hello->profile.len != DIGEST_BYTES) {
-        FAIL(ERR_INVALID, "a hello with a fleet of %zu and a profile of %zu bytes, expected %d and "
-                          "%d",
+        FAIL(ERR_INVALID,
+             "a hello with a fleet of %zu and a profile of %zu bytes, expected %d and "
+             "%d",
              hello->fleet.len, hello->profile.len, (int)ID_BYTES, (int)DIGEST_BYTES);
     }
     if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0) {
@@ -194,8 +195,9 @@ void workers_fleet_beat(struct core *core, const struct link_peer *peer,
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__FleetOrder order = UNLEARN__FLEET_ORDER__INIT;
     Unlearn__Unknown unknown = UNLEARN__UNKNOWN__INIT;
-    struct fleet *const fleet =
-        wire_copy(beat->fleet, id.bytes, ID_BYTES, "the fleet") == OK ? fleet_find(core, &id) : NULL;
+    struct fleet *const fleet = wire_copy(beat->fleet, id.bytes, ID_BYTES, "the fleet") == OK
+                                    ? fleet_find(core, &id)
+                                    : NULL;
     if (fleet == NULL) {
         message.body_case = UNLEARN__TO_WORKER__BODY_UNKNOWN;
         message.unknown = &unknown;

@@ -1,0 +1,90 @@
+// coordinator/config.c: DIR/config.yaml; see core.h.
+//
+// One table: key, range, where the value goes. `unlearnctl init` writes the file with its comments;
+// a key that is left out has its default.
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/yaml.h"
+#include "coordinator/core.h"
+
+enum { CONFIG_BYTES_MAX = 16 * 1024 };
+
+static const struct {
+    const char *key;
+    size_t offset;
+    uint64_t least, most; // most 0: a text.
+    bool wide;            // u64, else u32.
+} table[] = {
+    {"listen", offsetof(struct config, listen), 0, 0, false},
+    {"listen_workers", offsetof(struct config, listen_workers), 0, 0, false},
+    {"map_bytes", offsetof(struct config, map_bytes), 1 << 20, (uint64_t)1 << 46, true},
+    {"predict_threads", offsetof(struct config, predict_threads), 1, 256, false},
+    {"ranks", offsetof(struct config, ranks), 1, LIMIT_WORKERS, false},
+    {"lease_ms", offsetof(struct config, lease_ms), 500, 600000, false},
+};
+
+static enum err set(void *context, const char *key, const char *value)
+{
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        uint8_t *const at = (uint8_t *)context + table[i].offset;
+        if (strcmp(table[i].key, key) != 0) {
+            continue;
+        }
+        if (table[i].most == 0) {
+            if (strlen(value) >= LINK_ENDPOINT_BYTES || strncmp(value, "tcp://", 6) != 0) {
+                FAIL(ERR_INVALID, "%s is \"%.60s\", expected tcp://ADDRESS:PORT", key, value);
+            }
+            memcpy(at, value, strlen(value) + 1);
+            return OK;
+        }
+        uint64_t number = 0;
+        TRY_AS(text_u64(value, table[i].most, &number), "%s", key);
+        if (number < table[i].least) {
+            FAIL(ERR_INVALID, "%s is %llu, expected at least %llu", key, (unsigned long long)number,
+                 (unsigned long long)table[i].least);
+        }
+        if (table[i].wide) {
+            memcpy(at, &number, sizeof number);
+        } else {
+            const uint32_t narrow = (uint32_t)number;
+            memcpy(at, &narrow, sizeof narrow);
+        }
+        return OK;
+    }
+    FAIL(ERR_INVALID,
+         "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
+         "predict_threads, ranks or lease_ms",
+         key);
+}
+
+enum err config_load(const char *dir, struct config *config_out)
+{
+    char path[4200], text[CONFIG_BYTES_MAX + 1];
+    snprintf(path, sizeof path, "%s/config.yaml", dir);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        FAIL(errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO,
+             "%s: %s: make a data directory with unlearnctl init %s", path, strerror(errno), dir);
+    }
+    const ssize_t bytes = read(fd, text, sizeof text);
+    close(fd);
+    if (bytes < 0 || bytes > CONFIG_BYTES_MAX) {
+        FAIL(ERR_INVALID, "%s cannot be read, or is longer than %d bytes", path,
+             (int)CONFIG_BYTES_MAX);
+    }
+    *config_out = (struct config){
+        .listen = "tcp://127.0.0.1:*",
+        .listen_workers = "tcp://127.0.0.1:*",
+        .map_bytes = (uint64_t)64 << 30,
+        .predict_threads = 2,
+        .ranks = 2,
+        .lease_ms = 5000,
+    };
+    return yaml_pairs(path, span_of(text, (size_t)bytes), set, config_out);
+}

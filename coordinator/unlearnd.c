@@ -1,0 +1,290 @@
+// coordinator/unlearnd.c: the coordinator's program: start, the one loop, end.
+//
+// The loop owns both ZeroMQ sockets and all memory of core.h; it never touches the disk. The store
+// thread and the prediction threads hand their results back through mailboxes that the loop waits
+// for beside its sockets.
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/build.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/core.h"
+#include "model/profile.h"
+
+enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
+
+const char *argp_program_version = BUILD_ID;
+
+struct options {
+    const char *dir;
+    enum log_level level;
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct options *const options = state->input;
+    switch (key) {
+    case 'l':
+        if (strcmp(value, "debug") == 0) {
+            options->level = LOG_DEBUG;
+        } else if (strcmp(value, "error") == 0) {
+            options->level = LOG_ERROR;
+        } else if (strcmp(value, "info") != 0) {
+            argp_error(state, "--log-level is \"%s\", expected debug, info or error", value);
+        }
+        return 0;
+    case ARGP_KEY_ARG:
+        if (options->dir != NULL) {
+            argp_error(state, "more than one DIR");
+        }
+        options->dir = value;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "no DIR: name the data directory that unlearnctl init made");
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option option_list[] = {
+    {"log-level", 'l', "LEVEL", 0, "debug, info (default) or error", 0},
+    {0},
+};
+
+static const struct argp argp = {
+    option_list,
+    parse_option,
+    "DIR",
+    "The unlearnd coordinator: keeps the records, hands out training, answers predictions and "
+    "deletions.\v"
+    "Runs in the foreground and logs one line an event to stderr. `unlearnctl up DIR` starts it "
+    "together with a local fleet of workers.\n\n"
+    "Exit codes: 0 ended on request, 1 failed, 2 usage, 3 DIR is no data directory, 4 refused "
+    "(another coordinator has DIR open, or it was written by a newer version).",
+    NULL,
+    NULL,
+    NULL,
+};
+
+// ---------------------------------------------------------------- files that others read
+
+// Writes `text` and a line end to `path` so that a reader sees all of it or none.
+static enum err publish(const char *path, const char *text)
+{
+    char fresh[4300], line[512];
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    const int bytes = snprintf(line, sizeof line, "%s\n", text);
+    const int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        FAIL(ERR_IO, "%s: %s", fresh, strerror(errno));
+    }
+    const bool written = write(fd, line, (size_t)bytes) == bytes;
+    close(fd);
+    if (!written || rename(fresh, path) != 0) {
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    return OK;
+}
+
+static enum err publish_all(const struct core *core, const char *clients, const char *workers)
+{
+    char path[4200], pid[32];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    snprintf(path, sizeof path, "%s/run/unlearnd.pid", core->dir);
+    TRY(publish(path, pid));
+    snprintf(path, sizeof path, "%s/run/workers", core->dir);
+    TRY(publish(path, workers));
+    snprintf(path, sizeof path, "%s.client/address", core->dir);
+    return publish(path, clients);
+}
+
+// What would send people to a coordinator that is gone.
+static void unpublish(const struct core *core)
+{
+    static const char *const names[] = {"%s/run/unlearnd.pid", "%s/run/workers",
+                                        "%s.client/address"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%.4000s%s", core->dir, names[i] + 2);
+        unlink(path);
+    }
+}
+
+// ---------------------------------------------------------------- the loop
+
+static bool take_messages(struct core *core, struct link *link,
+                          void (*take)(struct core *, const struct link_message *))
+{
+    struct link_message message;
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+        const enum err err = link_receive(link, &message);
+        if (err == ERR_UNAVAILABLE) {
+            return true;
+        }
+        if (err != OK) {
+            log_error("receive_failed", "reason=\"%s\"", err_text());
+            return false;
+        }
+        take(core, &message);
+    }
+    return true;
+}
+
+static void take_jobs(struct core *core)
+{
+    for (struct job *job; (job = storage_finished(core->storage)) != NULL;) {
+        job->done(job, core);
+    }
+}
+
+static void tick(struct core *core)
+{
+    leases_tick(core);
+    uploads_tick(core);
+    deletion_tick(core);
+    if (core->erase_again_ms != 0 && core->now_ms >= core->erase_again_ms) {
+        deletion_resume(core);
+    }
+}
+
+static enum err loop(struct core *core, int signals)
+{
+    struct link *const links[2] = {core->clients, core->workers_link};
+    for (;;) {
+        bool ready[2];
+        struct link_wait_fd fds[3] = {
+            {.fd = storage_fd(core->storage)}, {.fd = predict_fd(core)}, {.fd = signals}};
+        TRY(link_wait(links, ready, 2, fds, 3, TICK_MS));
+        core->now_ms = clock_mono_ms();
+        if (fds[2].ready) {
+            return OK;
+        }
+        // First what was committed, so that nothing below answers from an older state.
+        take_jobs(core);
+        predict_finished(core);
+        if (!take_messages(core, core->workers_link, leases_message) ||
+            !take_messages(core, core->clients, clients_message)) {
+            FAIL(ERR_IO, "a socket failed");
+        }
+        tick(core);
+    }
+}
+
+// ---------------------------------------------------------------- start and end
+
+static int block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static enum err open_all(struct core *core)
+{
+    char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
+    TRY(config_load(core->dir, &core->config));
+    TRY(profile_probe(&core->profile));
+    snprintf(core->core_type, sizeof core->core_type, "%s", profile_core());
+    TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
+    storage_body_key(core->storage, core->body_key);
+    TRY(catalog_load(core));
+    TRY(predict_open(core));
+    TRY(leases_open(core));
+    TRY(link_context_open(&core->context));
+    TRY(link_open(core->context, LINK_ROUTER, &core->clients));
+    TRY(link_open(core->context, LINK_ROUTER, &core->workers_link));
+    TRY_AS(link_bind(core->clients, core->config.listen, clients), "listen");
+    TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
+    imports_tidy(core);
+    deletion_resume(core);
+    TRY(publish_all(core, clients, workers));
+    log_info("coordinator_started", "clients=%s workers=%s core=%s boot=%llu", clients, workers,
+             core->core_type, (unsigned long long)storage_boot(core->storage));
+    return OK;
+}
+
+static void close_all(struct core *core)
+{
+    // The threads first: what they still finish is dropped with the loop's memory.
+    predict_free(core);
+    if (core->storage != NULL) {
+        storage_drain(core->storage, core);
+    }
+    leases_free(core);
+    link_close(core->clients);
+    link_close(core->workers_link);
+    link_context_close(core->context);
+    verify_free(core);
+    deletion_free(core);
+    uploads_free(core);
+    catalog_free(core);
+    buf_deinit(&core->frame);
+    wire_arena_deinit(&core->arena);
+    storage_close(core->storage);
+}
+
+static int exit_code(enum err err)
+{
+    return err == OK                                        ? EXIT_SUCCESS
+           : err == ERR_INVALID                             ? EXIT_USAGE
+           : err == ERR_NOT_FOUND                           ? EXIT_NOT_FOUND
+           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE ? EXIT_REFUSED
+                                                            : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.level = LOG_INFO};
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    umask(077);
+    log_start("unlearnd", options.level);
+    struct core *const core = mem_alloc(1, sizeof *core);
+    if (strlen(options.dir) > 3900 || realpath(options.dir, core->dir) == NULL) {
+        log_error("start_failed",
+                  "reason=\"%.200s: %s: make a data directory with unlearnctl init\"", options.dir,
+                  strerror(errno));
+        mem_free(core);
+        return EXIT_NOT_FOUND;
+    }
+    const int signals = block_signals();
+    core->started_ms = core->now_ms = clock_mono_ms();
+    enum err err = profile_pin(argv);
+    if (err == OK) {
+        err = digest_start();
+    }
+    if (err == OK) {
+        err = open_all(core);
+    }
+    const bool started = err == OK;
+    if (err == OK) {
+        err = loop(core, signals);
+    }
+    if (err != OK) {
+        log_error(started ? "coordinator_failed" : "start_failed", "reason=\"%s\"", err_text());
+    }
+    if (started) {
+        unpublish(core);
+    }
+    close_all(core);
+    close(signals);
+    log_info("coordinator_ended", "code=%d", exit_code(err));
+    mem_free(core);
+    return exit_code(err);
+}
