@@ -171,8 +171,9 @@ void schema_constants(const struct schema *schema, const struct span *rows, size
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct moment *const moment = &moments[i];
-        constants_out[2 * i] = (float)moment->mean;
-        constants_out[2 * i + 1] =
+        float *const constant = constants_out + 2 * (size_t)i;
+        constant[0] = (float)moment->mean;
+        constant[1] =
             moment->count == 0 ? 0.0f : (float)sqrt(moment->square_sum / (double)moment->count);
     }
     mem_free(moments);

@@ -11,15 +11,14 @@
 #define LEARNER(name) &learner_##name,
 static const struct learner *const learners[] = {
 #include "model/learner_list.h"
-};
+    NULL};
 enum {
-    LEARNER_COUNT = sizeof learners / sizeof *learners,
     PREDICT_ROWS = 256, // Rows predicted at once: large enough for BLAS, small enough for memory.
 };
 
 const struct learner *learner_find(const char *name)
 {
-    for (size_t i = 0; i < LEARNER_COUNT; i++) {
+    for (size_t i = 0; learners[i] != NULL; i++) {
         if (strcmp(learners[i]->name, name) == 0) {
             return learners[i];
         }
