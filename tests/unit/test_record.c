@@ -22,9 +22,19 @@ static const struct {
     uint64_t hash;
     uint8_t who;
 } sample[] = {
-    {1, 1, 0, 0, 1}, {2, 1, 0, 5, 2},   {3, 1, 0, 5, 3},    {4, 1, 0, UINT64_MAX, 4},
-    {5, 1, 7, 0, 5}, {6, 1, 7, 100, 6}, {7, 1, 255, 0, 7},  {8, 1, 255, UINT64_MAX, 8},
-    {9, 2, 0, 5, 2}, {10, 2, 3, 5, 2},  {11, 2, 255, 5, 2}, {12, 3, 0, 100, 6},
+    {1, 1, 0, 0, 1},
+    {2, 1, 0, 5, 2},
+    {3, 1, 0, 5, 3},
+    {4, 1, 0, UINT64_MAX, 4},
+    {5, 1, 7, 0, 5},
+    {6, 1, 7, 100, 6},
+    {13, 1, 254, UINT64_MAX, 9},
+    {7, 1, 255, 0, 7},
+    {8, 1, 255, UINT64_MAX, 8},
+    {9, 2, 0, 5, 2},
+    {10, 2, 3, 5, 2},
+    {11, 2, 255, 5, 2},
+    {12, 3, 0, 100, 6},
 };
 enum { SAMPLE_COUNT = sizeof sample / sizeof sample[0], SEEN_MAX = 64 };
 
@@ -317,17 +327,19 @@ static void test_denial_survives_a_rolled_back_removal(void **state)
 static void test_deny_set_grows_and_shrinks(void **state)
 {
     (void)state;
-    enum { MANY = 1000 };
+    enum { MANY = 1024 }; // A power of two: a table that grows too late is full here.
+    const struct record_key nobody = people_key(MANY, 1, MANY, 0, 0);
     for (uint32_t i = 0; i < MANY; i++) {
         // Few distinct hashes, so that runs are long and wrap around the table's end.
         struct record_key key = people_key(i, 1, i, 0, 0);
         memset(key.rid.bytes, i % 7 == 0 ? 0xFF : 0, 8);
         be_put32(key.rid.bytes + 8, i);
         record_deny(people.store, &key);
+        assert_false(deny_has(&people.store->deny, &nobody));
     }
     assert_int_equal(people.store->deny.count, MANY);
     for (uint32_t i = 0; i < MANY; i++) {
-        const uint32_t n = i * 389 % MANY; // 389 and 1000 have no common factor.
+        const uint32_t n = i * 389 % MANY; // 389 and MANY have no common factor.
         struct record_key key = people_key(n, 1, n, 0, 0);
         memset(key.rid.bytes, n % 7 == 0 ? 0xFF : 0, 8);
         be_put32(key.rid.bytes + 8, n);
