@@ -61,8 +61,8 @@ struct schema {
     struct column *columns; // Owned.
     uint32_t column_count;
     enum task task;
-    char *label;            // Owned: the label column's name; "" with TASK_NONE.
-    char **classes;         // TASK_CLASSES: owned, at least 1, unique; class i is classes[i].
+    char *label;    // Owned: the label column's name; "" with TASK_NONE.
+    char **classes; // TASK_CLASSES: owned, at least 1, unique; class i is classes[i].
     uint32_t class_count;
     bool label_standardise; // TASK_NUMBER: learn (y - mean) / deviation, predict in y's own unit.
 };
