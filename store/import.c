@@ -8,6 +8,8 @@
 //             r, s   the rid or sid was tombstoned while the import was open; value empty
 //             R      the rid was tombstoned before and is readmitted; value sid [16]
 //
+// The list of imports in memory is in import_list.c.
+//
 // A record's row carries the number of its import for ever; while that number stands in the list of
 // open or aborted imports, nobody sees the row. So a commit writes one small row however large the
 // import was. An aborted import leaves the list when its last row is erased.
@@ -25,90 +27,6 @@ struct import_info {
     bool readmit;
     struct import_counts counts; // So far.
 };
-
-// --- The list in memory ---
-
-static struct import_entry *entry_of(const struct store *store, uint64_t import)
-{
-    for (size_t i = 0; i < store->imports.count; i++) {
-        if (store->imports.at[i].number == import) {
-            return &store->imports.at[i];
-        }
-    }
-    return NULL;
-}
-
-bool import_is_hidden(const struct store *store, uint64_t import)
-{
-    const struct import_entry *const entry = entry_of(store, import);
-    return entry != NULL && entry->state != IMPORT_COMMITTED;
-}
-
-bool import_hides_in(const struct store *store, uint32_t dataset, uint32_t generation)
-{
-    for (size_t i = 0; i < store->imports.count; i++) {
-        const struct import_entry *const entry = &store->imports.at[i];
-        if (entry->dataset == dataset && entry->generation == generation &&
-            entry->state != IMPORT_COMMITTED) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static const struct import_entry *open_of_dataset(const struct store *store, uint32_t dataset)
-{
-    for (size_t i = 0; i < store->imports.count; i++) {
-        if (store->imports.at[i].dataset == dataset && store->imports.at[i].state == IMPORT_OPEN) {
-            return &store->imports.at[i];
-        }
-    }
-    return NULL;
-}
-
-// Keeps the list as the transaction found it, before its first change.
-static void list_touch(struct txn *txn)
-{
-    const struct import_list *const now = &txn->store->imports;
-    if (txn->imports_changed) {
-        return;
-    }
-    txn->imports_changed = true;
-    txn->imports_before.count = now->count;
-    txn->imports_before.at = mem_alloc(now->count, sizeof *now->at);
-    if (now->count > 0) {
-        memcpy(txn->imports_before.at, now->at, now->count * sizeof *now->at);
-    }
-}
-
-static void list_set(struct txn *txn, const struct import_entry *entry)
-{
-    list_touch(txn);
-    struct import_list *const list = &txn->store->imports;
-    struct import_entry *at = entry_of(txn->store, entry->number);
-    if (at == NULL) {
-        list->at = mem_resize(list->at, list->count + 1, sizeof *list->at);
-        at = &list->at[list->count++];
-    }
-    *at = *entry;
-}
-
-static void list_drop(struct txn *txn, size_t index)
-{
-    list_touch(txn);
-    struct import_list *const list = &txn->store->imports;
-    memmove(&list->at[index], &list->at[index + 1], (list->count - index - 1) * sizeof *list->at);
-    list->count--;
-}
-
-void import_rollback(struct txn *txn)
-{
-    if (txn->imports_changed) {
-        mem_free(txn->store->imports.at);
-        txn->store->imports = txn->imports_before;
-        txn->imports_before = (struct import_list){0};
-    }
-}
 
 // --- Rows ---
 
@@ -175,14 +93,14 @@ static enum err info_put(struct txn *txn, const struct import_info *info)
     const enum err err = value_put(txn, KV_IMPORT, kv_key_span(&key), buf_span(&buf));
     buf_deinit(&buf);
     if (err == OK) {
-        list_set(txn, &info->entry);
+        import_list_set(txn, &info->entry);
     }
     return err;
 }
 
 static enum err info_of_open(struct txn *txn, uint64_t import, struct import_info *info_out)
 {
-    const struct import_entry *const entry = entry_of(txn->store, import);
+    const struct import_entry *const entry = import_entry_of(txn->store, import);
     if (entry == NULL || entry->state != IMPORT_OPEN) {
         FAIL(ERR_NOT_FOUND, "import %llu is not open", (unsigned long long)import);
     }
@@ -207,7 +125,7 @@ static enum err load_in(struct txn *txn, struct kv_cursor *cursor)
             info.entry.state = IMPORT_ABORTED;
             TRY(info_put(txn, &info));
         } else {
-            list_set(txn, &info.entry);
+            import_list_set(txn, &info.entry);
         }
         TRY(kv_cursor_next(cursor));
     }
@@ -239,7 +157,7 @@ enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t generation, bo
         FAIL(ERR_LIMIT, "generation %u is above the greatest, %d", generation,
              (int)LIMIT_GENERATION - 1);
     }
-    if (open_of_dataset(txn->store, dataset) != NULL) {
+    if (import_open_of(txn->store, dataset) != NULL) {
         FAIL(ERR_CONFLICT, "another import into the dataset is under way");
     }
     size_t open_count = 0;
@@ -422,7 +340,7 @@ enum err import_stage(struct txn *txn, uint64_t import, const struct import_row 
 enum err import_strike(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
                        const struct id128 *id)
 {
-    const struct import_entry *const open = open_of_dataset(txn->store, dataset);
+    const struct import_entry *const open = import_open_of(txn->store, dataset);
     if (open == NULL) {
         return OK;
     }
@@ -652,7 +570,7 @@ enum err import_tidy(struct txn *txn, size_t row_count_max, bool *more_out)
             *more_out = true;
             return OK;
         }
-        list_drop(txn, i);
+        import_list_drop(txn, i);
     }
     return OK;
 }

@@ -1,4 +1,4 @@
-// store/kv.c: see kv.h.
+// store/kv.c: see kv.h. Tables' names and keys are in kv_key.c.
 //
 // What LMDB 0.9.24 does that this file answers:
 //   - A file shorter than its pages kills the reader with SIGBUS. open_checked compares sizes. A
@@ -47,87 +47,6 @@ struct kv {
     bool in_txn;
 };
 
-struct table {
-    const char *name;
-    size_t number_bytes; // Of the number that each key begins with; 0: none.
-};
-static const struct table tables[KV_TABLE_COUNT_] = {
-    [KV_META] = {"meta", 1},
-    [KV_DATASET] = {"dataset", 4},
-    [KV_MODEL] = {"model", 4},
-    [KV_COMPONENT] = {"component", 4},
-    [KV_CELL] = {"cell", 4},
-    [KV_WEIGHTS] = {"weights", 8},
-    [KV_RECORD] = {"record", 4},
-    [KV_INDEX] = {"index", 4},
-    [KV_TOMBSTONE] = {"tombstone", 4},
-    [KV_IMPORT] = {"import", 8},
-    [KV_STAGED] = {"staged", 8},
-    [KV_MARK] = {"mark", 8},
-    [KV_REQUEST] = {"request", 8},
-    [KV_REQUEST_UUID] = {"request_uuid", 0},
-    [KV_REQUEST_OPEN] = {"request_open", 8},
-    [KV_PENDING] = {"pending", 8},
-    [KV_AWAITED] = {"awaited", 8},
-};
-
-const char *kv_table_name(enum kv_table table)
-{
-    CHECK((unsigned)table < KV_TABLE_COUNT_);
-    return tables[table].name;
-}
-
-struct kv_label kv_label_of(enum kv_table table, struct span key)
-{
-    struct kv_label label;
-    const size_t bytes = tables[table].number_bytes;
-    if (bytes == 0 || key.bytes < bytes) {
-        snprintf(label.text, sizeof label.text, "table %s", tables[table].name);
-        return label;
-    }
-    uint64_t number = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        number = number << 8 | ((const uint8_t *)key.data)[i];
-    }
-    snprintf(label.text, sizeof label.text, "table %s, entry %llu", tables[table].name,
-             (unsigned long long)number);
-    return label;
-}
-
-// --- Keys ---
-
-void kv_key_put(struct kv_key *key, const void *data, size_t bytes)
-{
-    CHECK(bytes <= sizeof key->at - key->bytes);
-    memcpy(key->at + key->bytes, data, bytes);
-    key->bytes += bytes;
-}
-
-void kv_key_u8(struct kv_key *key, uint8_t value)
-{
-    kv_key_put(key, &value, 1);
-}
-
-void kv_key_u16(struct kv_key *key, uint16_t value)
-{
-    kv_key_u8(key, (uint8_t)(value >> 8));
-    kv_key_u8(key, (uint8_t)value);
-}
-
-void kv_key_u32(struct kv_key *key, uint32_t value)
-{
-    uint8_t bytes[4];
-    be_put32(bytes, value);
-    kv_key_put(key, bytes, sizeof bytes);
-}
-
-void kv_key_u64(struct kv_key *key, uint64_t value)
-{
-    uint8_t bytes[8];
-    be_put64(bytes, value);
-    kv_key_put(key, bytes, sizeof bytes);
-}
-
 // --- Errors ---
 
 static uint64_t disk_free_bytes(const struct kv *kv)
@@ -161,7 +80,7 @@ static enum err refused(const struct kv *kv, int rc, const char *doing)
 static enum err refused_in(const struct kv *kv, int rc, const char *doing, enum kv_table table)
 {
     const enum err err = refused(kv, rc, doing);
-    return err_context(err, "table %s", tables[table].name);
+    return err_context(err, "table %s", kv_table_name(table));
 }
 
 // --- Environment ---
@@ -280,7 +199,7 @@ static int walk_all(const char *path, uint64_t map_bytes)
     rc = walk_table(txn, FREE_PAGES);
     for (size_t i = 0; i < KV_TABLE_COUNT_ && rc == 0; i++) {
         MDB_dbi dbi;
-        rc = mdb_dbi_open(txn, tables[i].name, 0, &dbi);
+        rc = mdb_dbi_open(txn, kv_table_name((enum kv_table)i), 0, &dbi);
         rc = rc == 0 ? walk_table(txn, dbi) : rc == MDB_NOTFOUND ? 0 : rc;
     }
     return rc; // The process ends here: nothing is closed.
@@ -379,7 +298,7 @@ static int open_meta(struct kv *kv)
     if (rc != 0) {
         return rc;
     }
-    rc = mdb_dbi_open(txn, tables[KV_META].name, 0, &kv->dbi[KV_META]);
+    rc = mdb_dbi_open(txn, kv_table_name(KV_META), 0, &kv->dbi[KV_META]);
     if (rc != 0) {
         mdb_txn_abort(txn);
         return rc;
@@ -429,7 +348,8 @@ enum err kv_open_tables(struct kv *kv)
     struct kv_txn txn;
     TRY(kv_begin(kv, true, &txn));
     for (size_t i = 0; i < KV_TABLE_COUNT_; i++) {
-        const int rc = mdb_dbi_open(txn.mdb, tables[i].name, MDB_CREATE, &kv->dbi[i]);
+        const int rc =
+            mdb_dbi_open(txn.mdb, kv_table_name((enum kv_table)i), MDB_CREATE, &kv->dbi[i]);
         if (rc != 0) {
             kv_abort(&txn);
             return refused_in(kv, rc, "opening", (enum kv_table)i);

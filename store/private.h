@@ -49,14 +49,20 @@ struct store {
     bool in_txn;
 };
 
-// store/import.c: fills the list at start and gives up what an earlier process left open.
-MUST_USE enum err import_load(struct txn *txn);
-// Takes back what the transaction did to the list.
-void import_rollback(struct txn *txn);
+// store/import_list.c. NULL: no such import; none that is open.
+struct import_entry *import_entry_of(const struct store *store, uint64_t import);
+const struct import_entry *import_open_of(const struct store *store, uint32_t dataset);
 // True when rows of `import` must not be seen.
 bool import_is_hidden(const struct store *store, uint64_t import);
 // True when any import hides rows in that generation.
 bool import_hides_in(const struct store *store, uint32_t dataset, uint32_t generation);
+void import_list_set(struct txn *txn, const struct import_entry *entry); // Adds or replaces.
+void import_list_drop(struct txn *txn, size_t index);
+// Takes back what the transaction did to the list.
+void import_rollback(struct txn *txn);
+
+// store/import.c: fills the list at start and gives up what an earlier process left open.
+MUST_USE enum err import_load(struct txn *txn);
 // Remembers that `id` was tombstoned while an import of its dataset is open.
 MUST_USE enum err import_strike(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
                                 const struct id128 *id);
