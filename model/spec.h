@@ -25,9 +25,8 @@ enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
 enum aggregate_kind { AGGREGATE_MEAN_PROBABILITY, AGGREGATE_MEAN_LOGIT, AGGREGATE_VOTE };
 
 struct spec {
-    char learner[16]; // learner            softmax | mlp; see model/learner.h
-    uint32_t
-        hidden[LIMIT_LAYERS]; // hidden             widths of the hidden layers: 128 or [64, 32]
+    char learner[16];              // learner            softmax | mlp; see model/learner.h
+    uint32_t hidden[LIMIT_LAYERS]; // hidden             widths of hidden layers: 128 or [64, 32]
     uint32_t hidden_count;
     enum activation activation;    // activation         relu | tanh | gelu
     double dropout;                // dropout            [0, 1), on hidden units while training
