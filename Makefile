@@ -1,7 +1,6 @@
 # Makefile: `make help` lists every target.
 #
-# Sources are listed by directory; a unit test is one file, tests/unit/test_<stem>.c, that names in
-# its first lines nothing to build: it links against everything that needs no MPI.
+# A unit test is one file, tests/unit/test_<stem>.c, linked against everything that needs no MPI.
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
@@ -29,10 +28,71 @@ EXACT    := -std=c11 -ffp-contract=off -fno-fast-math
 HARDEN_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 HARDEN_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
-CFLAGS   = $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -D_GNU_SOURCE -I. -I$(GEN) $(WARNINGS) \
+CFLAGS   = $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -D_GNU_SOURCE -I. -isystem $(GEN) $(WARNINGS) \
   $(if $(WERROR),-Werror) -pthread
 LDFLAGS  = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(HARDEN_$(FLAVOUR)))
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lm
 MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
 MPI_LIBS   = $(shell pkg-config --libs ompi-c 2>/dev/null)
+BUILD_ID  := $(shell git describe --always --dirty 2>/dev/null || echo release)
+
+# Every .c file of a directory belongs to the archive, so that a new learner or reader is one new
+# file; only the programs' own files and the one that needs MPI stand apart.
+DIRS    := base model scheduler proto store coordinator shard_worker client
+APART   := coordinator/unlearnd.c shard_worker/fleet.c shard_worker/worker.c shard_worker/ranks.c \
+  client/unlearnctl.c
+SOURCES := $(filter-out $(APART),$(wildcard $(addsuffix /*.c,$(DIRS))))
+ALL_LIB := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/unlearn.pb-c.o
+ARCHIVE := $(BUILD)/libunlearn-all.a
+
+PROGRAMS := bin/unlearnd bin/unlearn-worker bin/unlearn-fleet bin/unlearnctl
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
+
+.PHONY: all help install-packages install-test-packages unit unit-asan test clean demo format lint \
+  e2e
+all: $(PROGRAMS)  ## build the four programs into bin/
+
+help:  ## list every target
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
+	  awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+
+$(GEN)/proto/unlearn.pb-c.c: proto/unlearn.proto
+	@mkdir -p $(GEN)
+	protoc-c --c_out=$(GEN) $<
+$(GEN)/proto/unlearn.pb-c.h: $(GEN)/proto/unlearn.pb-c.c ;
+
+$(BUILD)/gen/unlearn.pb-c.o: $(GEN)/proto/unlearn.pb-c.c
+	@mkdir -p $(@D)
+	$(CC) $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -w $(PKG_CFLAGS) -I$(GEN) -c $< -o $@
+
+$(BUILD)/%.o: %.c Makefile | $(GEN)/proto/unlearn.pb-c.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/base/build.o: CFLAGS += -DBUILD_ID_TEXT='"$(BUILD_ID)"'
+$(BUILD)/shard_worker/ranks.o: PKG_CFLAGS += $(MPI_CFLAGS)
+
+$(ARCHIVE): $(ALL_LIB)
+	@rm -f $@
+	ar rcs $@ $^
+
+link = @mkdir -p $(@D); $(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@
+
+bin/unlearnd: $(BUILD)/coordinator/unlearnd.o $(ARCHIVE)
+	$(link)
+bin/unlearnctl: $(BUILD)/client/unlearnctl.o $(ARCHIVE)
+	$(link)
+bin/unlearn-fleet: $(BUILD)/shard_worker/fleet.o $(ARCHIVE)
+	$(link)
+bin/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o $(ARCHIVE)
+	$(link) $(MPI_LIBS)
+
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
+
+clean:  ## remove everything that was built
+	rm -rf build bin
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,6 +1,4 @@
-// base/build.h: the name of this build, given by the Makefile (git's commit, or the release).
+// base/build.h: the name of this build: git's commit, or the release. For people and for receipts.
 #pragma once
 
-#ifndef BUILD_ID
-#define BUILD_ID "unlearnd development build"
-#endif
+extern const char *const build_id; // Static storage.

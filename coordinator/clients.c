@@ -41,7 +41,7 @@ static void on_ping(struct core *core, const struct caller *caller)
 {
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__Pong pong = UNLEARN__PONG__INIT;
-    pong.build = wire_text(BUILD_ID);
+    pong.build = wire_text(build_id);
     pong.epoch = core->epoch;
     pong.workers = leases_worker_count(core);
     reply.status = UNLEARN__STATUS__STATUS_OK;

@@ -24,7 +24,7 @@
 
 enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
 
-const char *argp_program_version = BUILD_ID;
+const char *argp_program_version;
 
 struct options {
     const char *dir;
@@ -252,6 +252,7 @@ static int exit_code(enum err err)
 int main(int argc, char **argv)
 {
     struct options options = {.level = LOG_INFO};
+    argp_program_version = build_id;
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     umask(077);
     log_start("unlearnd", options.level);

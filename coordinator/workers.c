@@ -275,7 +275,7 @@ void leases_describe(struct core *core, const struct caller *caller, Unlearn__Re
         rows[i].task = tasks[i];
         pointers[i] = &rows[i];
     }
-    reply->cluster->build = wire_text(BUILD_ID);
+    reply->cluster->build = wire_text(build_id);
     reply->cluster->fleets = dom->fleet_count;
     reply->cluster->workers = pointers;
     reply->cluster->n_workers = count;

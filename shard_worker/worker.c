@@ -108,7 +108,7 @@ static enum err run(const struct arguments *arguments)
         .rank = ranks_index(),
         .ranks = ranks_count(),
         .core = profile_core(),
-        .build = BUILD_ID,
+        .build = build_id,
         .stop = &stop_asked,
     };
     memcpy(who.fleet, arguments->fleet, sizeof who.fleet);
