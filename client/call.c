@@ -247,7 +247,9 @@ enum err call(struct unlearn *client, Unlearn__Request *request, struct span raw
 {
     TRY(pack(client, request));
     const int64_t end_ms = clock_mono_ms() + client->timeout_ms;
-    for (int64_t attempt_ms = ATTEMPT_MS;; attempt_ms *= 2) {
+    const int64_t first_ms =
+        client->timeout_ms / 4 < ATTEMPT_MS ? client->timeout_ms / 4 : ATTEMPT_MS;
+    for (int64_t attempt_ms = first_ms;; attempt_ms *= 2) {
         int64_t until_ms = clock_mono_ms() + attempt_ms;
         until_ms = repeat == CALL_ONCE || until_ms > end_ms ? end_ms : until_ms;
         bool got = false;
@@ -270,7 +272,7 @@ enum err call(struct unlearn *client, Unlearn__Request *request, struct span raw
         }
         if (client->link == NULL) { // Nobody has written an address: look again soon.
             nanosleep(&(struct timespec){.tv_nsec = 200000000L}, NULL);
-            attempt_ms = ATTEMPT_MS / 2;
+            attempt_ms = first_ms / 2;
         }
     }
 }

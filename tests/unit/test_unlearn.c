@@ -1,0 +1,572 @@
+// tests/unit/test_unlearn.c: libunlearn against a coordinator made for the test.
+//
+// Method: a thread with a ROUTER answers by script and notes what it saw: how many chunks of an
+// import were ever unanswered, how a deletion was cut, what was asked again. The real coordinator
+// is met in the end-to-end tests; here are the replies that it gives only on a bad day.
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "client/unlearn.h"
+#include "proto/link.h"
+#include "proto/wire.h"
+#include "tests/unit/scratch.h"
+
+enum { HELD_MAX = 16, IDLE_MS = 100 };
+
+// What the coordinator of a test does and what it saw. Read by the test once the thread has ended.
+struct peer {
+    struct link_context *context;
+    struct link *link;
+    char endpoint[LINK_ENDPOINT_BYTES];
+    pthread_t thread;
+    _Atomic bool stop;
+
+    int pings_to_drop; // The first pings get no answer.
+    int refuse_chunk;  // Sequence number of the chunk that is refused; -1: none.
+    bool wrong_kind;   // Answer a dataset's show with a pong.
+
+    int pings, trains;
+    int held, held_max; // Chunks received and not yet answered.
+    struct link_peer held_peers[HELD_MAX];
+    uint64_t held_ids[HELD_MAX], held_sequences[HELD_MAX];
+    uint64_t records;    // In the chunks.
+    uint64_t rows_bytes; // Of their frames.
+    bool order_broken;   // A sequence number or first_row that does not follow.
+    uint64_t next_sequence, next_row;
+    bool aborted, committed;
+    uint32_t parts, part_ids_max;
+    uint64_t delete_records, delete_subjects;
+    bool parts_broken;
+};
+
+static void answer(struct peer *peer, const struct link_peer *to, Unlearn__Reply *reply,
+                   uint64_t request_id, struct span raw)
+{
+    struct buf frame = {0};
+    reply->version = WIRE_VERSION;
+    reply->request_id = request_id;
+    reply->status = reply->status == 0 ? UNLEARN__STATUS__STATUS_OK : reply->status;
+    wire_put(&reply->base, &frame);
+    const enum err err = link_send(peer->link, to, buf_span(&frame), raw);
+    (void)err; // A client that has gone.
+    buf_deinit(&frame);
+}
+
+static void answer_error(struct peer *peer, const struct link_peer *to, uint64_t request_id,
+                         Unlearn__Status status, const char *message)
+{
+    Unlearn__Reply reply;
+    unlearn__reply__init(&reply);
+    reply.status = status;
+    reply.message = wire_text(message);
+    answer(peer, to, &reply, request_id, (struct span){NULL, 0});
+}
+
+#define ANSWER(to, id, KIND, field, message)                                                       \
+    do {                                                                                           \
+        Unlearn__Reply reply_;                                                                     \
+        unlearn__reply__init(&reply_);                                                             \
+        reply_.body_case = UNLEARN__REPLY__BODY_##KIND;                                            \
+        reply_.field = (message);                                                                  \
+        answer(peer, (to), &reply_, (id), (struct span){NULL, 0});                                 \
+    } while (0)
+
+// Answers the chunks held back: as late as it may, so that a client that sends more is noticed.
+static void release_chunks(struct peer *peer)
+{
+    for (int i = 0; i < peer->held; i++) {
+        if (peer->refuse_chunk >= 0 && peer->held_sequences[i] == (uint64_t)peer->refuse_chunk) {
+            answer_error(peer, &peer->held_peers[i], peer->held_ids[i],
+                         UNLEARN__STATUS__STATUS_CONFLICT, "row 7: known with other bytes");
+            continue;
+        }
+        Unlearn__ImportStaged staged;
+        unlearn__import_staged__init(&staged);
+        staged.sequence = peer->held_sequences[i];
+        ANSWER(&peer->held_peers[i], peer->held_ids[i], IMPORT_STAGED, import_staged, &staged);
+    }
+    peer->held = 0;
+}
+
+static void take_chunk(struct peer *peer, const struct link_message *message,
+                       const Unlearn__Request *request)
+{
+    const Unlearn__ImportChunk *const chunk = request->import_chunk;
+    peer->order_broken = peer->order_broken || chunk->sequence != peer->next_sequence ||
+                         chunk->first_row != peer->next_row || chunk->import != 77;
+    peer->next_sequence++;
+    peer->next_row += chunk->count;
+    peer->records += chunk->count;
+    peer->rows_bytes += message->raw.bytes;
+    if (peer->held < HELD_MAX) {
+        peer->held_peers[peer->held] = message->peer;
+        peer->held_ids[peer->held] = request->request_id;
+        peer->held_sequences[peer->held++] = chunk->sequence;
+    }
+    peer->held_max = peer->held > peer->held_max ? peer->held : peer->held_max;
+}
+
+static void take_delete(struct peer *peer, const struct link_message *message,
+                        const Unlearn__Request *request)
+{
+    const Unlearn__Delete *const part = request->delete_;
+    peer->parts_broken = peer->parts_broken || part->part != peer->parts;
+    peer->parts++;
+    const uint32_t ids = (uint32_t)(part->n_records + part->n_subjects);
+    peer->part_ids_max = ids > peer->part_ids_max ? ids : peer->part_ids_max;
+    peer->delete_records += part->n_records;
+    peer->delete_subjects += part->n_subjects;
+    if (part->more) {
+        Unlearn__DeletePart done;
+        unlearn__delete_part__init(&done);
+        done.part = part->part;
+        ANSWER(&message->peer, request->request_id, DELETE_PART, delete_part, &done);
+        return;
+    }
+    Unlearn__RequestState state;
+    unlearn__request_state__init(&state);
+    state.uuid = part->uuid;
+    state.kind = UNLEARN__REQUEST_KIND__REQUEST_KIND_DELETE;
+    state.phase = UNLEARN__REQUEST_PHASE__REQUEST_PHASE_FENCED;
+    state.records_deleted = peer->delete_records;
+    ANSWER(&message->peer, request->request_id, REQUEST_STATE, request_state, &state);
+}
+
+// Answers with the number of the row, as float32.
+static void take_predict(struct peer *peer, const struct link_message *message,
+                         const Unlearn__Request *request)
+{
+    Unlearn__Prediction prediction;
+    unlearn__prediction__init(&prediction);
+    prediction.rows = request->predict->rows;
+    prediction.width = 2;
+    struct buf raw = {0};
+    for (uint32_t i = 0; i < 2 * prediction.rows; i++) {
+        buf_f32(&raw, (float)i);
+    }
+    Unlearn__Reply reply;
+    unlearn__reply__init(&reply);
+    reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
+    reply.prediction = &prediction;
+    answer(peer, &message->peer, &reply, request->request_id, buf_span(&raw));
+    buf_deinit(&raw);
+}
+
+static void take(struct peer *peer, const struct link_message *message,
+                 const Unlearn__Request *request)
+{
+    const uint64_t id = request->request_id;
+    const struct link_peer *const to = &message->peer;
+    Unlearn__Pong pong;
+    unlearn__pong__init(&pong);
+    switch ((int)request->body_case) {
+    case UNLEARN__REQUEST__BODY_PING:
+        if (++peer->pings > peer->pings_to_drop) {
+            ANSWER(to, id, PONG, pong, &pong);
+        }
+        break;
+    case UNLEARN__REQUEST__BODY_DATASET_SHOW:
+        if (peer->wrong_kind) {
+            ANSWER(to, id, PONG, pong, &pong);
+        } else {
+            answer_error(peer, to, id, UNLEARN__STATUS__STATUS_NOT_FOUND, "unknown dataset \"d\"");
+        }
+        break;
+    case UNLEARN__REQUEST__BODY_IMPORT_BEGIN: {
+        Unlearn__ImportReady ready;
+        unlearn__import_ready__init(&ready);
+        ready.import = 77;
+        ANSWER(to, id, IMPORT_READY, import_ready, &ready);
+        break;
+    }
+    case UNLEARN__REQUEST__BODY_IMPORT_CHUNK:
+        take_chunk(peer, message, request);
+        break;
+    case UNLEARN__REQUEST__BODY_IMPORT_COMMIT: {
+        Unlearn__ImportDone done;
+        unlearn__import_done__init(&done);
+        done.records = peer->records;
+        peer->committed = true;
+        ANSWER(to, id, IMPORT_DONE, import_done, &done);
+        break;
+    }
+    case UNLEARN__REQUEST__BODY_IMPORT_ABORT:
+        peer->aborted = true;
+        break;
+    case UNLEARN__REQUEST__BODY_DELETE:
+        take_delete(peer, message, request);
+        break;
+    case UNLEARN__REQUEST__BODY_PREDICT:
+        take_predict(peer, message, request);
+        break;
+    default:
+        break;
+    }
+}
+
+static void *serve(void *context)
+{
+    struct peer *const peer = context;
+    struct wire_arena arena = {0};
+    while (!peer->stop) {
+        struct link_message message;
+        const Unlearn__Request *request;
+        bool ready = false;
+        if (link_receive(peer->link, &message) == OK) {
+            if (wire_get_request(&arena, message.envelope, &request) == OK) {
+                take(peer, &message, request);
+            }
+            continue;
+        }
+        if (link_wait(&peer->link, &ready, 1, NULL, 0, IDLE_MS) == OK && !ready) {
+            release_chunks(peer);
+        }
+    }
+    wire_arena_deinit(&arena);
+    return NULL;
+}
+
+static void peer_start(struct peer *peer)
+{
+    assert_int_equal(link_context_open(&peer->context), OK);
+    assert_int_equal(link_open(peer->context, LINK_ROUTER, &peer->link), OK);
+    assert_int_equal(link_bind(peer->link, "tcp://127.0.0.1:*", peer->endpoint), OK);
+    assert_int_equal(pthread_create(&peer->thread, NULL, serve, peer), 0);
+}
+
+// Ends the thread after it has taken what was sent; then the test may look at what it saw.
+static void peer_stop(struct peer *peer)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 2L * IDLE_MS * 1000000}, NULL);
+    peer->stop = true;
+    pthread_join(peer->thread, NULL);
+    link_close(peer->link);
+    link_context_close(peer->context);
+}
+
+// --- Calls ---
+
+static void test_refusals_carry_the_sentence(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    const Unlearn__Dataset *dataset;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_dataset_show(client, "d", &dataset), ERR_NOT_FOUND);
+    assert_string_equal(err_text(), "unknown dataset \"d\"");
+    unlearn_close(client);
+    peer_stop(&peer);
+}
+
+static void test_another_kind_of_reply_is_corrupt(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1, .wrong_kind = true};
+    peer_start(&peer);
+    struct unlearn *client;
+    const Unlearn__Dataset *dataset;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_dataset_show(client, "d", &dataset), ERR_CORRUPT);
+    unlearn_close(client);
+    peer_stop(&peer);
+}
+
+static void test_what_breaks_the_wire_is_refused_here(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    const Unlearn__Dataset *dataset;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    char name[LIMIT_NAME_BYTES + 2];
+    memset(name, 'a', sizeof name);
+    name[LIMIT_NAME_BYTES + 1] = '\0';
+    assert_int_equal(unlearn_dataset_show(client, name, &dataset), ERR_INVALID);
+    assert_int_equal(unlearn_dataset_show(client, "\xff", &dataset), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "dataset"));
+    name[LIMIT_NAME_BYTES] = '\0'; // The control arrives.
+    assert_int_equal(unlearn_dataset_show(client, name, &dataset), ERR_NOT_FOUND);
+    const char **const ids = mem_alloc(LIMIT_CONTROL_BYTES / 100, sizeof *ids);
+    for (size_t i = 0; i < LIMIT_CONTROL_BYTES / 100; i++) {
+        ids[i] = name;
+    }
+    const struct unlearn_ids many = {ids, LIMIT_CONTROL_BYTES / 100}, none = {NULL, 0};
+    const Unlearn__PlanCost *cost;
+    assert_int_equal(unlearn_plan(client, "d", many, none, &cost), ERR_LIMIT);
+    mem_free(ids);
+    unlearn_close(client);
+    peer_stop(&peer);
+}
+
+static void test_a_lost_reply_is_asked_for_again(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    const Unlearn__Pong *pong;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    unlearn_set_timeout(client, 2000);
+    peer.pings_to_drop = 2; // The one of the opening was the first.
+    assert_int_equal(unlearn_ping(client, &pong), OK);
+    unlearn_close(client);
+    peer_stop(&peer);
+    assert_int_equal(peer.pings, 3);
+}
+
+static void test_nobody_there(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    peer_stop(&peer);
+    unlearn_set_timeout(client, 200);
+    const Unlearn__Pong *pong;
+    assert_int_equal(unlearn_ping(client, &pong), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err_text(), peer.endpoint));
+    unlearn_close(client);
+    assert_int_equal(unlearn_open(peer.endpoint, &client), ERR_UNAVAILABLE);
+    assert_null(client);
+}
+
+static void test_a_cluster_is_found_by_its_directory(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    char home[SCRATCH_BYTES], dir[SCRATCH_BYTES + 16], path[SCRATCH_BYTES + 64];
+    assert_true(scratch_make(home));
+    struct unlearn *client;
+    snprintf(dir, sizeof dir, "%s/c", home);
+    assert_int_equal(unlearn_open_dir(dir, &client), ERR_NOT_FOUND);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/config.yaml", dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(unlearn_open_dir(dir, &client), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err_text(), "unlearnctl up"));
+    snprintf(path, sizeof path, "%s.client", dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(path, sizeof path, "%s.client/address", dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "%s\n", peer.endpoint);
+    fclose(file);
+    snprintf(dir, sizeof dir, "%s/c//", home); // DIR.client stands beside DIR/.
+    assert_int_equal(unlearn_open_dir(dir, &client), OK);
+    unlearn_close(client);
+    scratch_remove(home);
+    peer_stop(&peer);
+}
+
+// --- Import ---
+
+enum { ROW_BYTES = 100000, ROWS = 105 }; // 10 rows a chunk.
+
+static enum err import_rows(struct unlearn *client, struct unlearn_import **import)
+{
+    static uint8_t row[ROW_BYTES];
+    const struct unlearn_import_options options = {.dataset = "d"};
+    const Unlearn__ImportDone *done;
+    TRY(unlearn_import_begin(client, &options, import));
+    for (int i = 0; i < ROWS; i++) {
+        TRY(unlearn_import_add(*import, span_text("id"), span_text("who"),
+                               span_of(row, sizeof row)));
+    }
+    TRY(unlearn_import_commit(*import, &done));
+    assert_int_equal(done->records, ROWS);
+    return OK;
+}
+
+static void test_import_keeps_to_its_credit(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    struct unlearn_import *import = NULL;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(import_rows(client, &import), OK);
+    unlearn_import_end(import);
+    unlearn_close(client);
+    peer_stop(&peer);
+    assert_int_equal(peer.held_max, LIMIT_CREDIT);
+    assert_int_equal(peer.records, ROWS);
+    assert_int_equal(peer.rows_bytes, ROWS * (2 + 2 + 2 + 3 + 4 + ROW_BYTES));
+    assert_false(peer.order_broken);
+    assert_true(peer.committed);
+    assert_false(peer.aborted);
+}
+
+static void test_a_refused_chunk_ends_the_import(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = 2};
+    peer_start(&peer);
+    struct unlearn *client;
+    struct unlearn_import *import = NULL;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(import_rows(client, &import), ERR_CONFLICT);
+    assert_non_null(strstr(err_text(), "row 7"));
+    unlearn_import_end(import);
+    assert_non_null(strstr(err_text(), "row 7")); // The clean-up left the sentence alone.
+    unlearn_close(client);
+    peer_stop(&peer);
+    assert_true(peer.aborted);
+    assert_false(peer.committed);
+}
+
+static void test_a_record_must_fit(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    struct unlearn_import *import;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    const struct unlearn_import_options options = {.dataset = "d"};
+    assert_int_equal(unlearn_import_begin(client, &options, &import), OK);
+    uint8_t *const row = mem_alloc(LIMIT_RECORD_BYTES + 1, 1);
+    const struct span id = span_text("id"), none = {NULL, 0};
+    assert_int_equal(unlearn_import_add(import, id, none, span_of(row, LIMIT_RECORD_BYTES)), OK);
+    assert_int_equal(unlearn_import_add(import, id, none, span_of(row, LIMIT_RECORD_BYTES + 1)),
+                     ERR_LIMIT);
+    mem_free(row);
+    unlearn_import_end(import);
+    unlearn_close(client);
+    peer_stop(&peer);
+    assert_true(peer.aborted);
+}
+
+// --- Deletion and prediction ---
+
+static void delete_many(size_t record_count, size_t subject_count, const char *id,
+                        struct peer *peer)
+{
+    *peer = (struct peer){.refuse_chunk = -1};
+    peer_start(peer);
+    struct unlearn *client;
+    const Unlearn__RequestState *state;
+    const struct id128 uuid = {{1}};
+    assert_int_equal(unlearn_open(peer->endpoint, &client), OK);
+    const size_t most = record_count > subject_count ? record_count : subject_count;
+    const char **const texts = mem_alloc(most, sizeof *texts);
+    for (size_t i = 0; i < most; i++) {
+        texts[i] = id;
+    }
+    assert_int_equal(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, record_count},
+                                    (struct unlearn_ids){texts, subject_count}, false, &state),
+                     OK);
+    assert_int_equal(state->records_deleted, record_count);
+    mem_free(texts);
+    unlearn_close(client);
+    peer_stop(peer);
+    assert_false(peer->parts_broken);
+    assert_int_equal(peer->delete_records, record_count);
+    assert_int_equal(peer->delete_subjects, subject_count);
+}
+
+static void test_deletions_are_cut_into_parts(void **state)
+{
+    (void)state;
+    struct peer peer;
+    delete_many(1, 0, "17", &peer);
+    assert_int_equal(peer.parts, 1);
+    delete_many(2000, 0, "17", &peer);
+    assert_int_equal(peer.parts, 1);
+    delete_many(2001, 0, "17", &peer);
+    assert_int_equal(peer.parts, 2);
+    delete_many(3999, 2, "17", &peer); // Both kinds share the last part but one.
+    assert_int_equal(peer.parts, 3);
+    assert_int_equal(peer.part_ids_max, 2000);
+    char id[LIMIT_NAME_BYTES + 1]; // Long ids: by bytes, not by number.
+    memset(id, 'x', LIMIT_NAME_BYTES);
+    id[LIMIT_NAME_BYTES] = '\0';
+    delete_many(2000, 0, id, &peer);
+    assert_int_equal(peer.parts, 3);
+}
+
+static void test_batches_fit_a_frame(void **state)
+{
+    (void)state;
+    struct unlearn_batch batch = {.width = 1000};
+    const struct span row = span_text("row");
+    uint32_t rows = 0;
+    while (unlearn_batch_add(&batch, row)) {
+        rows++;
+    }
+    assert_int_equal(rows, LIMIT_CHUNK_BYTES / 4000); // The answer is what is too long.
+    unlearn_batch_clear(&batch);
+    assert_true(unlearn_batch_add(&batch, row));
+    unlearn_batch_deinit(&batch);
+    batch = (struct unlearn_batch){.width = 1};
+    for (rows = 0; unlearn_batch_add(&batch, row); rows++) {
+    }
+    assert_int_equal(rows, LIMIT_ROWS_PREDICT);
+    unlearn_batch_deinit(&batch);
+}
+
+static void test_predictions_come_in_order(void **state)
+{
+    (void)state;
+    struct peer peer = {.refuse_chunk = -1};
+    peer_start(&peer);
+    struct unlearn *client;
+    const Unlearn__Prediction *prediction;
+    const float *values;
+    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    struct unlearn_batch batch = {.width = 2};
+    assert_true(unlearn_batch_add(&batch, span_text("a")));
+    assert_true(unlearn_batch_add(&batch, span_text("b")));
+    assert_int_equal(unlearn_predict(client, "m", &batch, &prediction, &values), OK);
+    for (int i = 0; i < 4; i++) {
+        assert_true(values[i] == (float)i);
+    }
+    batch.width = 3; // The model has changed under our feet, or the peer is broken.
+    assert_int_equal(unlearn_predict(client, "m", &batch, &prediction, &values), ERR_CORRUPT);
+    unlearn_batch_deinit(&batch);
+    unlearn_close(client);
+    peer_stop(&peer);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return digest_start() == OK ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals_carry_the_sentence),
+        cmocka_unit_test(test_another_kind_of_reply_is_corrupt),
+        cmocka_unit_test(test_what_breaks_the_wire_is_refused_here),
+        cmocka_unit_test(test_a_lost_reply_is_asked_for_again),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_a_cluster_is_found_by_its_directory),
+        cmocka_unit_test(test_import_keeps_to_its_credit),
+        cmocka_unit_test(test_a_refused_chunk_ends_the_import),
+        cmocka_unit_test(test_a_record_must_fit),
+        cmocka_unit_test(test_deletions_are_cut_into_parts),
+        cmocka_unit_test(test_batches_fit_a_frame),
+        cmocka_unit_test(test_predictions_come_in_order),
+    };
+    return cmocka_run_group_tests(tests, start, NULL);
+}
