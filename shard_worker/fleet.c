@@ -33,6 +33,7 @@ enum {
     EXIT_USAGE = 2,
     EXIT_UNAVAILABLE = 5,
     BEAT_MS = 500,
+    CONNECT_MS = 50, // Between hellos that the link does not take, for want of a connection.
     TURN_MS = 100,
     RENDEZVOUS_MS = 30000,     // The coordinator opens its store before it writes the file.
     RENDEZVOUS_LOOK_MS = 1000, // Between looks whether the coordinator has moved.
@@ -68,7 +69,7 @@ struct fleet {
     // Of the current run:
     struct link *link;
     pid_t pid;
-    bool known;          // The coordinator has answered.
+    bool said_hello;     // Beats follow, until the coordinator does not know us.
     bool restart;        // It ordered one.
     bool refused;        // It refused this fleet.
     uint32_t joined;     // Ranks that it counts now, and
@@ -198,7 +199,7 @@ static enum err converse(struct fleet *fleet)
     const int64_t now_ms = clock_mono_ms();
     if (now_ms >= fleet->due_ms) {
         TRY(send_sign_of_life(fleet));
-        fleet->due_ms = now_ms + BEAT_MS;
+        fleet->due_ms = now_ms + (fleet->said_hello ? BEAT_MS : CONNECT_MS);
     }
     bool ready = false;
     TRY(link_wait(&fleet->link, &ready, 1, NULL, 0, TURN_MS));
