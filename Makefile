@@ -9,7 +9,8 @@ SHELL := /bin/bash
 PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-c-dev \
   libzmq3-dev liblmdb-dev libsodium-dev libopenblas-dev libopenmpi-dev openmpi-bin libyaml-dev \
   libjansson-dev zlib1g-dev procps
-TEST_PACKAGES := libcmocka-dev
+DEMO_PACKAGES := jq
+TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1
 
 FLAVOUR ?= release
 BUILD   := build/$(FLAVOUR)
@@ -49,8 +50,7 @@ ARCHIVE := $(BUILD)/libunlearn-all.a
 PROGRAMS := bin/unlearnd bin/unlearn-worker bin/unlearn-fleet bin/unlearnctl
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit unit-asan test clean demo format lint \
-  e2e
+.PHONY: all help install-packages install-test-packages unit test clean demo format lint
 all: $(PROGRAMS)  ## build the four programs into bin/
 
 help:  ## list every target
@@ -91,6 +91,32 @@ bin/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
+
+install-packages:  ## install what building and running needs (Debian)
+	@scripts/install.sh $(PACKAGES)
+install-test-packages: install-packages
+	@scripts/install.sh $(TEST_PACKAGES)
+
+# The build comes in a make of its own, which sees the packages that were just installed.
+demo: install-packages  ## install what is missing, build, and show the main job (DATA=DIR: on MNIST)
+	@scripts/install.sh $(DEMO_PACKAGES)
+	@$(MAKE) --no-print-directory -j2 all
+	@scripts/demo.sh $(DATA)
+
+unit: $(UNIT)  ## build the unit tests (FLAVOUR=asan: with sanitizers)
+
+test: install-test-packages  ## install what is missing, build, and run every test
+	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit
+	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit
+	@tests/run.sh
+
+lint: install-test-packages  ## clang-tidy, cppcheck, layering
+	@scripts/install.sh clang-tidy cppcheck
+	@scripts/lint.sh
+
+format:  ## format every source with clang-format
+	@scripts/install.sh clang-format
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch])
 
 clean:  ## remove everything that was built
 	rm -rf build bin

@@ -110,6 +110,9 @@ static enum err remove_dataset(struct txn *txn, uint32_t dataset, bool *more_out
     const uint32_t generations = row.generation_next;
     dataset_row_deinit(&row);
     TRY(remove_records(txn, dataset, generations, more_out));
+    if (!*more_out) {
+        TRY(tombstone_drop_some(txn, dataset, REMOVE_BATCH, more_out));
+    }
     return *more_out ? OK : dataset_drop(txn, dataset);
 }
 

@@ -146,10 +146,14 @@ enum err import_load(struct txn *txn)
 enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t generation, bool readmit,
                       uint64_t *import_out)
 {
-    struct dataset_row row;
-    TRY(dataset_get(txn, dataset, &row));
+    // A dataset's row comes with the commit of its first import: until then nothing is closed.
+    struct dataset_row row = {0};
+    const enum err found = dataset_get(txn, dataset, &row);
     const uint32_t closed = row.generation_closed;
     dataset_row_deinit(&row);
+    if (found != OK && found != ERR_NOT_FOUND) {
+        return found;
+    }
     if (generation < closed) {
         FAIL(ERR_CONFLICT, "generation %u is closed: the open one is %u", generation, closed);
     }

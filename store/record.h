@@ -49,8 +49,8 @@ MUST_USE enum err record_find(struct txn *txn, uint32_t dataset, const struct id
 //   after      NULL to begin at the start of the range, else the key of the last record seen.
 //   keys_only  true: id, subject and row of the record are empty; far cheaper.
 MUST_USE enum err record_walk(struct txn *txn, uint32_t dataset, uint32_t generation,
-                              uint64_t hash_low, uint64_t hash_high,
-                              const struct record_key *after, bool keys_only,
+                              uint64_t hash_low, uint64_t hash_high, const struct record_key *after,
+                              bool keys_only,
                               bool (*each)(void *context, const struct record *record),
                               void *context);
 
@@ -101,7 +101,8 @@ struct import_counts {
     uint64_t skipped;  // Already there with the same bytes, or tombstoned and not readmitted.
 };
 
-// Opens an import into `generation`. ERR_NOT_FOUND: no such dataset. ERR_CONFLICT: the dataset has
+// Opens an import into `generation`. The dataset's row need not be there: a first import puts it in
+// the transaction of its commit, so that a refused one leaves nothing. ERR_CONFLICT: the dataset has
 // an open import, or the generation is closed. ERR_LIMIT: LIMIT_IMPORTS_OPEN are open, or the
 // generation is not below LIMIT_GENERATION.
 MUST_USE enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t generation, bool readmit,

@@ -14,10 +14,10 @@ static char rows_text[8192];
 
 static inline void rows_add(const char *text, size_t bytes)
 {
-    strncat(rows_text, text,
-            bytes < sizeof rows_text - strlen(rows_text) - 1
-                ? bytes
-                : sizeof rows_text - strlen(rows_text) - 1);
+    const size_t used = strlen(rows_text);
+    const size_t room = sizeof rows_text - used - 1;
+    memcpy(rows_text + used, text, bytes < room ? bytes : room);
+    rows_text[used + (bytes < room ? bytes : room)] = '\0';
 }
 
 static inline void rows_add_number(double number)
