@@ -49,7 +49,8 @@ static void on_signal(int signal)
 
 enum outcome {
     OUTCOME_LEAVE,   // A signal came.
-    OUTCOME_ENDED,   // mpirun ended by itself.
+    OUTCOME_ENDED,   // mpirun ended by itself: its ranks were refused, or it could not start them.
+    OUTCOME_KILLED,  // mpirun was killed: that says nothing about its ranks.
     OUTCOME_RESTART, // The coordinator said so.
     OUTCOME_MOVED,   // The coordinator has another endpoint.
     OUTCOME_BROKEN,  // ZeroMQ refused.
@@ -224,7 +225,7 @@ static enum outcome watch_run(struct fleet *fleet, bool *ended_out)
         if (*ended_out) {
             log_info("mpirun_ended", "%s=%d", WIFSIGNALED(status) ? "signal" : "exit",
                      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-            return OUTCOME_ENDED;
+            return WIFSIGNALED(status) ? OUTCOME_KILLED : OUTCOME_ENDED;
         }
         if (has_moved(fleet, clock_mono_ms())) {
             log_info("coordinator_moved", "endpoint_was=%s", fleet->endpoint);
@@ -303,8 +304,8 @@ static enum err keep_running(struct fleet *fleet)
 {
     struct backoff backoff = {0};
     int64_t rendezvous_ms = RENDEZVOUS_MS; // Later a coordinator that is away is waited for.
-    sweep(fleet);
     for (;;) {
+        sweep(fleet); // Again, after a pause: what was too young to be touched is no longer.
         TRY(find_coordinator(fleet, rendezvous_ms));
         rendezvous_ms = -1;
         if (stop_asked) {

@@ -73,7 +73,8 @@ static bool belongs_to(const char *proc_dir, const char *pid, uint32_t uid)
 static bool note_maps(void *context, const char *pid)
 {
     struct mapped *const mapped = context;
-    if (!is_pid(pid)) {
+    // The first process starts all others and takes part in no job; in containers it often hides.
+    if (!is_pid(pid) || strcmp(pid, "1") == 0) {
         return true;
     }
     char path[PATH_BYTES];

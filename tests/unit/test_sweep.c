@@ -144,6 +144,10 @@ static void test_a_hidden_process_keeps_all_segments(void **state)
     char status[64];
     make_file(world->shm, segment("box", "dd0001.0"), "x");
     make_dir(world->proc, "43");
+    make_dir(world->proc, "1"); // The first process hides too, and is no rank.
+    assert_int_equal(symlink("maps", path_in(world->proc, "1/maps")), 0);
+    snprintf(status, sizeof status, "Name:\tinit\nUid:\t%u\t0\t0\t0\n", getuid());
+    make_file(world->proc, "1/status", status);
     // A link to itself cannot be opened by anybody, root included, as a refused file by others.
     assert_int_equal(symlink("maps", path_in(world->proc, "43/maps")), 0);
     snprintf(status, sizeof status, "Name:\tx\nUid:\t%u\t0\t0\t0\n", getuid() + 1);
