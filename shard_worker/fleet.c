@@ -326,7 +326,7 @@ static enum err keep_running(struct fleet *fleet)
         }
         if (outcome != OUTCOME_MOVED) {
             const int64_t wait_ms = backoff_next_ms(&backoff, clock_mono_ms() - start_ms,
-                                                    joined || outcome == OUTCOME_RESTART);
+                                                    joined || outcome != OUTCOME_ENDED);
             log_info("waiting", "ms=%" PRId64, wait_ms);
             sleep_ms(wait_ms);
         }

@@ -4,9 +4,9 @@
 //   TMP/ompi.HOST.UID/pid.PID             session directory of the mpirun with that pid
 //
 // Nothing of a living job is ever removed: a segment goes only when no process has it mapped, it is
-// older than the moment between its creation and its mapping, and no process of this user,
-// but the first of the system, hides what it maps; a directory goes only when no process has its pid. Only plain files and directories
-// of this user are touched, and no symbolic link is followed.
+// older than the moment between its creation and its mapping, and no process of this user, but the
+// first of the system, hides what it maps; a directory goes only when no process has its pid. Only
+// plain files and directories of this user are touched, and no symbolic link is followed.
 //
 // Source    Names: Open MPI 4.1, btl_vader_component.c and session_dir.c.
 // Threads   One.
