@@ -13,6 +13,9 @@ DEMO_PACKAGES := jq
 TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1
 
 FLAVOUR ?= release
+# V=1 shows whole commands.
+Q := $(if $(V),,@)
+note = $(if $(V),,@printf '  %-8s%s\n' $(1) $(2))
 BUILD   := build/$(FLAVOUR)
 GEN     := build/gen
 
@@ -59,25 +62,27 @@ help:  ## list every target
 
 $(GEN)/proto/unlearn.pb-c.c: proto/unlearn.proto
 	@mkdir -p $(GEN)
-	protoc-c --c_out=$(GEN) $<
+	$(call note,PROTOC,$<)
+	$(Q)protoc-c --c_out=$(GEN) $<
 $(GEN)/proto/unlearn.pb-c.h: $(GEN)/proto/unlearn.pb-c.c ;
 
 $(BUILD)/gen/unlearn.pb-c.o: $(GEN)/proto/unlearn.pb-c.c
 	@mkdir -p $(@D)
-	$(CC) $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -w $(PKG_CFLAGS) -I$(GEN) -c $< -o $@
+	$(Q)$(CC) $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -w $(PKG_CFLAGS) -I$(GEN) -c $< -o $@
 
 $(BUILD)/%.o: %.c Makefile | $(GEN)/proto/unlearn.pb-c.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+	$(call note,CC,$<)
+	$(Q)$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/base/build.o: CFLAGS += -DBUILD_ID_TEXT='"$(BUILD_ID)"'
 $(BUILD)/shard_worker/ranks.o: PKG_CFLAGS += $(MPI_CFLAGS)
 
 $(ARCHIVE): $(ALL_LIB)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
-link = @mkdir -p $(@D); $(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@
+link = $(Q)mkdir -p $(@D); $(if $(V),,printf '  %-8s%s\n' LINK $@;) $(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@
 
 bin/unlearnd: $(BUILD)/coordinator/unlearnd.o $(ARCHIVE)
 	$(link)
@@ -90,7 +95,7 @@ bin/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	@$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
+	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
 
 install-packages:  ## install what building and running needs (Debian)
 	@scripts/install.sh $(PACKAGES)
