@@ -496,7 +496,7 @@ static void test_bad_lease_is_answered(void **state)
     expect_failed(world, false, "whose slices hold 6");
     // A reason that quotes bytes of the offer is sent as plain text.
     world->tiny->offer.records--;
-    static uint8_t spec[] = "learner=\xC3\xA9\x01\xFF\n";
+    static uint8_t spec[] = "learner=mlp\nhidden=\xC3\xA9\x01\xFF\n";
     world->tiny->offer.spec = (ProtobufCBinaryData){sizeof spec - 1, spec};
     tell_lease(world);
     expect_failed(world, false, "the spec of a lease");
