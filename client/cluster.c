@@ -237,6 +237,19 @@ static enum err wait_workers(struct cluster *cluster, struct unlearn *client, ui
     }
 }
 
+// Ends the process that a pid file names. False: it does not run.
+static bool stop_found(const char *dir, const char *pid_file, const char *name, int patience_ms,
+                       bool *killed)
+{
+    char path[PROCESS_PATH_BYTES];
+    path_of(path, dir, pid_file);
+    const pid_t pid = process_find(path, name, dir);
+    if (pid != 0 && !process_stop(pid, patience_ms)) {
+        *killed = true;
+    }
+    return pid != 0;
+}
+
 static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
 {
     char unlearnd[PROCESS_PATH_BYTES], fleet[PROCESS_PATH_BYTES], worker[PROCESS_PATH_BYTES],
@@ -252,6 +265,10 @@ static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
         TRY(process_beside("unlearn-fleet", fleet));
         TRY(process_beside("unlearn-worker", worker));
     }
+    // A fleet that outlived its coordinator would join the new one beside ours, and go on for ever:
+    // its pid file is about to name ours.
+    bool killed;
+    (void)stop_found(cluster->dir, "/run/fleet.pid", "unlearn-fleet", FLEET_STOP_MS, &killed);
     TRY(start_coordinator(cluster, unlearnd, lives_on));
     struct unlearn *client;
     TRY(wait_answer(cluster, &client));
@@ -326,18 +343,6 @@ void cluster_deinit(struct cluster *cluster)
 }
 
 // --- Ending it ---
-
-static bool stop_found(const char *dir, const char *pid_file, const char *name, int patience_ms,
-                       bool *killed)
-{
-    char path[PROCESS_PATH_BYTES];
-    path_of(path, dir, pid_file);
-    const pid_t pid = process_find(path, name, dir);
-    if (pid != 0 && !process_stop(pid, patience_ms)) {
-        *killed = true;
-    }
-    return pid != 0;
-}
 
 enum err cluster_down(const char *dir, struct cluster_down *down_out)
 {

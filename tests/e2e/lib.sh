@@ -1,0 +1,258 @@
+# tests/e2e/lib.sh: what every end-to-end test shares; source it as the first thing.
+#
+# A test is run alone from the root of the repository, with bin/ built. It prints `ok - ...` or
+# `not ok - ...` for each check and exits non-zero if one was not ok; `skip - ...` and exit 0 where
+# it cannot run. Everything it makes lies in one directory under /tmp, and everything it starts
+# carries that directory's name in its environment (E2E_DIR), so that what is left can be found
+# and ended without touching anybody else's processes.
+#
+# Sourcing runs the script a second time as a child of a small supervisor, which ends it after
+# E2E_SECONDS, and cleans up after it whatever happened: success, failure, SIGTERM.
+#
+#   E2E_BIN      the programs (default: bin)
+#   E2E_KEEP=1   keep the directory, for a look at the logs
+set -euo pipefail
+
+# --- The supervisor ---
+
+# Processes that carry our mark. A process that ends meanwhile is no error.
+ours() {
+  local file
+  # `read` would stop at the first zero byte; grep -z takes each variable for a line.
+  for file in $(grep -lszxF "E2E_DIR=$E2E_DIR" /proc/[0-9]*/environ || true); do
+    file=${file#/proc/} file=${file%/environ}
+    [[ $file != "$$" && $file != "$BASHPID" && -e /proc/$file/exe ]] && echo "$file"
+  done
+  return 0
+}
+
+supervise() {
+  E2E_DIR=$(mktemp -d "${TMPDIR:-/tmp}/unlearnd-e2e.XXXXXX")
+  export E2E_DIR
+  local child='' rc=0
+  trap 'supervise_end' EXIT
+  trap 'exit 143' TERM INT HUP
+  timeout -k 5 "${E2E_SECONDS:-300}" bash "$0" "$@" &
+  child=$!
+  wait "$child" || rc=$?
+  if ((rc == 124 || rc == 137)); then
+    echo "not ok - ${0##*/}: still running after ${E2E_SECONDS:-300} s, expected an end"
+  fi
+  exit "$rc"
+}
+
+supervise_end() {
+  local pid point
+  for _ in 1 2 3; do
+    for pid in $(ours); do
+      kill -KILL "$pid" 2>/dev/null || true
+    done
+  done
+  while read -r _ point _; do
+    [[ $point == "$E2E_DIR"/* ]] && umount "$point"
+  done </proc/mounts
+  [[ -n ${E2E_KEEP:-} ]] && echo "# kept: $E2E_DIR" || rm -rf "$E2E_DIR"
+}
+
+if [[ -z ${E2E_DIR:-} ]]; then
+  supervise "$@"
+fi
+
+# --- From here on: inside the test ---
+
+E2E_BIN=$(realpath "${E2E_BIN:-bin}")
+E2E_DATA=$(realpath -m ../shared/data)
+FAILED=$E2E_DIR/failed
+STARTED=$(date +%s%N)
+trap 'broken $? $LINENO "$BASH_COMMAND"' ERR
+set -E
+
+broken() { # A command that no check expected to fail has failed. In a subshell: told once, there.
+  if [[ ! -e $E2E_DIR/broken ]]; then
+    touch "$E2E_DIR/broken"
+    local i where=''
+    for ((i = 1; i < ${#BASH_SOURCE[@]}; i++)); do
+      where+=" ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}"
+    done
+    echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}" >&2
+    [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error" >&2
+  fi
+  exit 1
+}
+
+seconds() { # Since the test began, for its last line.
+  local ns=$(($(date +%s%N) - STARTED))
+  printf '%d.%d' $((ns / 1000000000)) $((ns / 100000000 % 10))
+}
+
+ok() { echo "ok - $1"; }
+not_ok() { # WHAT FOUND EXPECTED
+  echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"
+  touch "$FAILED"
+}
+skip() {
+  echo "skip - $1"
+  exit 0
+}
+finish() {
+  echo "# ${0##*/}: $(seconds) s"
+  [[ ! -e $FAILED ]] || exit 1
+  exit 0
+}
+
+expect_equal() { # WHAT FOUND EXPECTED
+  if [[ $2 == "$3" ]]; then ok "$1"; else not_ok "$1" "$2" "$3"; fi
+}
+expect_differ() { # WHAT FOUND OTHER
+  if [[ $2 != "$3" ]]; then ok "$1"; else not_ok "$1" "$2" "something else"; fi
+}
+expect_true() { # WHAT EXPRESSION: bash arithmetic
+  if (($2)); then ok "$1"; else not_ok "$1" "false" "$2"; fi
+}
+expect_number() { # WHAT FOUND OPERATOR LIMIT: real numbers
+  if [[ $(jq -n "$2 $3 $4") == true ]]; then ok "$1"; else not_ok "$1" "$2" "$3 $4"; fi
+}
+
+# expect_exit CODE TEXT COMMAND...: the command ends with CODE, and one line of its error holds all
+# words of TEXT that `|` separates. No program of ours may die of a signal or of a failed CHECK.
+expect_exit() {
+  local code=$1 words=$2 found=0 word line
+  shift 2
+  "$@" >"$E2E_DIR/answer" 2>"$E2E_DIR/error" || found=$?
+  line=$(grep -a '^unlearn' "$E2E_DIR/error" | head -1 || true)
+  if ((found != code)); then
+    not_ok "$(named "$@") is refused" "exit code $found: ${line:-$(head -c 300 "$E2E_DIR/error")}" \
+      "exit code $code"
+    return 0
+  fi
+  while [[ -n $words ]]; do
+    word=${words%%|*}
+    if [[ $line != *"$word"* ]]; then
+      not_ok "$(named "$@") says what is wrong" "\"$line\"" "the words \"$word\""
+      return 0
+    fi
+    [[ $words == *'|'* ]] && words=${words#*|} || words=''
+  done
+  ok "exit $code: ${line#*: }"
+}
+named() { # A command as a reader would write it.
+  local text="$*"
+  text=${text//"$E2E_DIR/"/}
+  text=${text//"$E2E_BIN/"/}
+  echo "${text:0:200}"
+}
+
+# wait_for WHAT SECONDS COMMAND...: polls until the command succeeds. Ends the test if it never does.
+wait_for() {
+  local what=$1 until=$((SECONDS + $2))
+  shift 2
+  until "$@"; do
+    if ((SECONDS >= until)); then
+      not_ok "$what" "not so after the time given" "$*"
+      exit 1
+    fi
+    sleep 0.02
+  done
+}
+
+# --- Clusters ---
+
+# ctl ...: unlearnctl on the cluster of `use`. Its error goes to $E2E_DIR/error when captured.
+ctl() { timeout -k 5 "${CTL_SECONDS:-120}" "$E2E_BIN/unlearnctl" "$@"; }
+json() { # json FILTER COMMAND...: the field(s) of its answer.
+  local filter=$1
+  shift
+  ctl --json "$@" 2>"$E2E_DIR/error" | jq -rc "$filter"
+}
+
+use() { export UNLEARN_DIR=$E2E_DIR/$1; }
+start() { # start NAME [RANKS]: a new cluster, which then is the one in use.
+  use "$1"
+  ctl --json init "$UNLEARN_DIR" >/dev/null
+  up "${2:-2}"
+}
+up() { # up [RANKS]
+  ctl --json up "$UNLEARN_DIR" --ranks "${1:-2}" --detach >"$E2E_DIR/up" 2>"$E2E_DIR/error"
+}
+down() { ctl --json down "$UNLEARN_DIR" >/dev/null; }
+coordinator_pid() { cat "$UNLEARN_DIR/run/unlearnd.pid"; }
+worker_pids() { # Of the cluster in use: the fleet's grandchildren that are workers.
+  local pid
+  for pid in $(descendants "$(cat "$UNLEARN_DIR/run/fleet.pid")"); do
+    [[ $(cat "/proc/$pid/comm" 2>/dev/null) == unlearn-worker ]] && echo "$pid"
+  done
+  return 0
+}
+descendants() {
+  local child
+  for child in $(pgrep -P "$1" || true); do
+    echo "$child"
+    descendants "$child"
+  done
+}
+gone() { [[ ! -e /proc/$1/exe || $(awk '/^State:/ {print $2}' "/proc/$1/status" 2>/dev/null) == Z ]]; }
+
+digests() { # digests MODEL: sorted lines "name state records digest".
+  json '.components[] | "\(.name) \(.state) \(.records) \(.digest)"' components "$1" | sort
+}
+all_valid() { # Whether nothing of the model is left to train.
+  [[ $(json '.state' status "$1") == trained ]]
+}
+same_everywhere() { # same_everywhere WHAT FOUND EXPECTED: digests; tells the names that differ.
+  if [[ $2 == "$3" && -n $2 ]]; then
+    ok "$1 ($(wc -l <<<"$2") components)"
+  else
+    not_ok "$1" "$(comm -23 <(echo "$2") <(echo "$3") | tr '\n' ';')" \
+      "$(comm -13 <(echo "$2") <(echo "$3") | tr '\n' ';')"
+  fi
+}
+verified() { # verified MODEL: all components, trained again from nothing, have the same bytes.
+  local answer
+  answer=$(json '[.components, .identical, .different, .skipped]' verify "$1" --components all) || true
+  local count
+  count=$(digests "$1" | grep -c ' valid ')
+  expect_equal "verify --components all of $1: $count identical, none different or skipped" \
+    "$answer" "[$count,$count,0,0]"
+}
+# as_if_never NAME DATASET EXCEPT RANKS IMPORT...: a second cluster with the schema and placement key
+# of the one in use, which imports without the ids of the file EXCEPT. It is then the one in use.
+as_if_never() {
+  local name=$1 dataset=$2 except=$3 ranks=$4 key
+  shift 4
+  ctl schema "$dataset" >"$E2E_DIR/$name.schema"
+  key=$(json .placement_key dataset show "$dataset")
+  start "$name" "$ranks"
+  ctl --json import "$dataset" "$@" --schema "$E2E_DIR/$name.schema" --placement-key "$key" \
+    --except "$except" >/dev/null
+}
+
+# --- Data ---
+
+# sample NAME [WRITERS]: the built-in digits; TRAIN and TEST are then arguments of import.
+sample() {
+  local dir=$E2E_DIR/$1
+  ctl --json sample "$dir" --writers "${2:-12}" >/dev/null
+  SUBJECTS=$dir/train-subjects.txt
+  TRAIN=("$dir/train-images-idx3-ubyte" "$dir/train-labels-idx1-ubyte" --subjects "$SUBJECTS")
+  TEST=("$dir/test-images-idx3-ubyte" "$dir/test-labels-idx1-ubyte")
+}
+ids_of() { # ids_of SUBJECT: ids of a writer's records in the sample: row numbers.
+  awk -v subject="$1" '$0 == subject { print NR - 1 }' "$SUBJECTS"
+}
+
+# people FILE ROWS [SEED]: a CSV of people: two numeric columns (one with missing values), one
+# categorical (with missing values), a person with several rows, a number to predict.
+people() {
+  awk -v rows="$2" -v state="${3:-1}" '
+    function draw(n) { state = (state * 1103515245 + 12345) % 2147483648; return int(state / 65536) % n }
+    BEGIN {
+      print "who,age,town,hours,wage"
+      split("Aberdeen,Bristol,Cardiff,Derby", towns, ",")
+      for (i = 0; i < rows; i++) {
+        age = 18 + draw(60); town = 1 + draw(4); hours = 5 + draw(50)
+        wage = 3 * hours + age / 4 + 20 * town + draw(100) / 10
+        printf "p%02d,%s,%s,%d,%.2f\n", draw(40), draw(10) == 0 ? "?" : age,
+          draw(12) == 0 ? "" : towns[town], hours, wage
+      }
+    }' >"$1"
+}

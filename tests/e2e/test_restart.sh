@@ -1,0 +1,90 @@
+#!/bin/bash
+# tests/e2e/test_restart.sh: an acknowledged deletion survives kill -9 of the coordinator, goes on
+# by itself after the next start, and takes effect once.
+E2E_SECONDS=240
+source "$(dirname "$0")/lib.sh"
+
+sample data 16
+SPEC=(hidden=256 shards=2 slices=2 epochs=40)
+REQUEST=0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8a01
+SECOND=0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8a02
+
+kill_coordinator() {
+  local pid
+  pid=$(coordinator_pid)
+  kill -KILL "$pid"
+  wait_for "the coordinator is gone" 10 gone "$pid"
+}
+state_of() { json .state status "$1"; }
+has_state() { [[ $(state_of "$1") == "$2" ]]; }
+repair_runs() { [[ $(json '.components_training' status m) -ge 1 && $(state_of "$1") == erased ]]; }
+
+start main 2
+ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+ctl --json train m --dataset digits --set "${SPEC[@]}" --wait >/dev/null
+before=$(digests m)
+
+# In the middle of a repair.
+ack=$(json '[.request, .records_deleted, .components_invalidated, .epoch]' delete digits \
+  --subject writer-003 --request "$REQUEST")
+wait_for "the repair runs" 30 repair_runs "$REQUEST"
+kill_coordinator
+expect_exit 5 "no coordinator|unlearnctl up" ctl status m
+up 2
+expect_equal "after kill -9 inside a repair the request is known and not completed" \
+  "$(state_of "$REQUEST" | sed 's/^\(fenced\|erased\|repaired\)$/open/')" open
+wait_for "the request goes on to completed by itself" 60 has_state "$REQUEST" completed
+ok "killed inside a repair: started again, the request went on to completed"
+expect_equal "the same request again gives the same answer" \
+  "$(json '[.request, .records_deleted, .components_invalidated, .epoch]' delete digits \
+    --subject writer-003 --request "$REQUEST")" "$ack"
+expect_exit 4 "UUID was used before|another body" ctl delete digits --subject writer-004 \
+  --request "$REQUEST"
+expect_equal "the refused body deleted nothing" "$(json .records plan digits --subject writer-004)" \
+  "$(ids_of writer-004 | wc -l)"
+expect_equal "times of the states rise" "$(json '[.accepted_at, .fenced_at, .erased_at, .repaired_at,
+  .completed_at] | (. == sort and all(. != null))' status "$REQUEST")" true
+verified m
+
+# Straight after the ack: the repair may not have begun.
+ack=$(json .epoch delete digits --subject writer-009 --request "$SECOND")
+kill_coordinator
+up 2
+expect_true "the epoch has not gone back" "$(json .epoch status) >= $ack"
+wait_for "the second request goes on to completed" 60 has_state "$SECOND" completed
+ok "killed straight after the ack: the request went on to completed"
+expect_exit 3 "none of the|known" ctl plan digits --subject writer-009
+expect_exit 3 "none of the|known" ctl plan digits --record "$(ids_of writer-009 | head -1)"
+verified m
+
+# Fleet and coordinator together, while idle; and a training that had begun.
+ctl --json train n --dataset digits --set "${SPEC[@]}" seed=8 >/dev/null
+trains() { [[ $(json '.components_training' status n) -ge 1 ]]; }
+wait_for "a training runs" 30 trains
+kill_coordinator
+down
+up 2
+wait_for "a training goes on after a kill -9" 90 all_valid n
+ok "killed inside a training: started again, it went on"
+found=$(digests m; digests n)
+{ ids_of writer-003; ids_of writer-009; } >"$E2E_DIR/except"
+as_if_never never digits "$E2E_DIR/except" 2 "${TRAIN[@]}"
+ctl --json train m --dataset digits --set "${SPEC[@]}" --wait >/dev/null
+ctl --json train n --dataset digits --set "${SPEC[@]}" seed=8 --wait >/dev/null
+same_everywhere "digests are those of a cluster that never saw the two writers" "$found" \
+  "$(digests m; digests n)"
+expect_differ "and they are not those from before the deletions" "$found" "$before"
+down
+use main
+down
+# Also the fleets of the coordinators that were killed: a fleet must not outlive its cluster.
+programs_left() {
+  local pid
+  for pid in $(ours); do
+    case $(cat "/proc/$pid/comm" 2>/dev/null || true) in
+      unlearnd | unlearn-* | mpirun | orted) echo -n "$pid $(cat "/proc/$pid/comm" 2>/dev/null) " ;;
+    esac
+  done
+}
+expect_equal "after down no process is left" "$(programs_left)" ""
+finish
