@@ -50,6 +50,16 @@ struct id128 digest_id(const char *domain, const uint8_t key[static KEY_BYTES], 
     return out;
 }
 
+struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct digest *digest)
+{
+    crypto_generichash_blake2b_state state;
+    struct digest out;
+    start(&state, "unlearnd-commit", key, KEY_BYTES, sizeof out.bytes);
+    crypto_generichash_blake2b_update(&state, digest->bytes, sizeof digest->bytes);
+    crypto_generichash_blake2b_final(&state, out.bytes, sizeof out.bytes);
+    return out;
+}
+
 uint64_t digest_u64(const char *domain, struct span data)
 {
     // BLAKE2b of libsodium gives at least 16 bytes: the first 8 of a 16-byte digest are used.

@@ -32,6 +32,11 @@ struct digest digest_of(const char *domain, const struct span *parts, size_t par
 // BLAKE2b-128 over `data`, keyed with key[KEY_BYTES].
 struct id128 digest_id(const char *domain, const uint8_t key[static KEY_BYTES], struct span data);
 
+// The commitment to a component: BLAKE2b-256 keyed with `key`, domain "unlearnd-commit", over its
+// digest. Whoever has the key and trains the component again can check it; without the key it
+// confirms nothing, however deterministic training is.
+struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct digest *digest);
+
 // The first 8 bytes of BLAKE2b-128 over `data`, unkeyed, as a little-endian number.
 uint64_t digest_u64(const char *domain, struct span data);
 

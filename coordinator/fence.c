@@ -110,14 +110,9 @@ static enum err find_earlier(struct fence *fence, struct txn *txn, uint64_t *seq
          fence->rid_count, fence->sid_count);
 }
 
-static bool asked_for(const struct fence *fence, const struct id128 *sid)
+static int compare_ids(const void *a, const void *b)
 {
-    for (uint32_t i = 0; i < fence->sid_count; i++) {
-        if (id128_compare(sid, &fence->sids[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return id128_compare(a, b);
 }
 
 // ---------------------------------------------------------------- models
@@ -126,30 +121,19 @@ struct affected { // The models of the dataset, and what happens to one of them.
     struct fence *fence;
     struct txn *txn;
     uint32_t model;
+    uint64_t *lost; // [shards * slice_count]: records gone from each of its cells. Owned.
+    uint32_t shards, slice_count;
     struct component *invalid; // Rows to be put: collected first, the walk must not be disturbed.
     struct component_row *invalid_rows;
     uint32_t invalid_count;
     uint32_t pending_index;
 };
 
-static void add_hit(struct fence *fence, uint32_t first, uint32_t model, struct cell cell)
+static bool is_hit(const struct affected *affected, const struct component *name)
 {
-    for (uint32_t i = first; i < fence->hit_count; i++) {
-        if (fence->hits[i].cell.shard == cell.shard && fence->hits[i].cell.slice == cell.slice) {
-            fence->hits[i].records++;
-            return;
-        }
-    }
-    fence->hits = mem_resize(fence->hits, fence->hit_count + 1, sizeof *fence->hits);
-    fence->hits[fence->hit_count++] = (struct fence_hit){model, cell, 1};
-}
-
-static bool is_hit(const struct fence *fence, uint32_t model, const struct component *name)
-{
-    for (uint32_t i = 0; i < fence->hit_count; i++) {
-        const struct fence_hit *const hit = &fence->hits[i];
-        if (hit->model == model && hit->cell.shard == name->shard &&
-            component_contains(name, hit->cell.slice)) {
+    for (uint32_t i = 0; i < name->count && name->shard < affected->shards; i++) {
+        if (name->list[i] < affected->slice_count &&
+            affected->lost[(size_t)name->shard * affected->slice_count + name->list[i]] > 0) {
             return true;
         }
     }
@@ -161,7 +145,7 @@ static enum err collect_component(void *context, const struct component *name,
 {
     struct affected *const affected = context;
     struct fence *const fence = affected->fence;
-    if (!is_hit(fence, affected->model, name)) {
+    if (!is_hit(affected, name)) {
         return OK;
     }
     fence->awaited = mem_resize(fence->awaited, fence->awaited_count + 1, sizeof *fence->awaited);
@@ -183,6 +167,7 @@ static enum err invalidate(struct affected *affected)
         struct component_row *const row = &affected->invalid_rows[i];
         const struct pending pending = {.is_record = false, .instance = row->instance};
         row->state = COMPONENT_INVALID;
+        memset(row->commit_key, 0, sizeof row->commit_key);
         TRY(component_row_put(affected->txn, affected->model, &affected->invalid[i], row));
         TRY(pending_put(affected->txn, affected->fence->request.sequence, affected->pending_index++,
                         &pending));
@@ -191,23 +176,29 @@ static enum err invalidate(struct affected *affected)
     return OK;
 }
 
-static enum err hit_cells(struct affected *affected, const struct model_row *row)
+// Counts what each cell of the model loses, and raises the versions of those cells.
+static enum err hit_cells(struct affected *affected, const struct placement *placement,
+                          uint32_t generations)
 {
     struct fence *const fence = affected->fence;
-    struct spec spec;
-    TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
-    const struct placement placement = {spec.shards, spec.slices, spec.append_slices};
-    const uint32_t first = fence->hit_count;
     for (uint32_t i = 0; i < fence->key_count; i++) {
         const struct record_key *const key = &fence->keys[i];
-        if (key->generation < row->generations) { // Later ones are in no component yet.
-            add_hit(fence, first, row->number,
-                    placement_cell(&placement, key->generation, record_hash(&key->sid)));
+        if (key->generation < generations) { // Later ones are in no component yet.
+            const struct cell cell =
+                placement_cell(placement, key->generation, record_hash(&key->sid));
+            affected->lost[(size_t)cell.shard * affected->slice_count + cell.slice]++;
         }
     }
-    for (uint32_t i = first; i < fence->hit_count; i++) {
-        TRY(cell_version_raise(affected->txn, row->number, fence->hits[i].cell.shard,
-                               fence->hits[i].cell.slice));
+    const size_t cells = (size_t)affected->shards * affected->slice_count;
+    for (size_t i = 0; i < cells; i++) {
+        if (affected->lost[i] > 0) {
+            const struct cell cell = {(uint32_t)(i / affected->slice_count),
+                                      (uint32_t)(i % affected->slice_count)};
+            fence->hits = mem_resize(fence->hits, fence->hit_count + 1, sizeof *fence->hits);
+            fence->hits[fence->hit_count++] =
+                (struct fence_hit){affected->model, cell, affected->lost[i]};
+            TRY(cell_version_raise(affected->txn, affected->model, cell.shard, cell.slice));
+        }
     }
     return OK;
 }
@@ -232,11 +223,24 @@ static enum err collect_model(void *context, const struct model_row *row)
 
 static enum err hit_model(struct affected *affected, const struct model_row *row)
 {
+    struct spec spec;
+    TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
+    const struct placement placement = {spec.shards, spec.slices, spec.append_slices};
     affected->model = row->number;
     affected->invalid_count = 0;
-    TRY(hit_cells(affected, row));
-    TRY(component_row_each(affected->txn, row->number, collect_component, affected));
-    return invalidate(affected);
+    affected->shards = placement.shards;
+    affected->slice_count = placement_slice_count(&placement, row->generations);
+    affected->lost =
+        mem_alloc((size_t)affected->shards * affected->slice_count, sizeof *affected->lost);
+    enum err err = hit_cells(affected, &placement, row->generations);
+    if (err == OK) {
+        err = component_row_each(affected->txn, row->number, collect_component, affected);
+    }
+    if (err == OK) {
+        err = invalidate(affected);
+    }
+    mem_free(affected->lost);
+    return err;
 }
 
 static enum err hit_models(struct affected *affected)
@@ -257,8 +261,10 @@ static enum err hit_models(struct affected *affected)
 
 // ---------------------------------------------------------------- the transaction
 
-static enum err fence_records(struct fence *fence, struct store *store, struct txn *txn,
-                              uint32_t *index)
+// `subjects` are the fence's, sorted. The order of fence->sids itself decides which earlier request
+// is named.
+static enum err fence_keys(const struct fence *fence, const struct id128 *subjects,
+                           struct store *store, struct txn *txn, uint32_t *index)
 {
     const uint64_t sequence = fence->request.sequence;
     for (uint32_t i = 0; i < fence->key_count; i++) {
@@ -266,11 +272,26 @@ static enum err fence_records(struct fence *fence, struct store *store, struct t
         const struct pending pending = {.is_record = true, .record = *key};
         TRY(pending_put(txn, sequence, (*index)++, &pending));
         TRY(tombstone_put(txn, fence->dataset, TOMBSTONE_RECORD, &key->rid, sequence));
-        if (asked_for(fence, &key->sid)) {
+        if (fence->sid_count > 0 &&
+            bsearch(&key->sid, subjects, fence->sid_count, sizeof *subjects, compare_ids) != NULL) {
             TRY(tombstone_put(txn, fence->dataset, TOMBSTONE_SUBJECT, &key->sid, sequence));
         }
         record_deny(store, key);
     }
+    return OK;
+}
+
+static enum err fence_records(const struct fence *fence, struct store *store, struct txn *txn,
+                              uint32_t *index)
+{
+    struct id128 *const subjects = mem_alloc(fence->sid_count, sizeof *subjects);
+    if (fence->sid_count > 0) {
+        memcpy(subjects, fence->sids, fence->sid_count * sizeof *subjects);
+        qsort(subjects, fence->sid_count, sizeof *subjects, compare_ids);
+    }
+    const enum err fenced = fence_keys(fence, subjects, store, txn, index);
+    mem_free(subjects);
+    TRY(fenced);
     struct dataset_row dataset = {0};
     TRY(dataset_get(txn, fence->dataset, &dataset));
     CHECK(dataset.record_count >= fence->key_count);
@@ -313,6 +334,8 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
 {
     // The job may run a second time after a rollback: what was found then is void.
     fence->key_count = fence->hit_count = fence->awaited_count = 0;
+    fence->repeated = false;
+    fence->earlier = (struct id128){{0}};
     mem_free(fence->keys);
     fence->keys = NULL;
     struct request_row *const request = &fence->request;

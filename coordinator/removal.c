@@ -37,6 +37,7 @@ static enum err remove_model(struct txn *txn, uint32_t model, bool *more_out)
     for (uint32_t i = 0; i < list.count; i++) {
         TRY(weights_drop(txn, list.rows[i].instance));
         list.rows[i].state = COMPONENT_INVALID;
+        memset(list.rows[i].commit_key, 0, KEY_BYTES);
         TRY(component_row_put(txn, model, &list.names[i], &list.rows[i]));
     }
     *more_out = list.count > 0;

@@ -43,6 +43,9 @@ struct component_row {
     double seconds;       // That the stage took.
     int64_t trained_us;
     struct digest profile; // Numeric profile it was trained under.
+    // Key of its commitment, the keyed digest that stands for its weights in receipts
+    // (digest_commit); zeros once it is invalid. Destroying it ends what a commitment could confirm.
+    uint8_t commit_key[KEY_BYTES];
 };
 
 // ERR_NOT_FOUND: never trained.

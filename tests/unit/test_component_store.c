@@ -179,7 +179,8 @@ static void test_component_fields_come_back(void **state)
                                       .samples = 4,
                                       .seconds = 0x1.8p-3,
                                       .trained_us = -5,
-                                      .profile = {{6, 7}}};
+                                      .profile = {{6, 7}},
+                                      .commit_key = {8, 9}};
     struct component_row found;
     struct component longest = {.shard = LIMIT_SHARDS - 1, .count = LIMIT_SLICES};
     for (uint16_t i = 0; i < LIMIT_SLICES; i++) {
@@ -199,6 +200,7 @@ static void test_component_fields_come_back(void **state)
         assert_memory_equal(&found.seconds, &row.seconds, sizeof row.seconds);
         assert_int_equal(found.trained_us, row.trained_us);
         assert_memory_equal(&found.profile, &row.profile, sizeof row.profile);
+        assert_memory_equal(found.commit_key, row.commit_key, sizeof row.commit_key);
     }
     const struct component never = name_of("s3:[2,1]");
     assert_int_equal(component_row_get(people.txn, 1, &never, &found), ERR_NOT_FOUND);
