@@ -51,9 +51,10 @@ ALL_LIB := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/unlearn.pb-c.o
 ARCHIVE := $(BUILD)/libunlearn-all.a
 
 PROGRAMS := bin/unlearnd bin/unlearn-worker bin/unlearn-fleet bin/unlearnctl
+E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit test clean demo format lint
+.PHONY: all help install-packages install-test-packages unit e2e test clean demo format lint
 all: $(PROGRAMS)  ## build the four programs into bin/
 
 help:  ## list every target
@@ -108,10 +109,11 @@ demo: install-packages  ## install what is missing, build, and show the main job
 	@$(MAKE) --no-print-directory -j2 all
 	@scripts/demo.sh $(DATA)
 
+e2e: $(E2E)
 unit: $(UNIT)  ## build the unit tests (FLAVOUR=asan: with sanitizers)
 
 test: install-test-packages  ## install what is missing, build, and run every test
-	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit
+	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit e2e
 	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit
 	@tests/run.sh
 
@@ -122,6 +124,10 @@ lint: install-test-packages  ## clang-tidy, cppcheck, layering
 format:  ## format every source with clang-format
 	@scripts/install.sh clang-format
 	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch])
+
+$(BUILD)/e2e/%: $(BUILD)/tests/e2e/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
 
 clean:  ## remove everything that was built
 	rm -rf build bin

@@ -50,6 +50,18 @@ static void on_ping(struct core *core, const struct caller *caller)
     reply_send(core, caller, &reply, span_of(NULL, 0));
 }
 
+// Requests that are answered from memory; the others become jobs of the store thread.
+static bool needs_store(const Unlearn__Request *request)
+{
+    const int body = (int)request->body_case;
+    return body != UNLEARN__REQUEST__BODY_PING && body != UNLEARN__REQUEST__BODY_DATASET_LIST &&
+           body != UNLEARN__REQUEST__BODY_DATASET_SHOW &&
+           body != UNLEARN__REQUEST__BODY_MODEL_LIST && body != UNLEARN__REQUEST__BODY_MODEL_SHOW &&
+           body != UNLEARN__REQUEST__BODY_COMPONENTS && body != UNLEARN__REQUEST__BODY_PREDICT &&
+           body != UNLEARN__REQUEST__BODY_CLUSTER_SHOW && body != UNLEARN__REQUEST__BODY_VERIFY &&
+           body != UNLEARN__REQUEST__BODY_VERIFY_SHOW;
+}
+
 static void dispatch(struct core *core, const struct caller *caller,
                      const Unlearn__Request *request, struct span raw)
 {
@@ -126,15 +138,18 @@ void clients_message(struct core *core, const struct link_message *message)
     struct caller caller = {.peer = message->peer};
     const Unlearn__Request *request = NULL;
     enum err err = wire_get_request(&core->arena, message->envelope, &request);
+    caller.request_id = request == NULL ? 0 : request->request_id;
     if (err == OK && message->raw.bytes > LIMIT_CHUNK_BYTES) {
-        caller.request_id = request->request_id;
         err = err_raise(ERR_INVALID, "a raw frame of %zu bytes, expected at most %d",
                         message->raw.bytes, (int)LIMIT_CHUNK_BYTES);
+    }
+    if (err == OK && needs_store(request) && storage_is_full(core->storage)) {
+        err = err_raise(ERR_LIMIT, "%d operations wait for the disk already: try again later",
+                        (int)LIMIT_STORE_QUEUE);
     }
     if (err != OK) {
         reply_error(core, &caller, err, err_text());
         return;
     }
-    caller.request_id = request->request_id;
     dispatch(core, &caller, request, message->raw);
 }

@@ -104,7 +104,7 @@ struct core {
     struct fleetdom *fleetdom;   // Workers, fleets, leases: leases.c.
     struct uploads *uploads;     // Imports under way: uploads.c.
     struct deletions *deletions; // Deletions that come in parts: deletion.c.
-    int64_t erase_again_ms;      // 0, or when to try again what could not be erased.
+    int64_t erase_again_ms;      // 0, or when to try again what could not be erased or completed.
     struct verifications *verifications;
     struct wire_arena arena;
     struct buf frame; // For packing replies.

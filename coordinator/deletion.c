@@ -11,7 +11,7 @@
 #include "coordinator/fence.h"
 #include "coordinator/removal.h"
 
-enum { ERASE_BATCH = 500, PART_IDLE_MS = 60000 };
+enum { ERASE_BATCH = 500, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
 
 // ---------------------------------------------------------------- what is asked for
 
@@ -482,6 +482,9 @@ static enum err erase_run(struct job *job, struct store *store, struct txn *txn)
     (void)store;
     struct erase_job *const erase = (struct erase_job *)job;
     TRY(request_get(txn, erase->sequence, &erase->row));
+    if (erase->row.state != REQUEST_FENCED) {
+        return OK; // A second job, from a retry: the first has done it, and more may have followed.
+    }
     struct batch *const batch = mem_alloc(1, sizeof *batch);
     enum err err = pending_walk(txn, erase->sequence, add_pending, batch);
     if (err == OK) {
@@ -510,7 +513,7 @@ static void erase_done(struct job *job, void *core_)
     if (job->result != OK) {
         log_error("erase_failed", "sequence=%llu reason=\"%s\"",
                   (unsigned long long)erase->sequence, job->text);
-        core->erase_again_ms = core->now_ms + 1000;
+        core->erase_again_ms = core->now_ms + RETRY_MS;
     } else if (erase->more) {
         deletion_erase(core, erase->sequence);
     } else if (request != NULL) {
@@ -574,6 +577,7 @@ static void finish_done(struct job *job, void *core_)
         catalog_drop_request(core, finish->sequence);
     } else if (request != NULL) {
         request->finishing = false;
+        core->erase_again_ms = core->now_ms + RETRY_MS; // Else nobody would try again.
         log_error("finish_failed", "reason=\"%s\"", job->text);
     }
     mem_free(job);

@@ -69,6 +69,7 @@ struct worker {
 struct fleet {
     struct id128 id;
     struct link_peer peer;
+    char launcher[LIMIT_NAME_BYTES + 1]; // host/pid: its runs of mpirun follow one another.
     uint32_t ranks;
     int64_t last_ms;
     bool lost_rank; // Drained: no new leases; restarted when the others are idle.

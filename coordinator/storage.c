@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/request.h"
@@ -41,9 +42,14 @@ static _Noreturn void outcome_unknown(void)
     _exit(1);
 }
 
-static bool is_refusal(enum err err) // Before any write: the transaction is untouched.
+// Runs one job. False: its transaction must not be committed. After ERR_LIMIT and ERR_IO that is
+// LMDB's word, after a write that of a job which failed half-way; else the transaction is untouched.
+static bool run_in(struct storage *storage, struct job *job, struct txn *txn)
 {
-    return err != OK && err != ERR_LIMIT && err != ERR_IO;
+    const uint64_t before = txn_writes(txn);
+    keep_result(job, job->run(job, storage->store, txn));
+    return job->result == OK ||
+           (job->result != ERR_LIMIT && job->result != ERR_IO && txn_writes(txn) == before);
 }
 
 // Runs one job in a transaction of its own.
@@ -55,7 +61,7 @@ static void run_alone(struct storage *storage, struct job *job)
     if (result == OK) {
         const enum err ran = job->run(job, storage->store, txn);
         result = txn_end(txn, ran);
-        if (write && ran == OK && result != OK) {
+        if (write && ran == OK && result != OK && result != ERR_LIMIT) {
             outcome_unknown();
         }
         if (result != OK && job->undo != NULL) {
@@ -72,25 +78,24 @@ static bool run_shared(struct storage *storage, struct job **jobs, size_t count)
     if (txn_begin(storage->store, true, &txn) != OK) {
         return false;
     }
-    enum err broken = OK;
-    for (size_t i = 0; i < count && broken == OK; i++) {
-        const enum err result = jobs[i]->run(jobs[i], storage->store, txn);
+    bool good = true;
+    for (size_t i = 0; i < count && good; i++) {
         jobs[i]->ran = true;
-        keep_result(jobs[i], result);
-        broken = is_refusal(result) ? OK : result;
+        good = run_in(storage, jobs[i], txn);
     }
-    const enum err ended = txn_end(txn, broken);
-    if (broken == OK && ended != OK) {
+    const enum err ended = txn_end(txn, good ? OK : ERR_CANCELLED);
+    if (good && ended != OK && ended != ERR_LIMIT) {
         outcome_unknown();
     }
+    const bool stands = ended == OK;
     for (size_t i = 0; i < count; i++) {
-        const bool undone = broken != OK || jobs[i]->result != OK;
+        const bool undone = !stands || jobs[i]->result != OK;
         if (jobs[i]->ran && undone && jobs[i]->undo != NULL) {
             jobs[i]->undo(jobs[i], storage->store);
         }
         jobs[i]->ran = false;
     }
-    return broken == OK;
+    return stands;
 }
 
 static void run_batch(struct storage *storage, struct job **jobs, size_t count)
@@ -188,6 +193,11 @@ void storage_drain(struct storage *storage, void *core)
         storage->taken++;
         job->done(job, core);
     }
+}
+
+bool storage_is_full(const struct storage *storage)
+{
+    return storage->submitted - storage->taken >= LIMIT_STORE_QUEUE;
 }
 
 int storage_fd(const struct storage *storage)

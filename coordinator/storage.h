@@ -5,12 +5,13 @@
 // job comes back to the main loop, which calls its `done`. So what is true for a job's `run` (what
 // the store holds) is true for its `done` (what the loop's memory says), in the same order.
 //
-// A JOB_WRITE's run must have made all its checks before its first write: whatever it returns as an
-// error before that leaves the others of its transaction untouched. If writing itself fails (the map
-// is full), the shared transaction is rolled back, `undo` is called for each job that had run, and
-// each runs again in a transaction of its own.
+// A JOB_WRITE's run should make its checks before its first write: an error returned before that
+// leaves the others of its transaction untouched. After an error that comes later, ERR_LIMIT (the map
+// or the disk is full) or ERR_IO, the shared transaction is rolled back, `undo` is called for each
+// job that had run, and each runs again in a transaction of its own. So `run` may be called twice and
+// begins by clearing what it found the first time.
 //
-// A commit whose outcome is unknown ends the process: the next start reads what is true.
+// A commit whose outcome is unknown (ERR_IO) ends the process: the next start reads what is true.
 //
 // Threads   submit, take: the main loop. run, undo: the store thread. done: the main loop.
 #pragma once
@@ -47,6 +48,9 @@ void storage_drain(struct storage *storage, void *core);
 void storage_close(struct storage *storage);
 
 void storage_submit(struct storage *storage, struct job *job);
+// True while LIMIT_STORE_QUEUE jobs are under way: clients' requests must be refused. What the loop
+// itself submits is bounded by what it follows from.
+bool storage_is_full(const struct storage *storage);
 int storage_fd(const struct storage *storage);         // Readable while a job is finished.
 struct job *storage_finished(struct storage *storage); // The next finished job, or NULL.
 

@@ -22,6 +22,7 @@ struct upload {
     uint64_t next_sequence;
     uint32_t jobs; // Chunks handed to the store thread.
     bool failed;   // A chunk was refused: only abort makes sense.
+    bool refused;  // The same, as the store thread knows it: a commit may be queued behind already.
     bool closing;  // Commit or abort is under way.
     int64_t last_ms;
 };
@@ -302,6 +303,9 @@ static enum err parse_rows(const struct chunk_job *chunk, struct import_row *row
 static enum err chunk_run(struct job *job, struct store *store, struct txn *txn)
 {
     const struct chunk_job *const chunk = (struct chunk_job *)job;
+    const bool refused = chunk->upload->refused; // An earlier one.
+    chunk->upload->refused =
+        true; // Until the rows are staged: no commit may follow a refused chunk.
     if (store_is_tight(store)) {
         FAIL(ERR_LIMIT, "the store is nearly full: what is left is kept for deletions");
     }
@@ -311,6 +315,7 @@ static enum err chunk_run(struct job *job, struct store *store, struct txn *txn)
         err = import_stage(txn, chunk->upload->import, rows, chunk->count, chunk->first_row);
     }
     mem_free(rows);
+    chunk->upload->refused = refused || err != OK;
     return err;
 }
 
@@ -394,6 +399,9 @@ struct end_job {
 static enum err commit_run(struct end_job *end, struct txn *txn)
 {
     struct upload *const upload = end->upload;
+    if (upload->refused) {
+        FAIL(ERR_CONFLICT, "a part of this import was refused: begin anew");
+    }
     if (upload->is_new) {
         TRY(dataset_put(txn, &upload->row));
     } else {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/core.h"
+#include "scheduler/pick.h"
 
 enum { JOBS_MAX = 64, ATTEMPTS_MAX = 5 };
 
@@ -74,33 +75,6 @@ static struct verification *find(struct core *core, uint64_t number)
 
 // ---------------------------------------------------------------- what to compare
 
-// Marks `node` of `shard` and its ancestors as chosen while there is room. Ancestors first, so that
-// the choice is closed under parents whatever its size.
-static void choose(const struct ensemble *ensemble, uint32_t shard, uint32_t node, bool *chosen,
-                   uint32_t *room)
-{
-    const int32_t parent = ensemble->trie.nodes[node].parent;
-    if (parent >= 0) {
-        choose(ensemble, shard, (uint32_t)parent, chosen, room);
-    }
-    bool *const mine = &chosen[(size_t)shard * ensemble->trie.count + node];
-    if (!*mine && *room > 0 && !ensemble_is_empty(ensemble, shard, node)) {
-        *mine = true;
-        (*room)--;
-    }
-}
-
-// Walks the shards in turn, the deepest nodes first, until enough are chosen.
-static void choose_all(const struct ensemble *ensemble, uint32_t wanted, bool *chosen)
-{
-    uint32_t room = wanted == 0 ? ensemble_count(ensemble) : wanted;
-    for (uint32_t back = 0; back < ensemble->trie.count && room > 0; back++) {
-        for (uint32_t shard = 0; shard < ensemble->placement.shards && room > 0; shard++) {
-            choose(ensemble, shard, ensemble->trie.count - 1 - back, chosen, &room);
-        }
-    }
-}
-
 static struct verification *begin(struct core *core, const struct model *model, uint32_t wanted)
 {
     struct verifications *const all = verifications_of(core);
@@ -108,8 +82,8 @@ static struct verification *begin(struct core *core, const struct model *model, 
     const uint32_t nodes = model->ensemble.trie.count;
     const uint32_t count = ensemble_count(&model->ensemble);
     bool *const chosen = mem_alloc(count, sizeof *chosen);
-    choose_all(&model->ensemble, wanted, chosen);
-    verification->trials = mem_alloc(count, sizeof *verification->trials);
+    verification->trials =
+        mem_alloc(pick_components(&model->ensemble, wanted, chosen), sizeof *verification->trials);
     for (uint32_t i = 0; i < count; i++) {
         if (chosen[i]) {
             struct trial *const trial = &verification->trials[verification->count++];
@@ -226,10 +200,13 @@ static bool is_ancestor(const struct component *a, const struct component *b)
            memcmp(a->list, b->list, a->count * sizeof a->list[0]) == 0;
 }
 
-// Identical means the whole chain: a trial below a different one is different.
-static enum trial_state verdict(const struct verification *verification, const struct trial *trial)
+// Identical means the whole chain: a trial below a different one is different. `any_different` spares
+// the search where there is none: a model can have a million components.
+static enum trial_state verdict(const struct verification *verification, const struct trial *trial,
+                                bool any_different)
 {
-    for (uint32_t i = 0; i < verification->count && trial->state == TRIAL_IDENTICAL; i++) {
+    const uint32_t count = any_different ? verification->count : 0;
+    for (uint32_t i = 0; i < count && trial->state == TRIAL_IDENTICAL; i++) {
         const struct trial *const other = &verification->trials[i];
         if (other->state == TRIAL_DIFFERENT && is_ancestor(&other->name, &trial->name)) {
             return TRIAL_DIFFERENT;
@@ -246,9 +223,13 @@ static void answer(struct core *core, const struct caller *caller,
     state.job = verification->number;
     state.finished = verification->left == 0;
     state.components = verification->count;
+    bool any_different = false;
+    for (uint32_t i = 0; i < verification->count; i++) {
+        any_different = any_different || verification->trials[i].state == TRIAL_DIFFERENT;
+    }
     for (uint32_t i = 0; i < verification->count; i++) {
         const struct trial *const trial = &verification->trials[i];
-        const enum trial_state verdict_now = verdict(verification, trial);
+        const enum trial_state verdict_now = verdict(verification, trial, any_different);
         state.identical += verdict_now == TRIAL_IDENTICAL;
         state.different += verdict_now == TRIAL_DIFFERENT;
         state.skipped += verdict_now == TRIAL_SKIPPED;

@@ -166,8 +166,10 @@ void workers_fleet_hello(struct core *core, const struct link_peer *peer,
         refuse(core, peer, "a fleet's hello without a 16-byte name or with no ranks");
         return;
     }
+    char launcher[LIMIT_NAME_BYTES + 1];
+    snprintf(launcher, sizeof launcher, "%.200s/%u", hello->host, hello->pid);
     for (uint32_t i = 0; i < dom->fleet_count;) {
-        const bool same_launcher = memcmp(&dom->fleets[i].peer, peer, sizeof *peer) == 0;
+        const bool same_launcher = strcmp(dom->fleets[i].launcher, launcher) == 0;
         if (same_launcher && id128_compare(&dom->fleets[i].id, &id) != 0) {
             drop_fleet(core, i);
         } else {
@@ -182,6 +184,7 @@ void workers_fleet_hello(struct core *core, const struct link_peer *peer,
         }
         fleet = &dom->fleets[dom->fleet_count++];
         *fleet = (struct fleet){.id = id, .ranks = hello->ranks};
+        memcpy(fleet->launcher, launcher, sizeof fleet->launcher);
         log_info("fleet_joined", "ranks=%u host=%s", hello->ranks, hello->host);
     }
     fleet->peer = *peer;

@@ -45,6 +45,9 @@ for flavour in release asan; do
 done
 
 if [ -z "${UNIT_ONLY:-}" ]; then
+    for test in build/release/e2e/test_*; do
+        count "e2e $(basename "$test")" 240 "$test"
+    done
     for test in tests/e2e/test_*.sh; do
         count "e2e $(basename "$test" .sh)" 420 bash "$test"
     done
