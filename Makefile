@@ -50,12 +50,13 @@ SOURCES := $(filter-out $(APART),$(wildcard $(addsuffix /*.c,$(DIRS))))
 ALL_LIB := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/unlearn.pb-c.o
 ARCHIVE := $(BUILD)/libunlearn-all.a
 
-PROGRAMS := bin/unlearnd bin/unlearn-worker bin/unlearn-fleet bin/unlearnctl
+BIN      := $(if $(filter release,$(FLAVOUR)),bin,$(BUILD)/bin)
+PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl)
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all help install-packages install-test-packages unit e2e test clean demo format lint
-all: $(PROGRAMS)  ## build the four programs into bin/
+all: $(PROGRAMS)  ## build the four programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
@@ -85,13 +86,13 @@ $(ARCHIVE): $(ALL_LIB)
 
 link = $(Q)mkdir -p $(@D); $(if $(V),,printf '  %-8s%s\n' LINK $@;) $(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@
 
-bin/unlearnd: $(BUILD)/coordinator/unlearnd.o $(ARCHIVE)
+$(BIN)/unlearnd: $(BUILD)/coordinator/unlearnd.o $(ARCHIVE)
 	$(link)
-bin/unlearnctl: $(BUILD)/client/unlearnctl.o $(ARCHIVE)
+$(BIN)/unlearnctl: $(BUILD)/client/unlearnctl.o $(ARCHIVE)
 	$(link)
-bin/unlearn-fleet: $(BUILD)/shard_worker/fleet.o $(ARCHIVE)
+$(BIN)/unlearn-fleet: $(BUILD)/shard_worker/fleet.o $(ARCHIVE)
 	$(link)
-bin/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o $(ARCHIVE)
+$(BIN)/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o $(ARCHIVE)
 	$(link) $(MPI_LIBS)
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVE)
