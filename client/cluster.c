@@ -149,7 +149,7 @@ static enum err err_of_exit(int code)
 
 // ERR_*: the child has ended; the message has the end of its log.
 static enum err check_alive(const struct cluster *cluster, pid_t *pid, const char *name,
-                            const char *log_name)
+                            const char *log_name, int64_t log_from)
 {
     int code;
     if (*pid == 0 || !process_ended(*pid, &code)) {
@@ -158,16 +158,17 @@ static enum err check_alive(const struct cluster *cluster, pid_t *pid, const cha
     *pid = 0;
     char log[PROCESS_PATH_BYTES], tail[PROCESS_TAIL_BYTES];
     path_of(log, cluster->dir, log_name);
-    process_log_tail(log, tail);
+    process_log_tail(log, log_from, tail);
     return err_raise(err_of_exit(code), "%s ended with %s %d; its log, %s, ends with:%s", name,
-                     code < 0 ? "signal" : "exit code", code < 0 ? -code : code, log,
-                     tail[0] == '\0' ? " nothing" : tail);
+                     code < 0 ? "signal" : "exit code", code < 0 ? -code : code, log, tail);
 }
 
 static enum err check_both(struct cluster *cluster)
 {
-    TRY(check_alive(cluster, &cluster->coordinator, "unlearnd", "/run/unlearnd.log"));
-    TRY(check_alive(cluster, &cluster->fleet, "unlearn-fleet", "/run/fleet.log"));
+    TRY(check_alive(cluster, &cluster->coordinator, "unlearnd", "/run/unlearnd.log",
+                    cluster->coordinator_log));
+    TRY(check_alive(cluster, &cluster->fleet, "unlearn-fleet", "/run/fleet.log",
+                    cluster->fleet_log));
     return interrupt_check();
 }
 
@@ -180,6 +181,7 @@ static enum err start_coordinator(struct cluster *cluster, const char *program, 
     path_of(stale, cluster->dir, ".client/address");
     (void)unlink(stale);
     path_of(log, cluster->dir, "/run/unlearnd.log");
+    cluster->coordinator_log = process_log_bytes(log);
     const char *const args[] = {"unlearnd", cluster->dir, NULL};
     const struct process_start start = {program, args, log, lives_on};
     return process_start(&start, &cluster->coordinator);
@@ -193,6 +195,7 @@ static enum err start_fleet(struct cluster *cluster, const char *program, uint32
     path_of(log, cluster->dir, "/run/fleet.log");
     path_of(rendezvous, cluster->dir, "/run/workers");
     path_of(pid, cluster->dir, "/run/fleet.pid");
+    cluster->fleet_log = process_log_bytes(log);
     snprintf(count, sizeof count, "%u", ranks);
     const char *const args[] = {"unlearn-fleet", "--rendezvous", rendezvous,
                                 "--ranks",       count,          NULL};
@@ -229,7 +232,7 @@ static enum err wait_workers(struct cluster *cluster, struct unlearn *client, ui
         if (clock_mono_ms() >= until_ms) {
             char log[PROCESS_PATH_BYTES], tail[PROCESS_TAIL_BYTES];
             path_of(log, cluster->dir, "/run/fleet.log");
-            process_log_tail(log, tail);
+            process_log_tail(log, cluster->fleet_log, tail);
             FAIL(ERR_UNAVAILABLE, "%u of %u workers have joined after %d s; %s ends with:%s",
                  pong->workers, ranks, JOIN_MS / 1000, log, tail);
         }

@@ -28,6 +28,7 @@ struct cluster {
     pid_t coordinator, fleet; // 0: not started.
     char endpoint[CLUSTER_ENDPOINT_BYTES];
     uint32_t workers;
+    int64_t coordinator_log, fleet_log; // Bytes that the logs had before the start.
 };
 
 // Starts coordinator and fleet and waits until the coordinator answers and `ranks` workers have

@@ -166,13 +166,22 @@ static void import_close(struct import_run *run)
 // What was proposed, in a line: a newcomer should see how the data was understood.
 static void print_schema(const struct schema *schema)
 {
-    uint32_t kinds[COLUMN_IGNORED + 1] = {0};
+    static const char *const kinds[] = {[COLUMN_NUMERIC] = "numeric",
+                                        [COLUMN_CATEGORY] = "categorical",
+                                        [COLUMN_PIXELS] = "image",
+                                        [COLUMN_TEXT] = "text",
+                                        [COLUMN_IGNORED] = "ignored"};
+    uint32_t counts[COLUMN_IGNORED + 1] = {0};
     for (uint32_t i = 0; i < schema->column_count; i++) {
-        kinds[schema->columns[i].kind]++;
+        counts[schema->columns[i].kind]++;
     }
-    printf("schema: %u numeric, %u categorical, %u image, %u text, %u ignored columns; ",
-           kinds[COLUMN_NUMERIC], kinds[COLUMN_CATEGORY], kinds[COLUMN_PIXELS], kinds[COLUMN_TEXT],
-           kinds[COLUMN_IGNORED]);
+    printf("schema:");
+    for (int i = COLUMN_NUMERIC; i <= COLUMN_IGNORED; i++) {
+        if (counts[i] > 0) {
+            printf(" %u %s,", counts[i], kinds[i]);
+        }
+    }
+    putchar(' ');
     if (schema->task == TASK_NONE) {
         printf("no label\n");
     } else if (schema->task == TASK_CLASSES) {

@@ -83,7 +83,7 @@ static enum err run_plan(struct ctl *ctl, const void *options, const struct args
            (unsigned long long)cost->samples_to_retrain,
            (unsigned long long)cost->samples_from_scratch);
     if (cost->seconds_estimated > 0) {
-        printf("time          about %.1f s\n", cost->seconds_estimated);
+        printf("time          about %.2f s\n", cost->seconds_estimated);
     }
     return OK;
 }

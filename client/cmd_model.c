@@ -154,7 +154,7 @@ static void print_trained(const struct ctl *ctl, const Unlearn__Model *model, bo
         fprintf(stderr, "warning: %s\n", warning);
     }
     if (waited) {
-        printf("trained %u components with %llu samples in %.1f s: %u of %u shards answer\n",
+        printf("trained %u components with %llu samples in %.2f s: %u of %u shards answer\n",
                model->run_components, (unsigned long long)model->run_samples, model->run_seconds,
                model->shards_used, model->shards_total);
     } else {
@@ -433,7 +433,7 @@ static enum err run_verify(struct ctl *ctl, const void *options, const struct ar
         return OK;
     }
     printf("%u components trained again from nothing: %u identical, %u different, %u skipped "
-           "(%.1f s)\n",
+           "(%.2f s)\n",
            state->components, state->identical, state->different, state->skipped, state->seconds);
     return OK;
 }

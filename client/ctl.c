@@ -10,6 +10,9 @@
 #include "base/text.h"
 #include "client/grid.h"
 
+// Every decimal number of so many digits survives a float64, and 0.93 stays 0.93.
+enum { REAL_DIGITS = 15 };
+
 enum err ctl_connect(struct ctl *ctl)
 {
     if (ctl->dir == NULL) {
@@ -30,7 +33,7 @@ enum err ctl_dir(const struct ctl *ctl, const struct args_list *words, const cha
 void ctl_print(json_t *answer)
 {
     CHECK(answer != NULL);
-    CHECK(json_dumpf(answer, stdout, JSON_SORT_KEYS) == 0);
+    CHECK(json_dumpf(answer, stdout, JSON_SORT_KEYS | JSON_REAL_PRECISION(REAL_DIGITS)) == 0);
     putchar('\n');
     json_decref(answer);
 }

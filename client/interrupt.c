@@ -2,6 +2,7 @@
 #include "client/interrupt.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 static volatile sig_atomic_t came; // A signal handler has no other place to write to.
@@ -19,8 +20,10 @@ void interrupt_watch(void)
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct sigaction before;
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-            (void)sigaction(numbers[i], &action, NULL); // Under nohup SIGHUP stays ignored.
+        const bool nohup = numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 &&
+                           before.sa_handler == SIG_IGN;
+        if (!nohup) { // But SIGINT: shells ignore it for what runs in the background.
+            (void)sigaction(numbers[i], &action, NULL);
         }
     }
 }

@@ -245,14 +245,21 @@ enum err process_write_pid(const char *path, pid_t pid)
     return OK;
 }
 
-void process_log_tail(const char *path, char out[static PROCESS_TAIL_BYTES])
+int64_t process_log_bytes(const char *path)
+{
+    struct stat found;
+    return stat(path, &found) == 0 ? (int64_t)found.st_size : 0;
+}
+
+void process_log_tail(const char *path, int64_t from_bytes, char out[static PROCESS_TAIL_BYTES])
 {
     char text[TAIL_BYTES + 1];
     ssize_t got = 0;
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
         const off_t end = lseek(file, 0, SEEK_END);
-        got = pread(file, text, TAIL_BYTES, end > TAIL_BYTES ? end - TAIL_BYTES : 0);
+        from_bytes = end - from_bytes > TAIL_BYTES ? end - TAIL_BYTES : from_bytes;
+        got = pread(file, text, TAIL_BYTES, from_bytes);
         close(file);
     }
     const size_t bytes = got > 0 ? (size_t)got : 0;
@@ -264,7 +271,7 @@ void process_log_tail(const char *path, char out[static PROCESS_TAIL_BYTES])
         }
     }
     size_t used = 0;
-    out[0] = '\0';
+    snprintf(out, PROCESS_TAIL_BYTES, " nothing");
     char *rest = text + at;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         if (line[0] != '\0') {

@@ -40,6 +40,9 @@ bool process_stop(pid_t pid, int patience_ms);
 // Writes the pid as one line, whole or not at all.
 MUST_USE enum err process_write_pid(const char *path, pid_t pid);
 
-// Copies the last lines of a log, each after a line end and two blanks; "" if there is none.
+// Copies the last lines that a log has beyond its first from_bytes, each after a line end and two
+// blanks; " nothing" if there is none.
 enum { PROCESS_TAIL_BYTES = 768 };
-void process_log_tail(const char *path, char out[static PROCESS_TAIL_BYTES]);
+void process_log_tail(const char *path, int64_t from_bytes, char out[static PROCESS_TAIL_BYTES]);
+
+int64_t process_log_bytes(const char *path); // 0 where there is none.
