@@ -34,14 +34,16 @@ void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t s
 {
     struct ensemble longer;
     ensemble_init(&longer, &ensemble->placement, generations, sequences, ensemble->epochs);
-    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-            struct component name;
-            trie_name(&ensemble->trie, shard, node, &name);
-            const int32_t at = trie_find(&longer.trie, &name);
-            CHECK(at >= 0); // Appended slices stand at the end: every old list is a prefix.
+    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+        struct component name;
+        trie_name(&ensemble->trie, 0, node, &name);
+        const int32_t at = trie_find(&longer.trie, &name);
+        CHECK(at >= 0); // Appended slices stand at the end: every old list is a prefix.
+        for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
             *ensemble_slot(&longer, shard, (uint32_t)at) = *ensemble_slot(ensemble, shard, node);
         }
+    }
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
         for (uint32_t slice = 0; slice < ensemble->trie.slice_count; slice++) {
             const struct cell cell = {shard, slice};
             *ensemble_cell(&longer, cell) = *ensemble_cell(ensemble, cell);

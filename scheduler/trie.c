@@ -56,12 +56,28 @@ static void make_sequences(uint16_t *sequences, uint32_t slices, uint32_t wanted
 
 static int32_t child_of(const struct trie *trie, int32_t parent, uint16_t slice)
 {
-    for (uint32_t i = 0; i < trie->count; i++) {
-        if (trie->nodes[i].parent == parent && trie->nodes[i].slice == slice) {
-            return (int32_t)i;
-        }
+    const int32_t root = trie->count > 0 ? 0 : -1;
+    int32_t at = parent < 0 ? root : trie->nodes[parent].child;
+    while (at >= 0 && trie->nodes[at].slice != slice) {
+        at = trie->nodes[at].sibling;
     }
-    return -1;
+    return at;
+}
+
+static int32_t add_node(struct trie *trie, struct trie_node node)
+{
+    const int32_t at = (int32_t)trie->count++;
+    node.child = -1;
+    node.sibling = -1;
+    if (node.parent >= 0) {
+        node.sibling = trie->nodes[node.parent].child;
+        trie->nodes[node.parent].child = at;
+    } else if (at > 0) {
+        node.sibling = trie->nodes[0].sibling;
+        trie->nodes[0].sibling = at;
+    }
+    trie->nodes[at] = node;
+    return at;
 }
 
 void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences)
@@ -80,8 +96,10 @@ void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_
             const uint16_t slice = i < slices ? orders[(size_t)b * slices + i] : (uint16_t)i;
             int32_t child = child_of(trie, at, slice);
             if (child < 0) {
-                child = (int32_t)trie->count++;
-                trie->nodes[child] = (struct trie_node){at, slice, (uint16_t)(i + 1), b};
+                child = add_node(trie, (struct trie_node){.parent = at,
+                                                          .slice = slice,
+                                                          .depth = (uint16_t)(i + 1),
+                                                          .sequence = b});
             }
             at = child;
         }

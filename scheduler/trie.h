@@ -21,6 +21,8 @@ struct trie_node {
     uint16_t slice;    // The last slice of the list.
     uint16_t depth;    // Entries of the list, 1 ..
     uint32_t sequence; // The first sequence that passes through.
+    int32_t child;     // Some child, or -1.
+    int32_t sibling;   // Another node of the same parent, or -1: the roots hang on node 0.
 };
 
 struct trie {
