@@ -67,18 +67,15 @@ STARTED=$(date +%s%N)
 trap 'broken $? $LINENO "$BASH_COMMAND"' ERR
 set -E
 
-broken() { # A command that no check expected to fail has failed. In a subshell: told once, there.
-  if [[ ! -e $E2E_DIR/broken ]]; then
-    touch "$E2E_DIR/broken"
-    local i where=''
-    for ((i = 1; i < ${#BASH_SOURCE[@]}; i++)); do
-      where+=" ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}"
-    done
-    echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}" >&2
-    [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error" >&2
-  fi
+broken() { # A command that no check expected to fail has failed; a subshell's parent tells it, too.
+  local i where=''
+  for ((i = 1; i < ${#BASH_SOURCE[@]}; i++)); do
+    where+=" ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}"
+  done
+  echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}"
+  [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error"
   exit 1
-}
+} >&2
 
 seconds() { # Since the test began, for its last line.
   local ns=$(($(date +%s%N) - STARTED))
