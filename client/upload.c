@@ -1,6 +1,7 @@
 // client/upload.c: the import of unlearn.h: records into chunks, chunks out by credit.
 #include <string.h>
 
+#include "base/check.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "client/call.h"
@@ -72,12 +73,12 @@ static enum err send_chunk(struct unlearn_import *import)
     body.first_row = import->rows_sent;
     Unlearn__Request request = CALL_REQUEST(IMPORT_CHUNK, import_chunk, &body);
     TRY(call_send(import->client, &request, buf_span(&import->chunk)));
-    for (int i = 0; i < LIMIT_CREDIT; i++) {
-        if (import->ids[i] == 0) {
-            import->ids[i] = import->client->last_id;
-            break;
-        }
+    int free_slot = 0;
+    while (free_slot < LIMIT_CREDIT && import->ids[free_slot] != 0) {
+        free_slot++;
     }
+    CHECK(free_slot < LIMIT_CREDIT); // The credit was looked at above.
+    import->ids[free_slot] = import->client->last_id;
     import->chunks_sent++;
     import->rows_sent += import->chunk_count;
     import->chunk_count = 0;
