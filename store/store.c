@@ -174,6 +174,11 @@ enum err txn_end(struct txn *txn, enum err result)
     return err;
 }
 
+uint64_t txn_writes(const struct txn *txn)
+{
+    return txn->kv.writes;
+}
+
 // --- Making ---
 
 static enum err path_of(const char *dir, const char *name, char out[static PATH_BYTES])

@@ -51,6 +51,8 @@ MUST_USE enum err txn_begin(struct store *store, bool write, struct txn **txn_ou
 // Ends it: commits a write transaction when `result` is OK, else rolls back. Returns `result` if
 // that is not OK, else the commit's own result.
 MUST_USE enum err txn_end(struct txn *txn, enum err result);
+// Rows written and dropped so far: tells whether work that failed has left something behind.
+uint64_t txn_writes(const struct txn *txn);
 
 // Counters of the whole store. next: adds one and gives the new value (the first is 1).
 enum counter {

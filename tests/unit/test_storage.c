@@ -1,0 +1,357 @@
+// tests/unit/test_storage.c: jobs run and come back in order, share commits, and fail alone.
+//
+// Method: each job raises a counter of a real store and notes what it saw, or fails in one of the
+// ways that a job can fail: before a write, after one, because the map is full. To make a batch
+// deterministic, a first job holds the store thread until all others are queued.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+// cmocka needs the four above first.
+#include <poll.h>
+#include <pthread.h>
+
+#include <cmocka.h>
+
+#include "base/digest.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "coordinator/storage.h"
+#include "store/store.h"
+#include "tests/unit/scratch.h"
+
+enum { MAP_BYTES = 4 << 20 };
+
+static char dir[SCRATCH_BYTES];
+static struct storage *storage;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+struct work {
+    struct job job;
+    enum err fails;  // What run returns.
+    bool writes;     // Raises the counter, before it fails.
+    bool fails_once; // Only the first time.
+    bool holds;      // Waits for the gate.
+    uint32_t runs, undone;
+    uint64_t saw;           // The counter, as its transaction saw it.
+    uint64_t writes_before; // Of its transaction: 0 for the first of a commit.
+};
+
+static enum err run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct work *const work = (struct work *)job;
+    if (work->holds) {
+        pthread_mutex_lock(&gate);
+        pthread_mutex_unlock(&gate);
+    }
+    work->runs++;
+    work->writes_before = txn_writes(txn);
+    if (work->writes) {
+        TRY(counter_next(txn, COUNTER_MODEL, &work->saw));
+    } else {
+        TRY(counter_get(txn, COUNTER_MODEL, &work->saw));
+    }
+    if (work->fails != OK && (!work->fails_once || work->runs == 1)) {
+        FAIL(work->fails, "as the test wants");
+    }
+    return OK;
+}
+
+static void undo(struct job *job, struct store *store)
+{
+    (void)store;
+    ((struct work *)job)->undone++;
+}
+
+static struct work *finished[64];
+static uint32_t finished_count;
+
+static void done(struct job *job, void *core)
+{
+    (void)core;
+    finished[finished_count++] = (struct work *)job;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    finished_count = 0;
+    assert_true(scratch_make(dir));
+    assert_int_equal(store_create(dir), OK);
+    assert_int_equal(storage_open(dir, MAP_BYTES, &storage), OK);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    storage_close(storage);
+    scratch_remove(dir);
+    return 0;
+}
+
+static void make(struct work *work, enum job_kind kind)
+{
+    *work = (struct work){
+        .job = {.kind = kind, .run = run, .undo = undo, .done = done},
+        .writes = kind != JOB_READ,
+    };
+}
+
+// Submits while the store thread is held, so that what can share a transaction does.
+static void submit_together(struct work *works, size_t count)
+{
+    struct work first;
+    make(&first, JOB_READ);
+    first.holds = true;
+    pthread_mutex_lock(&gate);
+    storage_submit(storage, &first.job);
+    for (size_t i = 0; i < count; i++) {
+        storage_submit(storage, &works[i].job);
+    }
+    pthread_mutex_unlock(&gate);
+    storage_drain(storage, NULL);
+    assert_int_equal(finished_count, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        assert_ptr_equal(finished[i + 1], &works[i]);
+    }
+}
+
+static uint64_t counter(void)
+{
+    struct work read;
+    make(&read, JOB_READ);
+    assert_int_equal(storage_call(storage, &read.job), OK);
+    return read.saw;
+}
+
+static void test_done_in_the_order_of_submission(void **state)
+{
+    (void)state;
+    static const enum job_kind kinds[] = {JOB_WRITE, JOB_READ,        JOB_WRITE, JOB_WRITE,
+                                          JOB_READ,  JOB_WRITE_ALONE, JOB_WRITE, JOB_READ};
+    struct work works[8];
+    for (size_t i = 0; i < 8; i++) {
+        make(&works[i], kinds[i]);
+    }
+    submit_together(works, 8);
+    // Each saw exactly the writes that were submitted before it.
+    static const uint64_t saw[] = {1, 1, 2, 3, 3, 4, 5, 5};
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(works[i].job.result, OK);
+        assert_true(works[i].saw == saw[i]);
+        assert_int_equal(works[i].runs, 1);
+    }
+}
+
+static void test_neighbours_share_a_commit(void **state)
+{
+    (void)state;
+    struct work works[5];
+    for (size_t i = 0; i < 5; i++) {
+        make(&works[i], i == 3 ? JOB_WRITE_ALONE : JOB_WRITE);
+    }
+    submit_together(works, 5);
+    assert_true(works[0].writes_before == 0);
+    assert_true(works[1].writes_before > 0 && works[2].writes_before > works[1].writes_before);
+    assert_true(works[3].writes_before == 0); // Alone,
+    assert_true(works[4].writes_before == 0); // and so what follows begins anew.
+    assert_true(counter() == 5);
+}
+
+// A job that refuses before its first write takes nobody with it.
+static void test_a_refusal_leaves_the_others(void **state)
+{
+    (void)state;
+    static const enum err refusals[] = {ERR_INVALID, ERR_NOT_FOUND, ERR_CONFLICT, ERR_CORRUPT};
+    for (size_t r = 0; r < sizeof refusals / sizeof *refusals; r++) {
+        const uint64_t before = counter();
+        struct work works[3];
+        for (size_t i = 0; i < 3; i++) {
+            make(&works[i], JOB_WRITE);
+        }
+        works[1].writes = false;
+        works[1].fails = refusals[r];
+        finished_count = 0;
+        submit_together(works, 3);
+        assert_int_equal(works[1].job.result, refusals[r]);
+        assert_string_equal(works[1].job.text, "as the test wants");
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(works[i].runs, 1); // No rollback.
+            assert_int_equal(works[i].undone, i == 1);
+            assert_int_equal(works[i].job.result == OK, i != 1);
+        }
+        assert_true(works[2].writes_before > 0); // One commit, all three.
+        assert_true(counter() == before + 2);
+    }
+}
+
+// One that fails after a write leaves nothing behind, and the others happen all the same.
+static void test_a_failure_after_a_write_is_rolled_back(void **state)
+{
+    (void)state;
+    static const enum err failures[] = {ERR_CORRUPT, ERR_CONFLICT, ERR_LIMIT, ERR_IO};
+    for (size_t r = 0; r < sizeof failures / sizeof *failures; r++) {
+        const uint64_t before = counter();
+        struct work works[3];
+        for (size_t i = 0; i < 3; i++) {
+            make(&works[i], JOB_WRITE);
+        }
+        works[1].fails = failures[r];
+        finished_count = 0;
+        submit_together(works, 3);
+        assert_int_equal(works[0].runs, 2); // Shared, then alone.
+        assert_int_equal(works[0].undone, 1);
+        assert_int_equal(works[1].runs, 2);
+        assert_int_equal(works[1].undone, 2);
+        assert_int_equal(works[2].runs, 1); // The shared transaction had ended before it.
+        assert_int_equal(works[2].undone, 0);
+        assert_int_equal(works[0].job.result, OK);
+        assert_int_equal(works[1].job.result, failures[r]);
+        assert_int_equal(works[2].job.result, OK);
+        assert_true(works[0].saw == before + 1 && works[2].saw == before + 2);
+        assert_true(counter() == before + 2);
+    }
+}
+
+// What failed in company succeeds alone: its first result is forgotten.
+static void test_the_second_run_counts(void **state)
+{
+    (void)state;
+    struct work works[2];
+    make(&works[0], JOB_WRITE);
+    make(&works[1], JOB_WRITE);
+    works[1].fails = ERR_LIMIT;
+    works[1].fails_once = true;
+    submit_together(works, 2);
+    assert_int_equal(works[1].job.result, OK);
+    assert_string_equal(works[1].job.text, "");
+    assert_int_equal(works[1].undone, 1);
+    assert_true(works[0].saw == 1 && works[1].saw == 2 && counter() == 2);
+}
+
+static void test_a_job_alone_is_undone(void **state)
+{
+    (void)state;
+    struct work work;
+    make(&work, JOB_WRITE_ALONE);
+    work.fails = ERR_CONFLICT;
+    submit_together(&work, 1);
+    assert_true(work.job.result == ERR_CONFLICT && work.undone == 1 && counter() == 0);
+    make(&work, JOB_WRITE_ALONE); // control
+    finished_count = 0;
+    submit_together(&work, 1);
+    assert_true(work.job.result == OK && work.undone == 0 && counter() == 1);
+}
+
+static void test_call_gives_the_error(void **state)
+{
+    (void)state;
+    struct work work;
+    make(&work, JOB_READ);
+    work.fails = ERR_NOT_FOUND;
+    assert_int_equal(storage_call(storage, &work.job), ERR_NOT_FOUND);
+    assert_string_equal(err_text(), "as the test wants");
+    make(&work, JOB_READ); // control
+    assert_int_equal(storage_call(storage, &work.job), OK);
+    assert_int_equal(finished_count, 0); // It does not call done.
+}
+
+static void test_finished_tells_by_descriptor(void **state)
+{
+    (void)state;
+    struct work work;
+    make(&work, JOB_WRITE);
+    assert_null(storage_finished(storage));
+    storage_submit(storage, &work.job);
+    struct pollfd fd = {.fd = storage_fd(storage), .events = POLLIN};
+    assert_int_equal(poll(&fd, 1, 10000), 1);
+    assert_ptr_equal(storage_finished(storage), &work.job);
+    assert_null(storage_finished(storage));
+    assert_int_equal(poll(&fd, 1, 0), 0);
+    storage_drain(storage, NULL); // Nothing is left: it does not wait.
+    assert_int_equal(finished_count, 0);
+}
+
+static uint32_t chain_left;
+
+static void done_and_submit(struct job *job, void *core)
+{
+    done(job, core);
+    if (chain_left > 0) {
+        chain_left--;
+        storage_submit(core, job);
+    }
+}
+
+// `done` may submit more; drain takes that along.
+static void test_drain_goes_on_until_none_is_left(void **state)
+{
+    (void)state;
+    struct work work;
+    make(&work, JOB_WRITE);
+    work.job.done = done_and_submit;
+    chain_left = 5;
+    storage_submit(storage, &work.job);
+    storage_drain(storage, storage);
+    assert_true(finished_count == 6 && work.runs == 6 && counter() == 6);
+}
+
+static void test_full(void **state)
+{
+    (void)state;
+    struct work *const works = mem_alloc(LIMIT_STORE_QUEUE, sizeof *works);
+    assert_false(storage_is_full(storage));
+    for (uint32_t i = 0; i < LIMIT_STORE_QUEUE; i++) {
+        assert_false(storage_is_full(storage));
+        make(&works[i], JOB_READ);
+        storage_submit(storage, &works[i].job);
+    }
+    assert_true(storage_is_full(storage)); // Done or not: none was taken back.
+    while (storage_finished(storage) == NULL) {
+    }
+    assert_false(storage_is_full(storage));
+    for (uint32_t left = LIMIT_STORE_QUEUE - 1; left > 0;
+         left -= storage_finished(storage) != NULL) {
+    }
+    mem_free(works);
+}
+
+static void test_open_says_what_the_store_says(void **state)
+{
+    (void)state;
+    struct storage *second = NULL;
+    char nowhere[SCRATCH_BYTES + 16];
+    snprintf(nowhere, sizeof nowhere, "%s/none", dir);
+    assert_int_equal(storage_open(nowhere, MAP_BYTES, &second), ERR_NOT_FOUND);
+    assert_null(second);
+    assert_true(storage_boot(storage) >= 1);
+    uint64_t used = 0, map = 0;
+    (void)counter();
+    storage_usage(storage, &used, &map);
+    assert_true(used > 0 && map == MAP_BYTES);
+    storage_close(NULL);
+}
+
+int main(void)
+{
+    if (digest_start() != OK) {
+        return 1;
+    }
+#define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        WITH_STORE(test_done_in_the_order_of_submission),
+        WITH_STORE(test_neighbours_share_a_commit),
+        WITH_STORE(test_a_refusal_leaves_the_others),
+        WITH_STORE(test_a_failure_after_a_write_is_rolled_back),
+        WITH_STORE(test_the_second_run_counts),
+        WITH_STORE(test_a_job_alone_is_undone),
+        WITH_STORE(test_call_gives_the_error),
+        WITH_STORE(test_finished_tells_by_descriptor),
+        WITH_STORE(test_drain_goes_on_until_none_is_left),
+        WITH_STORE(test_full),
+        WITH_STORE(test_open_says_what_the_store_says),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
