@@ -211,6 +211,10 @@ static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__R
         if (most > 0) {
             progress_step(&progress, most - left, most, clock_mono_ms());
         }
+        if ((*state)->problem[0] != '\0') {
+            err = err_raise(ERR_IO, "the repair does not get on: %s", (*state)->problem);
+            break;
+        }
         err = watch_pause(&watch, ctl->client, (*state)->components_awaited > 0);
         if (err == OK) {
             err = unlearn_request_show(ctl->client, uuid, state);

@@ -59,6 +59,7 @@ static json_t *request_json(const Unlearn__RequestState *state)
         "components_invalidated", (json_int_t)state->components_invalidated, "epoch",
         (json_int_t)state->epoch, "components_awaited", (json_int_t)state->components_awaited,
         "samples_left", (json_int_t)state->samples_left);
+    json_object_set_new(answer, "problem", json_string(state->problem));
     json_object_set_new(answer, "request", ctl_uuid(state->uuid));
     json_object_set_new(answer, "earlier", ctl_uuid(state->earlier));
     json_object_set_new(answer, "accepted_at", ctl_time(state->accepted_us));
@@ -104,6 +105,9 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
     if (state->components_awaited > 0) {
         printf("%-11s%u components, %llu samples\n", "to repair", state->components_awaited,
                (unsigned long long)state->samples_left);
+    }
+    if (state->problem[0] != '\0') {
+        printf("%-11s%s\n", "problem", state->problem);
     }
     print_uuid("earlier", state->earlier);
     print_time("accepted", state->accepted_us);

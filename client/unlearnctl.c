@@ -6,16 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/build.h"
 #include "base/digest.h"
 #include "base/mem.h"
 #include "client/advice.h"
 #include "client/commands.h"
 #include "client/ctl.h"
 #include "proto/wire.h"
-
-#ifndef UNLEARN_BUILD
-#define UNLEARN_BUILD "1"
-#endif
 
 static const struct ctl_command *const commands[] = {
 #define COMMAND(name) &cmd_##name,
@@ -25,7 +22,7 @@ static const struct ctl_command *const commands[] = {
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0], TITLE_BYTES = 64 };
 
 // argp prints these by itself.
-const char *argp_program_version = "unlearnctl " UNLEARN_BUILD;
+const char *argp_program_version;
 
 // --- The program's own options and help ---
 
@@ -198,6 +195,7 @@ static int report(const struct ctl *ctl, enum err err)
 
 int main(int argc, char **argv)
 {
+    argp_program_version = build_id;
     argp_err_exit_status = EXIT_USAGE;
     char *const doc = program_doc();
     const struct argp argp = {.options = program_options,

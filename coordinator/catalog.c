@@ -353,6 +353,20 @@ uint32_t request_waits_for(struct core *core, const struct request *request, uin
     return count;
 }
 
+const char *request_problem(struct core *core, const struct request *request)
+{
+    for (uint32_t i = 0; i < request->awaited_count; i++) {
+        const struct awaited *const awaited = &request->awaited[i];
+        const struct model *const model = catalog_model_number(core, awaited->model);
+        const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
+        if (node >= 0 &&
+            ensemble_slot(&model->ensemble, awaited->name.shard, (uint32_t)node)->blocked) {
+            return model->problem;
+        }
+    }
+    return "";
+}
+
 // ---------------------------------------------------------------- start
 
 // The job that reads everything. It runs in the store thread while the loop waits, so it may fill

@@ -170,6 +170,9 @@ void catalog_drop_request(struct core *core, uint64_t sequence);
 // How many of the request's components are not yet valid again, and the samples of their stages.
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out);
 
+// Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed from its model.
+const char *request_problem(struct core *core, const struct request *request);
+
 // --- clients.c: answering
 
 void reply_error(struct core *core, const struct caller *caller, enum err err, const char *text);

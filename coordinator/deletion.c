@@ -163,6 +163,7 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
     if (open != NULL) {
         state.components_awaited = request_waits_for(core, open, &samples);
         state.samples_left = samples;
+        state.problem = wire_text(request_problem(core, open));
     }
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_REQUEST_STATE;

@@ -9,7 +9,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-enum { FRAMES_MAX = 3, POLL_MAX = 16 };
+// A call drops so many messages at most: a peer that sends nothing else must not hold the loop.
+enum { FRAMES_MAX = 3, POLL_MAX = 16, DROPS_MAX = 64 };
 
 struct link_context {
     void *zmq;
@@ -180,7 +181,7 @@ static struct span frame_span(zmq_msg_t *frame)
 enum err link_receive(struct link *link, struct link_message *message_out)
 {
     const size_t first = link->kind == LINK_ROUTER ? 1 : 0;
-    for (;;) {
+    for (int drops = 0; drops < DROPS_MAX; drops++) {
         size_t count = 0;
         TRY(receive_frames(link, &count));
         // A peer that chose its own routing id could pose as another: ours have 5 bytes, the first 0.
@@ -200,6 +201,8 @@ enum err link_receive(struct link *link, struct link_message *message_out)
         }
         link->dropped++;
     }
+    FAIL(ERR_UNAVAILABLE, "the last %d messages were dropped because of their shape",
+         (int)DROPS_MAX);
 }
 
 // Sends one frame. The first frame of a message decides whether the peer takes it; the later ones

@@ -49,7 +49,7 @@ struct link_message {
     struct span raw;       // Empty when there is none.
 };
 
-// Takes the next message. ERR_UNAVAILABLE: none is waiting. ERR_IO: ZeroMQ refused.
+// Takes the next message. ERR_UNAVAILABLE: none is waiting, or too many in a row were dropped. ERR_IO: ZeroMQ refused.
 MUST_USE enum err link_receive(struct link *link, struct link_message *message_out);
 
 // Sends; `peer` is NULL on a DEALER; an empty raw sends one frame. The bytes are copied.

@@ -118,6 +118,10 @@ static size_t element_bytes(ProtobufCType type)
 static enum err check_message(const ProtobufCMessage *message, size_t text_bytes_max)
 {
     const uint8_t *const base = (const uint8_t *)message;
+    if (message->n_unknown_fields != 0) {
+        FAIL(ERR_INVALID, "field %u of %s is not known here", message->unknown_fields[0].tag,
+             message->descriptor->short_name);
+    }
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *const field = &message->descriptor->fields[i];
         const uint8_t *const at = base + field->offset;
@@ -162,16 +166,14 @@ static enum err get(struct wire_arena *arena, struct span frame,
         FAIL(ERR_INVALID, "not an envelope of kind %s, or one that unpacks to more than %d bytes",
              kind->name, (int)LIMIT_UNPACK_BYTES);
     }
-    if (message->n_unknown_fields != 0 ||
-        protobuf_c_message_get_packed_size(message) != frame.bytes) {
+    *out = message;
+    if (protobuf_c_message_get_packed_size(message) != frame.bytes) {
         FAIL(ERR_INVALID,
-             "an envelope of kind %s that is not in canonical form: unknown or repeated fields, or "
-             "a NUL in a text",
+             "an envelope of kind %s that is not in canonical form: a field twice, a default "
+             "written out, or a NUL in a text",
              kind->name);
     }
-    TRY(check_message(message, text_bytes_max));
-    *out = message;
-    return OK;
+    return check_message(message, text_bytes_max);
 }
 
 static enum err check_head(uint32_t version, int body, const char *kind)
@@ -188,17 +190,21 @@ static enum err check_head(uint32_t version, int body, const char *kind)
 
 enum err wire_get_request(struct wire_arena *arena, struct span frame, const Unlearn__Request **out)
 {
-    ProtobufCMessage *message;
-    TRY(get(arena, frame, &unlearn__request__descriptor, LIMIT_NAME_BYTES, &message));
+    ProtobufCMessage *message = NULL;
+    const enum err err =
+        get(arena, frame, &unlearn__request__descriptor, LIMIT_NAME_BYTES, &message);
     *out = (const Unlearn__Request *)message;
+    TRY(err);
     return check_head((*out)->version, (int)(*out)->body_case, "a request");
 }
 
 enum err wire_get_reply(struct wire_arena *arena, struct span frame, const Unlearn__Reply **out)
 {
-    ProtobufCMessage *message;
-    TRY(get(arena, frame, &unlearn__reply__descriptor, COMPONENT_TEXT_BYTES, &message));
+    ProtobufCMessage *message = NULL;
+    const enum err err =
+        get(arena, frame, &unlearn__reply__descriptor, COMPONENT_TEXT_BYTES, &message);
     *out = (const Unlearn__Reply *)message;
+    TRY(err);
     const bool ok = (*out)->status == UNLEARN__STATUS__STATUS_OK;
     return check_head((*out)->version, ok ? (int)(*out)->body_case : 1, "a reply");
 }
@@ -206,18 +212,22 @@ enum err wire_get_reply(struct wire_arena *arena, struct span frame, const Unlea
 enum err wire_get_from_worker(struct wire_arena *arena, struct span frame,
                               const Unlearn__FromWorker **out)
 {
-    ProtobufCMessage *message;
-    TRY(get(arena, frame, &unlearn__from_worker__descriptor, WIRE_MESSAGE_BYTES_MAX, &message));
+    ProtobufCMessage *message = NULL;
+    const enum err err =
+        get(arena, frame, &unlearn__from_worker__descriptor, WIRE_MESSAGE_BYTES_MAX, &message);
     *out = (const Unlearn__FromWorker *)message;
+    TRY(err);
     return check_head((*out)->version, (int)(*out)->body_case, "a worker's message");
 }
 
 enum err wire_get_to_worker(struct wire_arena *arena, struct span frame,
                             const Unlearn__ToWorker **out)
 {
-    ProtobufCMessage *message;
-    TRY(get(arena, frame, &unlearn__to_worker__descriptor, COMPONENT_TEXT_BYTES, &message));
+    ProtobufCMessage *message = NULL;
+    const enum err err =
+        get(arena, frame, &unlearn__to_worker__descriptor, COMPONENT_TEXT_BYTES, &message);
     *out = (const Unlearn__ToWorker *)message;
+    TRY(err);
     return check_head((*out)->version, (int)(*out)->body_case, "a coordinator's message");
 }
 

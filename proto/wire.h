@@ -1,10 +1,10 @@
 // proto/wire.h: envelopes to bytes and back, distrusting the bytes.
 //
-// Unpacking spends a fixed budget of memory, refuses what is not in canonical form (an unknown
-// field, a field twice, a string with a NUL inside: whatever packs again to other bytes), and then
-// checks every string, number and enum of the message against the rules at the head of
-// unlearn.proto by walking its descriptor. What it returns is safe to read; whether it makes sense
-// is for the caller.
+// Unpacking spends a fixed budget of memory, refuses what is not in canonical form (a field twice, a
+// default written out, a string with a NUL inside: whatever packs again to another length; the order
+// of fields is free), and then checks every string, number and enum of the message against the rules
+// at the head of unlearn.proto by walking its descriptor, and that no field of it is unknown. What it
+// returns is safe to read; whether it makes sense is for the caller.
 //
 // Lifetime  An unpacked message lives in the arena until the arena's next use or wire_arena_deinit.
 // Threads   One arena per thread.
@@ -28,7 +28,8 @@ void wire_arena_deinit(struct wire_arena *arena);
 
 // Each takes the envelope of its kind out of `frame`. The message is borrowed from the arena.
 //   ERR_INVALID  not such an envelope: too long, not canonical, no body, another version, a rule
-//                broken; the message names the field.
+//                broken; the message names the field. *out is NULL, or what could be unpacked: only
+//                its request_id may be looked at, for the answer.
 MUST_USE enum err wire_get_request(struct wire_arena *arena, struct span frame,
                                    const Unlearn__Request **out);
 MUST_USE enum err wire_get_reply(struct wire_arena *arena, struct span frame,
