@@ -63,6 +63,7 @@ fi
 E2E_BIN=$(realpath "${E2E_BIN:-bin}")
 E2E_DATA=$(realpath -m ../shared/data)
 FAILED=$E2E_DIR/failed
+exec 9>&1 # Where a broken test says so, whatever its command's output went to. Not for children.
 STARTED=$(date +%s%N)
 trap 'broken $? $LINENO "$BASH_COMMAND"' ERR
 set -E
@@ -72,10 +73,10 @@ broken() { # A command that no check expected to fail has failed; a subshell's p
   for ((i = 1; i < ${#BASH_SOURCE[@]}; i++)); do
     where+=" ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}"
   done
-  echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}"
-  [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error"
+  echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}" >&9
+  [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error" >&9
   exit 1
-} >&2
+}
 
 seconds() { # Since the test began, for its last line.
   local ns=$(($(date +%s%N) - STARTED))
@@ -115,7 +116,7 @@ expect_number() { # WHAT FOUND OPERATOR LIMIT: real numbers
 expect_exit() {
   local code=$1 words=$2 found=0 word line
   shift 2
-  "$@" >"$E2E_DIR/answer" 2>"$E2E_DIR/error" || found=$?
+  "$@" >"$E2E_DIR/answer" 2>"$E2E_DIR/error" 9>&- || found=$?
   line=$(grep -a '^unlearn' "$E2E_DIR/error" | head -1 || true)
   if ((found != code)); then
     not_ok "$(named "$@") is refused" "exit code $found: ${line:-$(head -c 300 "$E2E_DIR/error")}" \
@@ -155,7 +156,7 @@ wait_for() {
 # --- Clusters ---
 
 # ctl ...: unlearnctl on the cluster of `use`. Its error goes to $E2E_DIR/error when captured.
-ctl() { timeout -k 5 "${CTL_SECONDS:-120}" "$E2E_BIN/unlearnctl" "$@"; }
+ctl() { timeout -k 5 "${CTL_SECONDS:-120}" "$E2E_BIN/unlearnctl" "$@" 9>&-; }
 json() { # json FILTER COMMAND...: the field(s) of its answer.
   local filter=$1
   shift

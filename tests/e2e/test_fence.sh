@@ -10,6 +10,7 @@ source "$(dirname "$0")/lib.sh"
 sample data 16
 ROWS=("${TEST[0]}" --limit 20)
 REPLIES=$E2E_DIR/replies
+loops=''
 
 # One reply as an object: when it was asked for (ns), exit code, answer.
 ask() { # MODEL
@@ -109,6 +110,38 @@ expect_equal "the mean of the two single shards is the repaired ensemble's answe
 expect_equal "and not the answer from before the deletion" \
   "$(jq 'all((.one + .other) / 2 - .old | fabs < 1e-5)' <<<"$parts")" false
 verified m
+down
+
+# --- Predictions that are being computed when the ack is sent ---
+#
+# Large ones, always some in the coordinator's threads. Whoever asked before the ack may be answered
+# after it: such a reply has the ack's epoch, and therefore must not hold the shard that was hit.
+
+start flight 2
+ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+ctl --json train m --dataset digits --set hidden=768 shards=2 slices=1 epochs=12 --wait >/dev/null
+ROWS=("${TRAIN[0]}")
+: >"$REPLIES" >"$E2E_DIR/asking"
+for n in 1 2 3; do
+  while [[ -e $E2E_DIR/asking ]]; do ask m | jq -c 'del(.predictions)'; done >>"$REPLIES" &
+  loops+=" $!"
+done
+more_replies
+epochs=()
+for n in 2 3 4 5 6 7 8 9; do
+  deletion "writer-00$n"
+  epochs+=("$EPOCH")
+done
+rm "$E2E_DIR/asking"
+wait $loops
+while read -r epoch; do
+  jq -c --argjson epoch "$epoch" 'select(.code == 0 and .epoch == $epoch)' "$REPLIES"
+done < <(printf '%s\n' "${epochs[@]}") >"$E2E_DIR/between"
+expect_true "$(wc -l <"$E2E_DIR/between") large replies have the epoch of one of ${#epochs[@]} acks" \
+  "$(wc -l <"$E2E_DIR/between") >= 3"
+expect_equal "none of them holds the shard that was hit, whenever it was asked for" \
+  "$(jq -sc '[.[] | select(.shards_used != 1 or (.degraded | not))] | length' "$E2E_DIR/between")" 0
+ROWS=("${TEST[0]}" --limit 20)
 down
 
 # --- One shard, one slice: nobody is left to answer until the repair ---
