@@ -55,7 +55,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test clean demo format lint
+.PHONY: all help install-packages install-test-packages unit e2e test histories clean demo format lint
 all: $(PROGRAMS)  ## build the four programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
 help:  ## list every target
@@ -117,6 +117,11 @@ test: install-test-packages  ## install what is missing, build, and run every te
 	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit e2e
 	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit
 	@tests/run.sh
+
+N ?= 100
+histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=s)
+	@$(MAKE) --no-print-directory -j2 all
+	@HISTORIES=$(N) tests/e2e/test_histories.sh
 
 lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck
