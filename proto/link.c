@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 // A call drops so many messages at most: a peer that sends nothing else must not hold the loop.
 enum { FRAMES_MAX = 3, POLL_MAX = 16, DROPS_MAX = 64 };
@@ -121,9 +122,22 @@ void link_close(struct link *link)
     }
 }
 
+// ZeroMQ takes a port modulo 65536 without a word: 99999 would listen on 34463.
+static enum err check_port(const char *endpoint)
+{
+    const char *const colon = strrchr(endpoint, ':');
+    uint64_t port = 0;
+    if (colon != NULL && colon[1] >= '0' && colon[1] <= '9' &&
+        text_u64(colon + 1, UINT16_MAX, &port) != OK) {
+        FAIL(ERR_INVALID, "the port of %s is not one from 0 to %d", endpoint, (int)UINT16_MAX);
+    }
+    return OK;
+}
+
 enum err link_bind(struct link *link, const char *endpoint,
                    char endpoint_out[static LINK_ENDPOINT_BYTES])
 {
+    TRY(check_port(endpoint));
     if (zmq_bind(link->zmq, endpoint) != 0) {
         return refused(endpoint);
     }
@@ -136,6 +150,7 @@ enum err link_bind(struct link *link, const char *endpoint,
 
 enum err link_connect(struct link *link, const char *endpoint)
 {
+    TRY(check_port(endpoint));
     if (zmq_connect(link->zmq, endpoint) != 0) {
         return refused(endpoint);
     }
@@ -150,6 +165,7 @@ static enum err receive_frames(struct link *link, size_t *count_out)
     size_t count = 0;
     for (int more = 1; more != 0; count++) {
         zmq_msg_t spare;
+        // cppcheck-suppress uninitvar ; zmq_msg_init sets it.
         zmq_msg_t *const frame = count < FRAMES_MAX ? &link->frames[count] : &spare;
         zmq_msg_init(frame);
         int got;

@@ -38,7 +38,7 @@ MUST_USE enum err link_open(struct link_context *context, enum link_kind kind,
 void link_close(struct link *link); // Accepts NULL.
 
 // Binds, and tells the endpoint that peers connect to (a port given as * is chosen by the system).
-// ERR_IO: the address is taken or not one; ZeroMQ's words.
+// ERR_IO: the address is taken or not one; ZeroMQ's words. ERR_INVALID: there is no such port.
 MUST_USE enum err link_bind(struct link *link, const char *endpoint,
                             char endpoint_out[static LINK_ENDPOINT_BYTES]);
 MUST_USE enum err link_connect(struct link *link, const char *endpoint);
