@@ -42,7 +42,13 @@ PRINTF_LIKE(2, 3) enum err err_context(enum err code, const char *format, ...);
 const char *err_text(void);          // Borrowed; valid until this thread's next err_raise.
 const char *err_name(enum err code); // "CONFLICT"; static storage.
 
-#define FAIL(code, ...) return err_raise((code), __VA_ARGS__)
+// The code is returned, not what err_raise returns: so an analyser sees that it is not OK.
+#define FAIL(code, ...)                                                                            \
+    do {                                                                                           \
+        const enum err err_fail_ = (code);                                                         \
+        (void)err_raise(err_fail_, __VA_ARGS__);                                                   \
+        return err_fail_;                                                                          \
+    } while (0)
 
 // Both return from the calling function, which therefore must hold nothing to release at that
 // point: outer functions acquire and release, inner ones work.
@@ -57,6 +63,7 @@ const char *err_name(enum err code); // "CONFLICT"; static storage.
     do {                                                                                           \
         const enum err err_try_ = (expr);                                                          \
         if (err_try_ != OK) {                                                                      \
-            return err_context(err_try_, __VA_ARGS__);                                             \
+            (void)err_context(err_try_, __VA_ARGS__);                                              \
+            return err_try_;                                                                       \
         }                                                                                          \
     } while (0)

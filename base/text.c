@@ -148,9 +148,9 @@ enum err text_uuid(const char *text, struct id128 *uuid_out)
     char hex[2 * ID_BYTES + 1];
     size_t digits = 0;
     size_t at = 0;
-    for (; text[at] != '\0' && at < TEXT_UUID_BYTES; at++) {
+    for (; at < TEXT_UUID_BYTES && text[at] != '\0'; at++) {
         const bool dash = at == 8 || at == 13 || at == 18 || at == 23;
-        if (dash != (text[at] == '-') || (!dash && digits >= 2 * ID_BYTES)) {
+        if (dash != (text[at] == '-') || (!dash && digits >= sizeof hex - 1)) {
             FAIL(ERR_INVALID, "not a UUID: expected 8-4-4-4-12 hex digits");
         }
         if (!dash) {

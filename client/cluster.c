@@ -333,7 +333,7 @@ enum err cluster_stay(struct cluster *cluster)
 {
     enum err err;
     while ((err = check_both(cluster)) == OK) {
-        pause_ms(4 * LOOK_MS);
+        pause_ms((int64_t)4 * LOOK_MS);
     }
     stop_both(cluster);
     return err == ERR_CANCELLED ? OK : err;

@@ -228,8 +228,10 @@ static void set_values(const struct csv *csv, struct table *table)
     for (uint32_t i = 0; i < table->column_count; i++) {
         const struct span text = field(csv, i);
         const bool missing = text.bytes == 0 || span_equal(text, span_text("?"));
-        table->values[i] = missing ? (struct value){0}
-                                   : (struct value){.kind = VALUE_FIELD, .text = text, .count = 1};
+        table->values[i] = (struct value){0};
+        if (!missing) {
+            table->values[i] = (struct value){.kind = VALUE_FIELD, .text = text, .count = 1};
+        }
     }
 }
 

@@ -37,6 +37,7 @@ static const struct argp_option program_options[] = {
     {0},
 };
 
+// NOLINTNEXTLINE(readability-non-const-parameter): argp fixes the type.
 static error_t take_program_option(int key, char *text, struct argp_state *state)
 {
     struct program *const program = state->input;

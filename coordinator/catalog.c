@@ -413,11 +413,13 @@ static bool count_record(void *context, const struct record *record)
 enum err catalog_count_cells(struct txn *txn, uint32_t dataset, const struct placement *placement,
                              uint32_t generations, uint64_t *cells)
 {
-    const struct counting counting = {placement, cells,
-                                      placement_slice_count(placement, generations)};
+    struct counting counting;
+    counting.placement = placement;
+    counting.cells = cells;
+    counting.slice_count = placement_slice_count(placement, generations);
     for (uint32_t generation = 0; generation < generations; generation++) {
         TRY(record_walk(txn, dataset, generation, 0, UINT64_MAX, NULL, true, count_record,
-                        (void *)(uintptr_t)&counting));
+                        &counting));
     }
     return OK;
 }

@@ -138,7 +138,11 @@ void clients_message(struct core *core, const struct link_message *message)
     struct caller caller = {.peer = message->peer};
     const Unlearn__Request *request = NULL;
     enum err err = wire_get_request(&core->arena, message->envelope, &request);
-    caller.request_id = request == NULL ? 0 : request->request_id;
+    if (request == NULL) { // Nothing could be read, not even whom to answer.
+        reply_error(core, &caller, err, err_text());
+        return;
+    }
+    caller.request_id = request->request_id;
     if (err == OK && message->raw.bytes > LIMIT_CHUNK_BYTES) {
         err = err_raise(ERR_INVALID, "a raw frame of %zu bytes, expected at most %d",
                         message->raw.bytes, (int)LIMIT_CHUNK_BYTES);

@@ -161,11 +161,10 @@ static void signal_children(int signal)
         FILE *const file = process ? fopen(path, "re") : NULL;
         if (file != NULL) {
             char line[512] = "";
-            int parent = 0;
             // "pid (name) state ppid ...": the name may hold anything, so from its last bracket on.
             const char *const at =
                 fgets(line, sizeof line, file) == NULL ? NULL : strrchr(line, ')');
-            if (at != NULL && sscanf(at + 1, " %*c %d", &parent) == 1 && parent == getpid()) {
+            if (at != NULL && strlen(at) > 4 && strtol(at + 4, NULL, 10) == getpid()) {
                 kill((pid_t)pid, signal);
             }
             fclose(file);

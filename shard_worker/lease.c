@@ -271,7 +271,7 @@ static enum err check_records(const struct lease *lease, uint32_t count, struct 
         // The rules of a row are a caller's error elsewhere; here they say that bytes got damaged.
         if (schema_check_row(&lease->schema, row) != OK) {
             return err_context(ERR_CORRUPT, "record %llu of component %s",
-                               (unsigned long long)(lease->records_taken + i), lease->name);
+                               (unsigned long long)lease->records_taken + i, lease->name);
         }
     }
     return cursor_done(&cursor, "a chunk of records");

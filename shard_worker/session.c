@@ -117,7 +117,9 @@ static void post_failed(struct session *session, uint64_t lease, bool cancelled,
     if (!cancelled) {
         snprintf(reason, sizeof reason, "%s", err_text());
         for (char *at = reason; !text_is_clean(span_text(reason)) && *at != '\0'; at++) {
-            *at = *at < ' ' || *at > '~' ? '?' : *at;
+            if (*at < ' ' || *at > '~') {
+                *at = '?';
+            }
         }
     }
     Unlearn__StageFailed failed;

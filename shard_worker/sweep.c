@@ -61,10 +61,14 @@ static bool belongs_to(const char *proc_dir, const char *pid, uint32_t uid)
         return false; // It has ended meanwhile.
     }
     char line[256];
-    unsigned owner = 0;
+    unsigned long owner = 0;
     bool found = false;
     while (!found && fgets(line, sizeof line, file) != NULL) {
-        found = sscanf(line, "Uid: %u", &owner) == 1;
+        char *end = line;
+        if (strncmp(line, "Uid:", 4) == 0) {
+            owner = strtoul(line + 4, &end, 10);
+        }
+        found = end != line && end != line + 4;
     }
     fclose(file);
     return found && owner == uid;

@@ -141,7 +141,7 @@ static enum err component_of(struct span key, struct component *name_out)
     }
     *name_out = (struct component){.shard = be_get32(in + 4)};
     name_out->count = (uint16_t)((key.bytes - head) / 2);
-    for (uint16_t i = 0; i < name_out->count; i++) {
+    for (size_t i = 0; i < name_out->count; i++) {
         name_out->list[i] = (uint16_t)(in[head + 2 * i] << 8 | in[head + 2 * i + 1]);
     }
     return OK;

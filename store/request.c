@@ -243,7 +243,8 @@ static enum err pending_of(struct span key, struct span value, struct pending *p
 // All rows of one request, or of all when its number is 0.
 static struct kv_key prefix_of(uint64_t sequence)
 {
-    return sequence == 0 ? (struct kv_key){0} : key_of(sequence);
+    const struct kv_key all = {0};
+    return sequence == 0 ? all : key_of(sequence);
 }
 
 static enum err pending_walk_in(struct txn *txn, struct kv_cursor *cursor, struct span prefix,
@@ -312,7 +313,7 @@ static enum err awaited_of(struct span key, struct awaited *awaited_out)
     *awaited_out = (struct awaited){.model = be_get32(in + 8)};
     awaited_out->name.shard = be_get32(in + 12);
     awaited_out->name.count = (uint16_t)((key.bytes - head) / 2);
-    for (uint16_t i = 0; i < awaited_out->name.count; i++) {
+    for (size_t i = 0; i < awaited_out->name.count; i++) {
         awaited_out->name.list[i] = (uint16_t)(in[head + 2 * i] << 8 | in[head + 2 * i + 1]);
     }
     return OK;

@@ -24,6 +24,7 @@ static void sequence_of(const struct trie *trie, uint32_t b, struct component *n
             return;
         }
     }
+    *name_out = (struct component){0};
     fail_msg("sequence %u has no leaf", b);
 }
 
