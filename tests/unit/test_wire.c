@@ -42,21 +42,21 @@ static enum err get(enum kind kind, struct span frame, const ProtobufCMessage **
     switch (kind) {
     case REQUEST:
         err = wire_get_request(&arena, frame, &request);
-        *out = &request->base;
+        *out = (const ProtobufCMessage *)request;
         return err;
     case REPLY:
         err = wire_get_reply(&arena, frame, &reply);
-        *out = &reply->base;
+        *out = (const ProtobufCMessage *)reply;
         return err;
     case FROM_WORKER:
         err = wire_get_from_worker(&arena, frame, &from);
-        *out = &from->base;
+        *out = (const ProtobufCMessage *)from;
         return err;
     case TO_WORKER:
     case KINDS:
     default:
         err = wire_get_to_worker(&arena, frame, &to);
-        *out = &to->base;
+        *out = (const ProtobufCMessage *)to;
         return err;
     }
 }
