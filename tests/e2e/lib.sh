@@ -63,6 +63,7 @@ fi
 E2E_BIN=$(realpath "${E2E_BIN:-bin}")
 E2E_DATA=$(realpath -m ../shared/data)
 FAILED=$E2E_DIR/failed
+SCRATCH=$E2E_DIR # Of the last command: its error, its answer. A part that runs beside needs its own.
 exec 9>&1 # Where a broken test says so, whatever its command's output went to. Not for children.
 STARTED=$(date +%s%N)
 trap 'broken $? $LINENO "$BASH_COMMAND"' ERR
@@ -74,7 +75,7 @@ broken() { # A command that no check expected to fail has failed; a subshell's p
     where+=" ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}"
   done
   echo "not ok - stopped:$where: exit code $1 of: ${3:0:300}" >&9
-  [[ -s $E2E_DIR/error ]] && sed 's/^/#   /' "$E2E_DIR/error" >&9
+  [[ -s $SCRATCH/error ]] && sed 's/^/#   /' "$SCRATCH/error" >&9
   exit 1
 }
 
@@ -116,10 +117,10 @@ expect_number() { # WHAT FOUND OPERATOR LIMIT: real numbers
 expect_exit() {
   local code=$1 words=$2 found=0 word line
   shift 2
-  "$@" >"$E2E_DIR/answer" 2>"$E2E_DIR/error" 9>&- || found=$?
-  line=$(grep -a '^unlearn' "$E2E_DIR/error" | head -1 || true)
+  "$@" >"$SCRATCH/answer" 2>"$SCRATCH/error" 9>&- || found=$?
+  line=$(grep -a '^unlearn' "$SCRATCH/error" | head -1 || true)
   if ((found != code)); then
-    not_ok "$(named "$@") is refused" "exit code $found: ${line:-$(head -c 300 "$E2E_DIR/error")}" \
+    not_ok "$(named "$@") is refused" "exit code $found: ${line:-$(head -c 300 "$SCRATCH/error")}" \
       "exit code $code"
     return 0
   fi
@@ -140,6 +141,8 @@ named() { # A command as a reader would write it.
   echo "${text:0:200}"
 }
 
+lines_with() { grep -c -- "$1" "$2" || true; } # lines_with PATTERN FILE
+
 # wait_for WHAT SECONDS COMMAND...: polls until the command succeeds. Ends the test if it never does.
 wait_for() {
   local what=$1 until=$((SECONDS + $2))
@@ -155,12 +158,12 @@ wait_for() {
 
 # --- Clusters ---
 
-# ctl ...: unlearnctl on the cluster of `use`. Its error goes to $E2E_DIR/error when captured.
+# ctl ...: unlearnctl on the cluster of `use`. Its error goes to $SCRATCH/error when captured.
 ctl() { timeout -k 5 "${CTL_SECONDS:-120}" "$E2E_BIN/unlearnctl" "$@" 9>&-; }
 json() { # json FILTER COMMAND...: the field(s) of its answer.
   local filter=$1
   shift
-  ctl --json "$@" 2>"$E2E_DIR/error" | jq -rc "$filter"
+  ctl --json "$@" 2>"$SCRATCH/error" | jq -rc "$filter"
 }
 
 use() { export UNLEARN_DIR=$E2E_DIR/$1; }
@@ -170,7 +173,7 @@ start() { # start NAME [RANKS]: a new cluster, which then is the one in use.
   up "${2:-2}"
 }
 up() { # up [RANKS]
-  ctl --json up "$UNLEARN_DIR" --ranks "${1:-2}" --detach >"$E2E_DIR/up" 2>"$E2E_DIR/error"
+  ctl --json up "$UNLEARN_DIR" --ranks "${1:-2}" --detach >"$SCRATCH/up" 2>"$SCRATCH/error"
 }
 down() { ctl --json down "$UNLEARN_DIR" >/dev/null; }
 coordinator_pid() { cat "$UNLEARN_DIR/run/unlearnd.pid"; }

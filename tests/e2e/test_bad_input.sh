@@ -7,6 +7,8 @@ source "$(dirname "$0")/lib.sh"
 
 # What waits for its own deadline runs beside all the rest; its answers are read at the end.
 ( # No worker at all.
+  SCRATCH=$E2E_DIR/alone.d
+  mkdir "$SCRATCH"
   start alone 0
   people "$E2E_DIR/alone.csv" 60
   ctl --json import wages "$E2E_DIR/alone.csv" --label wage --subject who >/dev/null
@@ -16,6 +18,8 @@ source "$(dirname "$0")/lib.sh"
   down
 ) >"$E2E_DIR/alone.out" 2>&1 &
 ( # Workers that end before they have joined.
+  SCRATCH=$E2E_DIR/lame.d
+  mkdir "$SCRATCH"
   mkdir "$E2E_DIR/lame"
   cp -rL "$E2E_BIN"/. "$E2E_DIR/lame/"
   printf '#!/bin/sh\nexit 1\n' >"$E2E_DIR/lame/unlearn-worker"
@@ -49,8 +53,8 @@ SECRET=''
 refused() {
   expect_exit "$@"
   [[ $(state) == "$BEFORE" ]] || not_ok "\"$2\" changes nothing" "$(state)" "$BEFORE"
-  if [[ -n $SECRET ]] && grep -qaF -- "$SECRET" "$E2E_DIR/error"; then
-    not_ok "the error holds no record content" "$(cat "$E2E_DIR/error")" "no \"$SECRET\" in it"
+  if [[ -n $SECRET ]] && grep -qaF -- "$SECRET" "$SCRATCH/error"; then
+    not_ok "the error holds no record content" "$(cat "$SCRATCH/error")" "no \"$SECRET\" in it"
   fi
 }
 file() { # file NAME LINE...: its path.
@@ -157,6 +161,17 @@ refused 2 '4 values|expects 784' ctl predict m "$E2E_DIR/tiny"
 refused 2 '' ctl predict m "$E2E_DIR/people.csv"
 refused 2 'label' ctl evaluate w "$(file blind.csv 'age,town,hours' '1,Derby,2')"
 
+# A subject is missing for the last of 3,000 records: some megabytes have been staged by then.
+sample large 64
+head -2999 "$SUBJECTS" >"$E2E_DIR/2999-subjects"
+refused 2 'has 2999 lines, expected one for each row' ctl import large "${TRAIN[@]:0:2}" --limit 3000 \
+  --subjects "$E2E_DIR/2999-subjects"
+expect_equal "control: the same import without the fault lands whole" \
+  "$(json '[.records, .skipped]' import large "${TRAIN[@]}" --limit 3000)" "[3000,0]"
+BEFORE=$(state)
+refused 2 'has 2999 lines, expected one for each row' ctl import large "${TRAIN[@]:0:2}" --limit 3000 \
+  --subjects "$E2E_DIR/2999-subjects" --id-prefix new-
+
 # --- Schema, placement key, generation ---
 
 ctl schema wages >"$E2E_DIR/wages.json"
@@ -216,7 +231,7 @@ refused 4 'is running already' ctl up "$UNLEARN_DIR" --detach
 refused 4 'exists already, expected a new or an empty directory' ctl init "$UNLEARN_DIR"
 expect_exit 4 '' timeout 20 "$E2E_BIN/unlearnd" "$UNLEARN_DIR"
 expect_true "a second coordinator says that the store is open elsewhere" \
-  "$(grep -c 'another process has the store' "$E2E_DIR/error") == 1"
+  "$(lines_with 'another process has the store' "$SCRATCH/error") == 1"
 [[ $(state) == "$BEFORE" ]] && ok "and the first one goes on undisturbed" ||
   not_ok "the first coordinator goes on" "$(state)" "$BEFORE"
 expect_exit 3 'no cluster at|unlearnctl init' ctl --dir "$E2E_DIR/nowhere" status
@@ -230,7 +245,7 @@ done
 cp "$UNLEARN_DIR/config.yaml" "$E2E_DIR/config.yaml"
 echo 'colour: red' >>"$UNLEARN_DIR/config.yaml"
 expect_exit 2 'unlearnd ended with exit code 2' ctl up "$UNLEARN_DIR" --detach
-expect_true "with the key's name" "$(grep -c 'unknown key.*colour' "$E2E_DIR/error") >= 1"
+expect_true "with the key's name" "$(lines_with 'unknown key.*colour' "$SCRATCH/error") >= 1"
 cp "$E2E_DIR/config.yaml" "$UNLEARN_DIR/config.yaml"
 
 mkdir "$E2E_DIR/bin"
@@ -239,7 +254,7 @@ rm "$E2E_DIR/bin/unlearn-worker"
 expect_exit 5 'unlearn-worker is missing' "$E2E_DIR/bin/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach
 expect_exit 5 '' timeout 20 "$E2E_DIR/bin/unlearn-fleet" --coordinator tcp://127.0.0.1:1 --ranks 2
 expect_true "the fleet, too, says what is missing" \
-  "$(grep -c 'worker is missing' "$E2E_DIR/error") == 1"
+  "$(lines_with 'worker is missing' "$SCRATCH/error") == 1"
 expect_exit 5 'no coordinator' ctl status
 up 2
 [[ $(state | sed 's/^\[[0-9]*,/[/') == "$(sed 's/^\[[0-9]*,/[/' <<<"$BEFORE")" ]] &&
@@ -264,11 +279,11 @@ disk_full() { # SIZE: a little more than the reserve that is kept for deletions
   before=$(digests d)
   while ((code == 0 && n < 60)); do
     n=$((n + 1))
-    ctl --json import more "${TRAIN[@]}" --id-prefix "$n-" >"$E2E_DIR/answer" 2>"$E2E_DIR/error" ||
+    ctl --json import more "${TRAIN[@]}" --id-prefix "$n-" >"$SCRATCH/answer" 2>"$SCRATCH/error" ||
       code=$?
   done
   expect_equal "a full disk ($1): import $n is refused" "$code" 4
-  expect_true "with a clean sentence: $(head -1 "$E2E_DIR/error")" "$(grep -c 'full' "$E2E_DIR/error") == 1"
+  expect_true "with a clean sentence: $(head -1 "$SCRATCH/error")" "$(lines_with 'full' "$SCRATCH/error") == 1"
   landed=$(((n - 1) * $(wc -l <"$SUBJECTS")))
   expect_equal "nothing of it has landed" \
     "$(json '.datasets[] | select(.dataset == "more").records' dataset list)" "$landed"
@@ -280,8 +295,8 @@ disk_full() { # SIZE: a little more than the reserve that is kept for deletions
   dd if=/dev/zero of="$disk/filler" bs=1M count=1000 2>/dev/null || true
   expect_exit 4 'full' ctl import more "${TRAIN[@]}" --id-prefix last-
   code=0
-  ctl --json delete more --subject writer-001 >"$E2E_DIR/answer" 2>"$E2E_DIR/error" || code=$?
-  expect_true "not one byte free: a deletion is done or refused ($code: $(head -1 "$E2E_DIR/error"))" \
+  ctl --json delete more --subject writer-001 >"$SCRATCH/answer" 2>"$SCRATCH/error" || code=$?
+  expect_true "not one byte free: a deletion is done or refused ($code: $(head -1 "$SCRATCH/error"))" \
     "$code == 0 || $code == 1 || $code == 4"
   rm "$disk/filler"
   down

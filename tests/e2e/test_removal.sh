@@ -85,7 +85,7 @@ wait_for "a training is under way" 30 trains m
 request=$(json .request delete digits --subject writer-002 writer-007)
 expect_equal "the training was not over when the deletion was acknowledged" "$(json .state status m)" training
 expect_true "what was being trained on their records was cancelled at once" \
-  "$(grep -c 'event=lease_cancelled.*reason=deletion' "$UNLEARN_DIR/run/unlearnd.log") >= 1"
+  "$(lines_with 'event=lease_cancelled.*reason=deletion' "$UNLEARN_DIR/run/unlearnd.log") >= 1"
 ctl --json import digits "${TRAIN[@]}" --id-prefix later- --limit 30 >/dev/null
 wait_for "the deletion completes" 90 completed "$request"
 wait_for "the training ends" 90 all_valid m

@@ -68,7 +68,7 @@ for n in 1 2 3 4 5 6; do
   ctl --json import "big$n" "${TRAIN[@]}" >/dev/null
   request=0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8b0$n
   pid=$(coordinator_pid)
-  ctl --json delete "big$n" --from-csv "$E2E_DIR/many" --request "$request" >"$E2E_DIR/answer"
+  ctl --json delete "big$n" --from-csv "$E2E_DIR/many" --request "$request" >"$SCRATCH/answer"
   kill -KILL "$pid"
   wait_for "the coordinator is gone" 10 gone "$pid"
   grep -q "event=request_erased request=$request" "$UNLEARN_DIR/run/unlearnd.log" || hit=$n
@@ -84,6 +84,22 @@ if [[ -n $hit ]]; then
 else
   echo "# not shown: each of $n kills came after the erasure"
 fi
+
+# In the middle of an import: it has not landed at all, and can be made again.
+sample large 400
+import_runs() { [[ $(json .store_bytes status) -gt $((size + 2000000)) ]]; }
+size=$(json .store_bytes status)
+ctl --json import large "${TRAIN[@]}" >/dev/null 2>&1 || true &
+import=$!
+wait_for "an import is under way" 30 import_runs
+kill_coordinator
+up 2
+expect_equal "nothing of the import has landed" \
+  "$(json '[.datasets[] | select(.dataset == "large").records] | add' dataset list)" null
+expect_equal "the same import again lands whole" "$(json '[.records, .skipped]' import large "${TRAIN[@]}")" \
+  "[$(wc -l <"$SUBJECTS"),0]"
+pkill -TERM -P "$import" || true # It would wait a minute for an answer.
+wait "$import"
 TRAIN=("${SAMPLE[@]}") SUBJECTS=$KEPT
 
 # Fleet and coordinator together, while idle; and a training that had begun.
