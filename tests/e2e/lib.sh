@@ -10,6 +10,7 @@
 # E2E_SECONDS, and cleans up after it whatever happened: success, failure, SIGTERM.
 #
 #   E2E_BIN      the programs (default: bin)
+#   E2E_TIMES=1  print after each check how long the test has run
 #   E2E_KEEP=1   keep the directory, for a look at the logs
 set -euo pipefail
 
@@ -84,7 +85,7 @@ seconds() { # Since the test began, for its last line.
   printf '%d.%d' $((ns / 1000000000)) $((ns / 100000000 % 10))
 }
 
-ok() { echo "ok - $1"; }
+ok() { echo "ok - $1"; [[ -z ${E2E_TIMES:-} ]] || echo "#   $(seconds)"; }
 not_ok() { # WHAT FOUND EXPECTED
   echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"
   touch "$FAILED"
