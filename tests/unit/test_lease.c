@@ -177,7 +177,7 @@ static void test_stream_good_trains_the_same_bits(void **state)
     assert_int_equal(ask(tiny), 0);
     // Answers to pulls past the end are ignored.
     assert_int_equal(take_records(tiny, 2, 0, 0, true), OK);
-    assert_int_equal(lease_train(tiny->lease, NULL), OK);
+    assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
 
     float *params = NULL;
     assert_int_equal(mem_try_aligned(tiny->param_count, sizeof *params, &params), OK);
@@ -294,7 +294,7 @@ static void test_training_stops_when_told(void **state)
     begin_with_records(tiny);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
     const struct stage_watch watch = {stop_at_once, &calls};
-    assert_int_equal(lease_train(tiny->lease, &watch), ERR_CANCELLED);
+    assert_int_equal(lease_train(tiny->lease, &watch, NULL), ERR_CANCELLED);
     assert_int_equal(calls, 1);
 }
 
@@ -314,7 +314,7 @@ static void test_weights_travel_in_chunks(void **state)
     assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
     assert_int_equal(ask(tiny), LIMIT_CREDIT);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
-    assert_int_equal(lease_train(tiny->lease, NULL), OK);
+    assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
     const size_t bytes = tiny->offer.param_count * sizeof(float);
     assert_in_range(bytes, LIMIT_CHUNK_BYTES + 1, 2 * LIMIT_CHUNK_BYTES - 1);
     assert_int_equal(lease_weights(tiny->lease, 0).bytes, LIMIT_CHUNK_BYTES);
