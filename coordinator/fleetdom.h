@@ -77,6 +77,8 @@ struct worker {
     struct lease *lease; // NULL: idle.
     uint32_t member;     // Its index in the lease.
     bool stopping;       // Told to cancel; not idle until it says so.
+    int64_t stopping_ms; // Since when.
+    int64_t joined_ms;
 };
 
 struct fleet {

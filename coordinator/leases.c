@@ -9,7 +9,10 @@
 #include "coordinator/fleetdom.h"
 #include "scheduler/lend.h"
 
-enum { FAILURES_MAX = 5 }; // Of one stage in a row, before it waits for the next `train`.
+enum {
+    FAILURES_MAX = 5, // Of one stage in a row, before it waits for the next `train`.
+    SOON_MS = 1000,   // A stage that a group may train waits so long for ranks about to be idle.
+};
 
 enum err leases_open(struct core *core)
 {
@@ -97,6 +100,7 @@ void lease_end(struct core *core, struct lease *lease, bool tell)
         if (tell && lease->phase != LEASE_OPENING) {
             // While it trains, a worker answers when it has stopped; after that it is idle already.
             member->worker->stopping = !member->done;
+            member->worker->stopping_ms = core->now_ms;
             send_cancel(core, lease, member->worker);
         }
         member->worker->lease = NULL;
@@ -367,9 +371,27 @@ static uint32_t gather_idle(struct core *core, struct worker *leader, struct wor
     return distinct;
 }
 
+// Ranks of the leader's fleet that will be idle in a moment: those that were told to stop, and, when
+// the fleet has just been started, those that have not joined yet. Whoever took a stage alone would
+// train it alone to its end.
+static uint32_t count_soon(const struct core *core, const struct worker *leader)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    uint32_t joined = 0, stopping = 0;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        const struct worker *const worker = dom->workers[i];
+        if (id128_compare(&worker->fleet, &leader->fleet) == 0) {
+            joined++;
+            stopping += worker->stopping && core->now_ms - worker->stopping_ms < SOON_MS;
+        }
+    }
+    const bool fresh = core->now_ms - leader->joined_ms < SOON_MS && leader->ranks > joined;
+    return stopping + (fresh ? leader->ranks - joined : 0);
+}
+
 // Gives a stage to an idle worker and to as many others of its fleet as are better lent to it than
-// kept for other stages.
-static void lend(struct core *core, struct worker *leader, struct model *model, uint32_t shard,
+// kept for other stages. False: it is worth waiting for ranks that will soon be idle.
+static bool lend(struct core *core, struct worker *leader, struct model *model, uint32_t shard,
                  uint32_t node, const struct verify_task *task)
 {
     const uint32_t chunks = model->spec.gradient_chunks;
@@ -382,10 +404,17 @@ static void lend(struct core *core, struct worker *leader, struct model *model, 
         // therefore take no account of them.
         const uint32_t ready =
             task == NULL ? count_ready(core, idle_all) : 1 + verify_count_waiting(core, idle_all);
-        count = lend_ranks(gather_idle(core, leader, idle), idle_all, ready, chunks);
+        const uint32_t idle_here = gather_idle(core, leader, idle);
+        const uint32_t soon = task == NULL ? count_soon(core, leader) : 0;
+        count = lend_ranks(idle_here, idle_all, ready, chunks);
+        if (lend_ranks(idle_here + soon, idle_all + soon, ready, chunks) > count) {
+            mem_free(idle);
+            return false;
+        }
     }
     open_lease(core, idle, count, model, shard, node, task);
     mem_free(idle);
+    return true;
 }
 
 static void assign(struct core *core)
@@ -399,10 +428,12 @@ static void assign(struct core *core)
         // A group takes the lowest ranks that are idle: this one is looked at again until it is busy.
         while (workers_may_lease(core, worker)) {
             if (next_stage(core, &model, &shard, &node)) {
-                lend(core, worker, model, shard, node, NULL);
+                if (!lend(core, worker, model, shard, node, NULL)) {
+                    break;
+                }
             } else if (verify_next(core, &task)) {
-                lend(core, worker, catalog_model_number(core, task.model), task.shard, task.node,
-                     &task);
+                (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
+                           task.node, &task);
             } else {
                 return; // Nothing to do for anybody.
             }

@@ -106,6 +106,7 @@ void workers_hello(struct core *core, const struct link_peer *peer,
         snprintf(worker->name, sizeof worker->name, "%.200s/%u", hello->host, hello->pid);
         worker->rank = hello->rank;
         worker->ranks = hello->ranks;
+        worker->joined_ms = core->now_ms;
         memcpy(worker->fleet.bytes, hello->fleet.data, ID_BYTES);
         dom->workers[dom->worker_count++] = worker;
         log_info("worker_joined", "worker=%llu name=%s rank=%u ranks=%u core=%s",
