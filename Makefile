@@ -42,10 +42,10 @@ MPI_LIBS   = $(shell pkg-config --libs ompi-c 2>/dev/null)
 BUILD_ID  := $(shell git describe --always --dirty 2>/dev/null || echo release)
 
 # Every .c file of a directory belongs to the archive, so that a new learner or reader is one new
-# file; only the programs' own files and the one that needs MPI stand apart.
+# file; only the programs' own files and those that need MPI stand apart.
 DIRS    := base model scheduler proto store coordinator shard_worker client
 APART   := coordinator/unlearnd.c shard_worker/fleet.c shard_worker/worker.c shard_worker/ranks.c \
-  client/unlearnctl.c
+  shard_worker/group.c client/unlearnctl.c
 SOURCES := $(filter-out $(APART),$(wildcard $(addsuffix /*.c,$(DIRS))))
 ALL_LIB := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/unlearn.pb-c.o
 ARCHIVE := $(BUILD)/libunlearn-all.a
@@ -78,7 +78,7 @@ $(BUILD)/%.o: %.c Makefile | $(GEN)/proto/unlearn.pb-c.h
 	$(Q)$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/base/build.o: CFLAGS += -DBUILD_ID_TEXT='"$(BUILD_ID)"'
-$(BUILD)/shard_worker/ranks.o: PKG_CFLAGS += $(MPI_CFLAGS)
+$(BUILD)/shard_worker/ranks.o $(BUILD)/shard_worker/group.o: PKG_CFLAGS += $(MPI_CFLAGS)
 
 $(ARCHIVE): $(ALL_LIB)
 	@rm -f $@
@@ -92,7 +92,8 @@ $(BIN)/unlearnctl: $(BUILD)/client/unlearnctl.o $(ARCHIVE)
 	$(link)
 $(BIN)/unlearn-fleet: $(BUILD)/shard_worker/fleet.o $(ARCHIVE)
 	$(link)
-$(BIN)/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o $(ARCHIVE)
+$(BIN)/unlearn-worker: $(BUILD)/shard_worker/worker.o $(BUILD)/shard_worker/ranks.o \
+  $(BUILD)/shard_worker/group.o $(ARCHIVE)
 	$(link) $(MPI_LIBS)
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVE)

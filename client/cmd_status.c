@@ -29,9 +29,14 @@ static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *clust
     json_t *const workers = json_array();
     for (size_t i = 0; i < cluster->n_workers; i++) {
         const Unlearn__Worker *const worker = cluster->workers[i];
-        json_array_append_new(workers, json_pack("{s:s, s:I, s:s, s:f}", "name", worker->name,
-                                                 "rank", (json_int_t)worker->rank, "task",
-                                                 worker->task, "share", worker->share));
+        json_t *const ranks = json_array();
+        for (size_t j = 0; j < worker->n_group_ranks; j++) {
+            json_array_append_new(ranks, json_integer(worker->group_ranks[j]));
+        }
+        json_array_append_new(workers,
+                              json_pack("{s:s, s:I, s:s, s:f, s:o}", "name", worker->name, "rank",
+                                        (json_int_t)worker->rank, "task", worker->task, "share",
+                                        worker->share, "group_ranks", ranks));
     }
     json_t *const answer = json_pack(
         "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:o}", "address",
@@ -43,6 +48,18 @@ static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *clust
         cluster->uptime_seconds, "workers", workers);
     json_object_set_new(answer, "profile", ctl_hex(cluster->profile));
     return answer;
+}
+
+// "model s0:[1]", with the ranks that share it: ", ranks 0 1 2 3".
+static void task_cell(struct grid *grid, const Unlearn__Worker *worker)
+{
+    char ranks[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < worker->n_group_ranks && used < sizeof ranks - 24; i++) {
+        used += (size_t)snprintf(ranks + used, sizeof ranks - used, "%s %u",
+                                 i == 0 ? ", ranks" : "", worker->group_ranks[i]);
+    }
+    grid_cell(grid, "%s%s", worker->task[0] == '\0' ? "idle" : worker->task, ranks);
 }
 
 static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster)
@@ -66,7 +83,7 @@ static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster
         grid_cell(grid, "%s", worker->name);
         grid_cell(grid, "%u", worker->rank);
         grid_cell(grid, idle ? "-" : "%.0f %%", 100 * worker->share);
-        grid_cell(grid, "%s", idle ? "idle" : worker->task);
+        task_cell(grid, worker);
     }
     grid_print(grid, stdout);
     grid_free(grid);

@@ -249,6 +249,7 @@ struct verify_task {
 enum comparison { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
 // The next comparison for an idle rank; false: none.
 bool verify_next(struct core *core, struct verify_task *task_out);
+uint32_t verify_count_waiting(const struct core *core, uint32_t most); // Comparisons; to `most`.
 void verify_compared(struct core *core, const struct component *name,
                      const struct verify_task *which, enum comparison result);
 void verify_free(struct core *core);

@@ -1,8 +1,11 @@
 // coordinator/fleetdom.h: fleets, their workers, and the leases they hold; private to leases.c,
 // workers.c and stream.c.
 //
-// A lease is the right of one worker to train one stage, until a deadline that its beats renew,
-// under a fencing number that is never used twice (the store's boot number is its upper half). A
+// A lease is the right of one worker, or of a group of workers of one fleet, to train one stage, until
+// a deadline that its beats renew, under a fencing number that is never used twice (the store's boot
+// number is its upper half). Each member pulls parent and records for itself and says when it is done;
+// member 0 leads: its weights are the result, once all members have given the same digest. A member
+// that dies, fails or lets its deadline pass ends the lease for all. A
 // result counts only while the lease is current and the versions of the cells that it read still
 // stand; both are checked in the transaction that stores it.
 //
@@ -18,19 +21,30 @@
 
 enum lease_phase { LEASE_OPENING, LEASE_TRAINING, LEASE_RECEIVING, LEASE_STORING };
 
-struct stream { // Records on their way to the worker: touched by the store thread's jobs in turn.
+struct stream { // Records on their way to a worker: touched by the store thread's jobs in turn.
     uint32_t position; // In the component's list.
     bool started;      // `after` is set.
     struct record_key after;
     uint32_t next_sequence; // Of the chunk that is asked for next; the loop's.
 };
 
+struct member {            // One worker's part in a lease.
+    struct worker *worker; // NULL: it has left, or is done and does not lead.
+    uint32_t rank;
+    bool done; // Has given its digest.
+    int64_t deadline_ms;
+    struct stream stream;
+    uint32_t pulls; // Of records, under way in the store thread.
+};
+
 struct lease {
     uint64_t number;
     enum lease_phase phase;
-    bool ended;    // No longer counts: freed when `jobs` is 0.
-    uint32_t jobs; // Under way in the store thread.
-    struct worker *worker;
+    bool ended;             // No longer counts: freed when `jobs` is 0.
+    uint32_t jobs;          // Under way in the store thread.
+    struct member *members; // [member_count], by rank. Owned.
+    uint32_t member_count;  // 1 ..
+    uint32_t done_count;    // Members that are done.
     uint32_t model;
     struct component name;
     struct placement placement;
@@ -45,13 +59,11 @@ struct lease {
     uint64_t samples; // Of the whole stage.
     uint64_t samples_done;
     uint64_t param_count;
-    int64_t deadline_ms;
     int64_t began_ms;
-    struct stream stream;
     float *params; // The result. Owned; given to `weights` when stored.
     uint64_t result_bytes;
     uint32_t pulls_sent, chunks_received;
-    struct digest digest; // As the worker says.
+    struct digest digest; // As the workers say.
     double seconds;
 };
 
@@ -59,11 +71,14 @@ struct worker {
     struct link_peer peer;
     uint64_t number;
     char name[LIMIT_NAME_BYTES + 1]; // host/pid
-    uint32_t rank;
+    uint32_t rank, ranks;            // Of its fleet, as it says.
     struct id128 fleet;
     int64_t last_ms;
     struct lease *lease; // NULL: idle.
+    uint32_t member;     // Its index in the lease.
     bool stopping;       // Told to cancel; not idle until it says so.
+    int64_t stopping_ms; // Since when.
+    int64_t joined_ms;
 };
 
 struct fleet {
@@ -101,16 +116,22 @@ void workers_drop(struct core *core, struct worker *worker, bool lost);
 void workers_tick(struct core *core); // Silent workers and fleets.
 bool workers_may_lease(struct core *core, const struct worker *worker); // Idle, not draining.
 
-// Ends a lease: the component is free to be leased again. `tell`: send Cancel to its worker. A
+// Ends a lease: the component is free to be leased again. `tell`: send Cancel to its workers. A
 // comparison that has no result yet will be tried again.
 void lease_end(struct core *core, struct lease *lease, bool tell);
+// Ends the lease that a worker holds, which knows of it no more: the other members are told.
+void lease_end_without(struct core *core, struct worker *worker);
 void lease_compared(struct core *core, struct lease *lease, enum comparison result);
 // A job that points at the lease has come back. False: the lease had ended and is freed now.
 bool lease_job_back(struct core *core, struct lease *lease);
 
 // --- stream.c
-void stream_pull(struct core *core, struct lease *lease, const Unlearn__WorkerPull *pull);
-void stream_done(struct core *core, struct lease *lease, const Unlearn__StageDone *done);
+// `member`: index of the sender in the lease.
+void stream_pull(struct core *core, struct lease *lease, uint32_t member,
+                 const Unlearn__WorkerPull *pull);
+void stream_done(struct core *core, struct lease *lease, uint32_t member,
+                 const Unlearn__StageDone *done);
+// From member 0.
 void stream_weights(struct core *core, struct lease *lease, const Unlearn__WeightsChunk *chunk,
                     struct span raw);
 // The result is complete and was stored, or refused.

@@ -1,13 +1,18 @@
 // coordinator/leases.c: which rank trains which stage; see fleetdom.h and core.h.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/fleetdom.h"
+#include "scheduler/lend.h"
 
-enum { FAILURES_MAX = 5 }; // Of one stage in a row, before it waits for the next `train`.
+enum {
+    FAILURES_MAX = 5, // Of one stage in a row, before it waits for the next `train`.
+    SOON_MS = 1000,   // A stage that a group may train waits so long for ranks about to be idle.
+};
 
 enum err leases_open(struct core *core)
 {
@@ -19,6 +24,7 @@ enum err leases_open(struct core *core)
 static void lease_free(struct lease *lease)
 {
     weights_release(lease->parent);
+    mem_free(lease->members);
     mem_free(lease->params);
     mem_free(lease);
 }
@@ -31,7 +37,8 @@ void leases_free(struct core *core)
     }
     while (dom->worker_count > 0) {
         struct worker *const worker = dom->workers[--dom->worker_count];
-        if (worker->lease != NULL && worker->lease->jobs == 0) {
+        // Member 0 holds its lease to the end.
+        if (worker->lease != NULL && worker->member == 0 && worker->lease->jobs == 0) {
             lease_free(worker->lease);
         }
         mem_free(worker);
@@ -57,14 +64,14 @@ static struct slot *slot_of(struct core *core, const struct lease *lease, struct
     return ensemble_slot(&model->ensemble, lease->name.shard, (uint32_t)node);
 }
 
-static void send_cancel(struct core *core, const struct lease *lease)
+static void send_cancel(struct core *core, const struct lease *lease, const struct worker *worker)
 {
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Cancel cancel = UNLEARN__CANCEL__INIT;
     cancel.lease = lease->number;
     message.body_case = UNLEARN__TO_WORKER__BODY_CANCEL;
     message.cancel = &cancel;
-    workers_send(core, &lease->worker->peer, &message, span_of(NULL, 0));
+    workers_send(core, &worker->peer, &message, span_of(NULL, 0));
 }
 
 void lease_compared(struct core *core, struct lease *lease, enum comparison result)
@@ -85,16 +92,33 @@ void lease_end(struct core *core, struct lease *lease, bool tell)
     if (slot != NULL && !lease->compare) {
         slot->leased = false;
     }
-    if (tell && lease->phase != LEASE_OPENING) {
-        // While it trains, the worker answers when it has stopped; after that it is idle already.
-        lease->worker->stopping = lease->phase == LEASE_TRAINING;
-        send_cancel(core, lease);
+    for (uint32_t i = 0; i < lease->member_count; i++) {
+        struct member *const member = &lease->members[i];
+        if (member->worker == NULL) {
+            continue;
+        }
+        if (tell && lease->phase != LEASE_OPENING) {
+            // While it trains, a worker answers when it has stopped; after that it is idle already.
+            member->worker->stopping = !member->done;
+            member->worker->stopping_ms = core->now_ms;
+            send_cancel(core, lease, member->worker);
+        }
+        member->worker->lease = NULL;
+        member->worker = NULL;
     }
-    lease->worker->lease = NULL;
-    lease->worker = NULL;
     lease->ended = true;
     if (lease->jobs == 0) {
         lease_free(lease);
+    }
+}
+
+void lease_end_without(struct core *core, struct worker *worker)
+{
+    struct lease *const lease = worker->lease;
+    if (lease != NULL) {
+        lease->members[worker->member].worker = NULL;
+        worker->lease = NULL;
+        lease_end(core, lease, true);
     }
 }
 
@@ -149,12 +173,35 @@ static enum err open_run(struct job *job, struct store *store, struct txn *txn)
     return OK;
 }
 
+// Sends its message to each member. False: one did not take it, and the lease has ended.
+static bool send_to_members(struct core *core, struct lease *lease, Unlearn__Lease *out)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    uint32_t ranks[LIMIT_GRADIENT_CHUNKS];
+    message.body_case = UNLEARN__TO_WORKER__BODY_LEASE;
+    message.lease = out;
+    for (uint32_t i = 0; i < lease->member_count; i++) {
+        ranks[i] = lease->members[i].rank;
+        lease->members[i].deadline_ms = core->now_ms + core->config.lease_ms;
+    }
+    out->group_ranks = ranks;
+    out->n_group_ranks = lease->member_count > 1 ? lease->member_count : 0;
+    for (uint32_t i = 0; i < lease->member_count; i++) {
+        struct worker *const worker = lease->members[i].worker;
+        out->group_index = i;
+        if (!workers_send(core, &worker->peer, &message, span_of(NULL, 0))) {
+            workers_drop(core, worker, true);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void send_lease(struct core *core, struct lease *lease, const struct model *model,
                        uint32_t node)
 {
     struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
     char name[COMPONENT_TEXT_BYTES];
-    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Lease out = UNLEARN__LEASE__INIT;
     component_put(&lease->name, name);
     out.lease = lease->number;
@@ -173,19 +220,16 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.cell_versions = lease->versions;
     out.n_cell_versions = lease->name.count;
     out.compare_only = lease->compare;
-    message.body_case = UNLEARN__TO_WORKER__BODY_LEASE;
-    message.lease = &out;
     lease->phase = LEASE_TRAINING;
-    lease->deadline_ms = core->now_ms + core->config.lease_ms;
     lease->began_ms = core->now_ms;
-    if (!workers_send(core, &lease->worker->peer, &message, span_of(NULL, 0))) {
-        workers_drop(core, lease->worker, true);
+    if (!send_to_members(core, lease, &out)) {
         return;
     }
-    log_info("lease_granted", "lease=%llu model=%u component=%s records=%llu worker=%llu%s",
-             (unsigned long long)lease->number, lease->model, name,
-             (unsigned long long)lease->records, (unsigned long long)lease->worker->number,
-             lease->compare ? " compare=1" : "");
+    log_info(
+        "lease_granted", "lease=%llu model=%u component=%s records=%llu worker=%llu ranks=%u%s",
+        (unsigned long long)lease->number, lease->model, name, (unsigned long long)lease->records,
+        (unsigned long long)lease->members[0].worker->number, lease->member_count,
+        lease->compare ? " compare=1" : "");
 }
 
 // A deletion that the store had committed before open_run has been applied to the loop's memory
@@ -214,14 +258,22 @@ static void open_done(struct job *job, void *core_)
     mem_free(job);
 }
 
-static void open_lease(struct core *core, struct worker *worker, struct model *model,
-                       uint32_t shard, uint32_t node, const struct verify_task *task)
+// members: [member_count] workers of one fleet, by rank.
+static void open_lease(struct core *core, struct worker *const *members, uint32_t member_count,
+                       struct model *model, uint32_t shard, uint32_t node,
+                       const struct verify_task *task)
 {
     struct lease *const lease = mem_alloc(1, sizeof *lease);
     const int32_t parent = model->ensemble.trie.nodes[node].parent;
     lease->number = ++core->fleetdom->last_lease;
     lease->phase = LEASE_OPENING;
-    lease->worker = worker;
+    lease->members = mem_alloc(member_count, sizeof *lease->members);
+    lease->member_count = member_count;
+    for (uint32_t i = 0; i < member_count; i++) {
+        lease->members[i] = (struct member){.worker = members[i], .rank = members[i]->rank};
+        members[i]->lease = lease;
+        members[i]->member = i;
+    }
     lease->model = model->number;
     lease->dataset = model->dataset;
     lease->param_count = model->param_count;
@@ -236,7 +288,6 @@ static void open_lease(struct core *core, struct worker *worker, struct model *m
     if (parent >= 0 && !ensemble_is_empty(&model->ensemble, shard, (uint32_t)parent)) {
         lease->parent = weights_hold(model_extra(model, shard, (uint32_t)parent)->weights);
     }
-    worker->lease = lease;
     struct open_job *const open = mem_alloc(1, sizeof *open);
     open->job = (struct job){.kind = JOB_READ, .run = open_run, .done = open_done};
     open->lease = lease;
@@ -266,6 +317,106 @@ static bool next_stage(struct core *core, struct model **model_out, uint32_t *sh
     return found;
 }
 
+// Stages that could be leased now over all models; counts to `most`.
+static uint32_t count_ready(struct core *core, uint32_t most)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->model_count && count < most; i++) {
+        count += ensemble_count_ready(&core->models[i]->ensemble, most - count);
+    }
+    return count;
+}
+
+static uint32_t count_idle(struct core *core)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->fleetdom->worker_count; i++) {
+        count += workers_may_lease(core, core->fleetdom->workers[i]);
+    }
+    return count;
+}
+
+static int compare_ranks(const void *a, const void *b)
+{
+    const struct worker *const left = *(struct worker *const *)a;
+    const struct worker *const right = *(struct worker *const *)b;
+    return left->rank < right->rank ? -1 : left->rank > right->rank;
+}
+
+// Idle workers of the leader's fleet that MPI can connect, by rank, each rank once. Without the
+// leader among them (a rank that two workers claim) the leader stands alone.
+static uint32_t gather_idle(struct core *core, struct worker *leader, struct worker **idle_out)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    uint32_t count = 0, distinct = 0;
+    bool led = false;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct worker *const worker = dom->workers[i];
+        if (id128_compare(&worker->fleet, &leader->fleet) == 0 && worker->rank < worker->ranks &&
+            worker->ranks == leader->ranks && workers_may_lease(core, worker)) {
+            idle_out[count++] = worker;
+        }
+    }
+    qsort(idle_out, count, sizeof *idle_out, compare_ranks);
+    for (uint32_t i = 0; i < count; i++) {
+        if (distinct == 0 || idle_out[distinct - 1]->rank != idle_out[i]->rank) {
+            idle_out[distinct++] = idle_out[i];
+            led = led || idle_out[i] == leader;
+        }
+    }
+    if (!led) {
+        idle_out[0] = leader;
+        return 1;
+    }
+    return distinct;
+}
+
+// Ranks of the leader's fleet that will be idle in a moment: those that were told to stop, and, when
+// the fleet has just been started, those that have not joined yet. Whoever took a stage alone would
+// train it alone to its end.
+static uint32_t count_soon(const struct core *core, const struct worker *leader)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    uint32_t joined = 0, stopping = 0;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        const struct worker *const worker = dom->workers[i];
+        if (id128_compare(&worker->fleet, &leader->fleet) == 0) {
+            joined++;
+            stopping += worker->stopping && core->now_ms - worker->stopping_ms < SOON_MS;
+        }
+    }
+    const bool fresh = core->now_ms - leader->joined_ms < SOON_MS && leader->ranks > joined;
+    return stopping + (fresh ? leader->ranks - joined : 0);
+}
+
+// Gives a stage to an idle worker and to as many others of its fleet as are better lent to it than
+// kept for other stages. False: it is worth waiting for ranks that will soon be idle.
+static bool lend(struct core *core, struct worker *leader, struct model *model, uint32_t shard,
+                 uint32_t node, const struct verify_task *task)
+{
+    const uint32_t chunks = model->spec.gradient_chunks;
+    struct worker **const idle = mem_alloc(core->fleetdom->worker_count, sizeof *idle);
+    uint32_t count = 1;
+    idle[0] = leader;
+    if (chunks > 1) {
+        const uint32_t idle_all = count_idle(core);
+        // A comparison that was chosen no longer waits. Comparisons come after stages, which
+        // therefore take no account of them.
+        const uint32_t ready =
+            task == NULL ? count_ready(core, idle_all) : 1 + verify_count_waiting(core, idle_all);
+        const uint32_t idle_here = gather_idle(core, leader, idle);
+        const uint32_t soon = task == NULL ? count_soon(core, leader) : 0;
+        count = lend_ranks(idle_here, idle_all, ready, chunks);
+        if (lend_ranks(idle_here + soon, idle_all + soon, ready, chunks) > count) {
+            mem_free(idle);
+            return false;
+        }
+    }
+    open_lease(core, idle, count, model, shard, node, task);
+    mem_free(idle);
+    return true;
+}
+
 static void assign(struct core *core)
 {
     struct fleetdom *const dom = core->fleetdom;
@@ -274,16 +425,18 @@ static void assign(struct core *core)
         struct model *model = NULL;
         uint32_t shard = 0, node = 0;
         struct verify_task task;
-        if (!workers_may_lease(core, worker)) {
-            continue;
-        }
-        if (next_stage(core, &model, &shard, &node)) {
-            open_lease(core, worker, model, shard, node, NULL);
-        } else if (verify_next(core, &task)) {
-            open_lease(core, worker, catalog_model_number(core, task.model), task.shard, task.node,
-                       &task);
-        } else {
-            return; // Nothing to do for anybody.
+        // A group takes the lowest ranks that are idle: this one is looked at again until it is busy.
+        while (workers_may_lease(core, worker)) {
+            if (next_stage(core, &model, &shard, &node)) {
+                if (!lend(core, worker, model, shard, node, NULL)) {
+                    break;
+                }
+            } else if (verify_next(core, &task)) {
+                (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
+                           task.node, &task);
+            } else {
+                return; // Nothing to do for anybody.
+            }
         }
     }
 }
@@ -310,9 +463,13 @@ void leases_tick(struct core *core)
     struct fleetdom *const dom = core->fleetdom;
     workers_tick(core);
     for (uint32_t i = 0; i < dom->worker_count; i++) {
-        struct lease *const lease = dom->workers[i]->lease;
-        if (lease != NULL && lease->phase == LEASE_TRAINING && core->now_ms > lease->deadline_ms) {
-            log_info("lease_expired", "lease=%llu", (unsigned long long)lease->number);
+        const struct worker *const worker = dom->workers[i];
+        struct lease *const lease = worker->lease;
+        if (lease != NULL && lease->phase == LEASE_TRAINING &&
+            !lease->members[worker->member].done &&
+            core->now_ms > lease->members[worker->member].deadline_ms) {
+            log_info("lease_expired", "lease=%llu rank=%u", (unsigned long long)lease->number,
+                     worker->rank);
             lease_end(core, lease, true);
         }
     }
@@ -355,7 +512,8 @@ uint64_t leases_samples_done(const struct core *core, uint32_t model)
     uint64_t samples = 0;
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         const struct lease *const lease = dom->workers[i]->lease;
-        if (lease != NULL && lease->model == model && !lease->compare) {
+        if (lease != NULL && lease->model == model && !lease->compare &&
+            dom->workers[i]->member == 0) {
             samples += lease->samples_done;
         }
     }
@@ -368,9 +526,11 @@ static void on_beat(struct core *core, struct worker *worker, const Unlearn__Wor
 {
     struct lease *const lease = worker->lease;
     if (lease != NULL && beat->lease == lease->number) {
-        lease->deadline_ms = core->now_ms + core->config.lease_ms;
-        lease->samples_done =
-            beat->samples_done < lease->samples ? beat->samples_done : lease->samples;
+        lease->members[worker->member].deadline_ms = core->now_ms + core->config.lease_ms;
+        if (worker->member == 0) {
+            lease->samples_done =
+                beat->samples_done < lease->samples ? beat->samples_done : lease->samples;
+        }
     } else if (lease == NULL && beat->lease == 0) {
         worker->stopping = false;
     }
@@ -405,12 +565,12 @@ static void from_worker(struct core *core, struct worker *worker,
         return;
     case UNLEARN__FROM_WORKER__BODY_PULL:
         if (lease != NULL && lease->number == message->pull->lease) {
-            stream_pull(core, lease, message->pull);
+            stream_pull(core, lease, worker->member, message->pull);
         }
         return;
     case UNLEARN__FROM_WORKER__BODY_DONE:
         if (lease != NULL && lease->number == message->done->lease) {
-            stream_done(core, lease, message->done);
+            stream_done(core, lease, worker->member, message->done);
         } else {
             worker->stopping = false; // It was done before the cancel came.
         }
@@ -419,7 +579,7 @@ static void from_worker(struct core *core, struct worker *worker,
         on_failed(core, worker, message->failed);
         return;
     case UNLEARN__FROM_WORKER__BODY_WEIGHTS:
-        if (lease != NULL && lease->number == message->weights->lease) {
+        if (lease != NULL && lease->number == message->weights->lease && worker->member == 0) {
             stream_weights(core, lease, message->weights, raw);
         }
         return;

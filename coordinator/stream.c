@@ -15,6 +15,7 @@
 struct pull_job {
     struct job job;
     struct lease *lease;
+    uint32_t member;
     uint32_t sequence;
     struct buf bytes;
     uint32_t count;
@@ -33,8 +34,9 @@ static bool add_record(void *context, const struct record *record)
     buf_u32(&pull->bytes, (uint32_t)record->row.bytes);
     buf_put(&pull->bytes, record->row);
     pull->count++;
-    pull->lease->stream.after = record->key;
-    pull->lease->stream.started = true;
+    struct stream *const stream = &pull->lease->members[pull->member].stream;
+    stream->after = record->key;
+    stream->started = true;
     return true;
 }
 
@@ -43,7 +45,7 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     (void)store;
     struct pull_job *const pull = (struct pull_job *)job;
     struct lease *const lease = pull->lease;
-    struct stream *const stream = &lease->stream;
+    struct stream *const stream = &lease->members[pull->member].stream;
     while (stream->position < lease->name.count && !pull->full) {
         const struct cell cell = {lease->name.shard, lease->name.list[stream->position]};
         const struct cell_range range = placement_range(&lease->placement, cell);
@@ -58,9 +60,14 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     return OK;
 }
 
-static void send_chunk(struct core *core, struct lease *lease, Unlearn__StreamKind kind,
-                       uint32_t sequence, uint32_t count, bool last, struct span raw)
+static void send_chunk(struct core *core, struct lease *lease, uint32_t member,
+                       Unlearn__StreamKind kind, uint32_t sequence, uint32_t count, bool last,
+                       struct span raw)
 {
+    struct worker *const worker = lease->members[member].worker;
+    if (worker == NULL) { // Done: a pull past the end of the records.
+        return;
+    }
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Chunk chunk = UNLEARN__CHUNK__INIT;
     chunk.lease = lease->number;
@@ -70,8 +77,8 @@ static void send_chunk(struct core *core, struct lease *lease, Unlearn__StreamKi
     chunk.last = last;
     message.body_case = UNLEARN__TO_WORKER__BODY_CHUNK;
     message.chunk = &chunk;
-    if (!workers_send(core, &lease->worker->peer, &message, raw)) {
-        workers_drop(core, lease->worker, true);
+    if (!workers_send(core, &worker->peer, &message, raw)) {
+        workers_drop(core, worker, true);
     }
 }
 
@@ -80,58 +87,63 @@ static void pull_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct pull_job *const pull = (struct pull_job *)job;
     struct lease *const lease = pull->lease;
+    lease->members[pull->member].pulls--;
     if (lease_job_back(core, lease)) {
         if (job->result != OK) {
             lease_failed(core, lease, true, job->text);
         } else {
-            send_chunk(core, lease, UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS, pull->sequence,
-                       pull->count, pull->last, buf_span(&pull->bytes));
+            send_chunk(core, lease, pull->member, UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS,
+                       pull->sequence, pull->count, pull->last, buf_span(&pull->bytes));
         }
     }
     buf_deinit(&pull->bytes);
     mem_free(pull);
 }
 
-static void pull_records(struct core *core, struct lease *lease, uint32_t sequence)
+static void pull_records(struct core *core, struct lease *lease, uint32_t index, uint32_t sequence)
 {
-    if (sequence != lease->stream.next_sequence || lease->jobs >= LIMIT_CREDIT) {
+    struct member *const member = &lease->members[index];
+    if (sequence != member->stream.next_sequence || member->pulls >= LIMIT_CREDIT) {
         lease_failed(core, lease, true, "the worker asked for records out of turn");
         return;
     }
     struct pull_job *const pull = mem_alloc(1, sizeof *pull);
     pull->job = (struct job){.kind = JOB_READ, .run = pull_run, .done = pull_done};
     pull->lease = lease;
+    pull->member = index;
     pull->sequence = sequence;
-    lease->stream.next_sequence++;
+    member->stream.next_sequence++;
+    member->pulls++;
     lease->jobs++;
     storage_submit(core->storage, &pull->job);
 }
 
-static void pull_parent(struct core *core, struct lease *lease, uint32_t sequence)
+static void pull_parent(struct core *core, struct lease *lease, uint32_t member, uint32_t sequence)
 {
     const uint64_t bytes = lease->parent == NULL ? 0 : lease->parent->param_count * sizeof(float);
     const uint64_t from = (uint64_t)sequence * LIMIT_CHUNK_BYTES;
     if (from >= bytes) { // Asked for ahead: there is no more.
-        send_chunk(core, lease, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0, true,
+        send_chunk(core, lease, member, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0, true,
                    span_of(NULL, 0));
         return;
     }
     const uint64_t left = bytes - from;
     const size_t now = left < LIMIT_CHUNK_BYTES ? (size_t)left : LIMIT_CHUNK_BYTES;
-    send_chunk(core, lease, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0, now == left,
-               span_of((const uint8_t *)lease->parent->params + from, now));
+    send_chunk(core, lease, member, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0,
+               now == left, span_of((const uint8_t *)lease->parent->params + from, now));
 }
 
-void stream_pull(struct core *core, struct lease *lease, const Unlearn__WorkerPull *pull)
+void stream_pull(struct core *core, struct lease *lease, uint32_t member,
+                 const Unlearn__WorkerPull *pull)
 {
-    if (lease->phase != LEASE_TRAINING) {
+    if (lease->phase != LEASE_TRAINING || lease->members[member].done) {
         return;
     }
-    lease->deadline_ms = core->now_ms + core->config.lease_ms;
+    lease->members[member].deadline_ms = core->now_ms + core->config.lease_ms;
     if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS) {
-        pull_records(core, lease, pull->sequence);
+        pull_records(core, lease, member, pull->sequence);
     } else {
-        pull_parent(core, lease, pull->sequence);
+        pull_parent(core, lease, member, pull->sequence);
     }
 }
 
@@ -145,7 +157,7 @@ static bool send_weights_pull(struct core *core, struct lease *lease)
     pull.sequence = lease->pulls_sent++;
     message.body_case = UNLEARN__TO_WORKER__BODY_WEIGHTS_PULL;
     message.weights_pull = &pull;
-    return workers_send(core, &lease->worker->peer, &message, span_of(NULL, 0));
+    return workers_send(core, &lease->members[0].worker->peer, &message, span_of(NULL, 0));
 }
 
 static uint32_t chunk_count(const struct lease *lease)
@@ -167,17 +179,40 @@ static void compare(struct core *core, struct lease *lease)
     lease_end(core, lease, false);
 }
 
-void stream_done(struct core *core, struct lease *lease, const Unlearn__StageDone *done)
+// Keeps what a member says. True: all have given the same digest now.
+static bool take_done(struct core *core, struct lease *lease, uint32_t index,
+                      const Unlearn__StageDone *done)
 {
-    if (lease->phase != LEASE_TRAINING) {
+    struct member *const member = &lease->members[index];
+    if (lease->done_count > 0 &&
+        memcmp(lease->digest.bytes, done->digest.data, DIGEST_BYTES) != 0) {
+        lease_failed(core, lease, true, "the ranks of a group ended with different bytes");
+        return false;
+    }
+    memcpy(lease->digest.bytes, done->digest.data, DIGEST_BYTES);
+    lease->seconds = done->seconds > lease->seconds ? done->seconds : lease->seconds;
+    member->done = true;
+    lease->done_count++;
+    if (index > 0) { // Free for other work, whatever becomes of the result.
+        member->worker->lease = NULL;
+        member->worker = NULL;
+    }
+    return lease->done_count == lease->member_count;
+}
+
+void stream_done(struct core *core, struct lease *lease, uint32_t member,
+                 const Unlearn__StageDone *done)
+{
+    if (lease->phase != LEASE_TRAINING || lease->members[member].done) {
         return;
     }
     if (done->samples != lease->samples || done->digest.len != DIGEST_BYTES || done->seconds < 0) {
         lease_failed(core, lease, true, "the worker's result does not have the size of the stage");
         return;
     }
-    memcpy(lease->digest.bytes, done->digest.data, DIGEST_BYTES);
-    lease->seconds = done->seconds;
+    if (!take_done(core, lease, member, done)) {
+        return;
+    }
     lease->samples_done = lease->samples;
     if (lease->compare) {
         compare(core, lease);
@@ -192,7 +227,7 @@ void stream_done(struct core *core, struct lease *lease, const Unlearn__StageDon
     const uint32_t chunks = chunk_count(lease);
     while (lease->pulls_sent < chunks && lease->pulls_sent < LIMIT_CREDIT) {
         if (!send_weights_pull(core, lease)) {
-            workers_drop(core, lease->worker, true);
+            workers_drop(core, lease->members[0].worker, true);
             return;
         }
     }
@@ -360,6 +395,6 @@ void stream_weights(struct core *core, struct lease *lease, const Unlearn__Weigh
     if (lease->chunks_received == chunks) {
         keep_result(core, lease);
     } else if (lease->pulls_sent < chunks && !send_weights_pull(core, lease)) {
-        workers_drop(core, lease->worker, true);
+        workers_drop(core, lease->members[0].worker, true);
     }
 }

@@ -171,6 +171,18 @@ bool verify_next(struct core *core, struct verify_task *task_out)
     return false;
 }
 
+uint32_t verify_count_waiting(const struct core *core, uint32_t most)
+{
+    const struct verifications *const all = core->verifications;
+    uint32_t count = 0;
+    for (uint32_t i = 0; all != NULL && i < all->count; i++) {
+        for (uint32_t j = 0; j < all->jobs[i]->count && count < most; j++) {
+            count += all->jobs[i]->trials[j].state == TRIAL_WAITING;
+        }
+    }
+    return count;
+}
+
 void verify_compared(struct core *core, const struct component *name,
                      const struct verify_task *which, enum comparison result)
 {

@@ -44,9 +44,7 @@ void workers_drop(struct core *core, struct worker *worker, bool lost)
 {
     struct fleetdom *const dom = core->fleetdom;
     struct fleet *const fleet = fleet_find(core, &worker->fleet);
-    if (worker->lease != NULL) {
-        lease_end(core, worker->lease, false);
-    }
+    lease_end_without(core, worker);
     if (lost && fleet != NULL) {
         fleet->lost_rank = true;
     }
@@ -107,13 +105,15 @@ void workers_hello(struct core *core, const struct link_peer *peer,
         worker->number = ++dom->last_worker;
         snprintf(worker->name, sizeof worker->name, "%.200s/%u", hello->host, hello->pid);
         worker->rank = hello->rank;
+        worker->ranks = hello->ranks;
+        worker->joined_ms = core->now_ms;
         memcpy(worker->fleet.bytes, hello->fleet.data, ID_BYTES);
         dom->workers[dom->worker_count++] = worker;
         log_info("worker_joined", "worker=%llu name=%s rank=%u ranks=%u core=%s",
                  (unsigned long long)worker->number, worker->name, hello->rank, hello->ranks,
                  hello->core);
-    } else if (worker->lease != NULL) { // It began anew and knows of no lease.
-        lease_end(core, worker->lease, false);
+    } else { // It began anew and knows of no lease.
+        lease_end_without(core, worker);
     }
     worker->stopping = false;
     worker->last_ms = core->now_ms;
@@ -274,6 +274,13 @@ void leases_describe(struct core *core, const struct caller *caller, Unlearn__Re
                      model == NULL ? "" : model->name, name);
             rows[i].share =
                 lease->samples == 0 ? 0 : (double)lease->samples_done / (double)lease->samples;
+            if (lease->member_count > 1) {
+                rows[i].n_group_ranks = lease->member_count;
+                rows[i].group_ranks = mem_alloc(lease->member_count, sizeof *rows[i].group_ranks);
+                for (uint32_t j = 0; j < lease->member_count; j++) {
+                    rows[i].group_ranks[j] = lease->members[j].rank;
+                }
+            }
         }
         rows[i].task = tasks[i];
         pointers[i] = &rows[i];
@@ -283,6 +290,9 @@ void leases_describe(struct core *core, const struct caller *caller, Unlearn__Re
     reply->cluster->workers = pointers;
     reply->cluster->n_workers = count;
     reply_send(core, caller, reply, span_of(NULL, 0));
+    for (uint32_t i = 0; i < count; i++) {
+        mem_free(rows[i].group_ranks);
+    }
     mem_free(rows);
     mem_free(pointers);
     mem_free(tasks);

@@ -52,6 +52,25 @@ struct stage_watch {
     void *context;
 };
 
+// How the members of a group train one stage together: each computes the sums of its own chunks of
+// a batch, and partners exchange them along the same tree that one process would use.
+//
+// With m members (a power of two, 2 .. gradient_chunks), member i computes the aligned subtree of the
+// chunks i*C/m .. (i+1)*C/m - 1. Then, for k = 1, 2, 4 .. m/2, member i and its partner i^k exchange
+// the sums that they hold, and both add left + right in the order of the chunks: so each member ends
+// each batch with the same bits, which are those of one process. All members give the same stage,
+// data and parent.
+struct stage_peers {
+    uint32_t count; // m
+    uint32_t index; // i: 0 .. m-1
+    // Sends `mine` to the partner and receives `theirs_out` from it, float32[count] each. NULL: that
+    // side holds no sum, since its chunks are empty; the partner knows it too, so nothing is sent.
+    // Never both NULL. Does not change `mine`. An error ends the stage and is returned.
+    enum err (*exchange)(void *context, uint32_t partner, const float *mine, float *theirs_out,
+                         uint64_t count);
+    void *context;
+};
+
 // True when a learner of this name exists.
 bool learner_known(const char *name);
 // "softmax, mlp": for messages. Static storage.
@@ -75,6 +94,11 @@ MUST_USE enum err learner_param_count(const struct spec *spec, const struct sche
 MUST_USE enum err stage_train(const struct stage *stage, const struct stage_data *data,
                               const float *parent, const struct stage_watch *watch,
                               float *params_out);
+
+// The same as one member of a group; `peers` NULL: alone. More errors: those of peers->exchange.
+MUST_USE enum err stage_train_shared(const struct stage *stage, const struct stage_data *data,
+                                     const float *parent, const struct stage_watch *watch,
+                                     const struct stage_peers *peers, float *params_out);
 
 // Predicts rows with one component: outputs_out float32[row_count][schema_output_width], logits for
 // TASK_CLASSES, the number in its own unit for TASK_NUMBER. Rows must have been checked; their

@@ -3,8 +3,8 @@
 //
 // Rows are copied into one aligned block before any product, and a product's shape depends on the
 // batch's rows n and the spec's C alone, so neither addresses nor who computes which chunk reach
-// the bits. sum_chunks is one subtree of the tree over chunk indices: several processes may each
-// compute aligned subtrees of a batch and add them up the same tree.
+// the bits. sum_chunks is one subtree of the tree over chunk indices: the members of a group each
+// compute an aligned subtree of a batch and add them up the same tree (sum_batch).
 #include "model/stage.h"
 
 #include <math.h>
@@ -54,6 +54,7 @@ struct run {
     const struct learner *learner;
     const struct stage *stage;
     const struct stage_data *data;
+    const struct stage_peers *peers; // NULL: alone.
     const float *constants;
     float *weights;
     uint32_t input_width;
@@ -61,11 +62,13 @@ struct run {
 
     void *work; // The learner's.
     struct optim *optim;
-    struct place *order;       // [data->count] of the current pass. Owned.
-    float *all_x, *all_y;      // [data->count] expanded rows, or NULL. Owned.
-    float *x, *y;              // [rows_max] of one chunk. Owned.
-    struct id128 *rids;        // [rows_max] of one chunk. Owned.
-    float *sum[DEPTH_MAX + 1]; // [weight_count] gradient sums, one for each level. Owned.
+    struct place *order;  // [data->count] of the current pass. Owned.
+    float *all_x, *all_y; // [data->count] expanded rows, or NULL. Owned.
+    float *x, *y;         // [rows_max] of one chunk. Owned.
+    struct id128 *rids;   // [rows_max] of one chunk. Owned.
+    float
+        *sum[DEPTH_MAX + 1]; // [weight_count] gradient sums, one for each level. Owned. With peers
+                             // sum[1] also takes what a partner sends.
 };
 
 // --- One chunk and the tree ---
@@ -137,6 +140,57 @@ static bool sum_chunks(struct run *run, const struct batch *batch, uint32_t from
     return left || right;
 }
 
+// Whether a subtree of chunks holds no row: known to each member without asking.
+static bool is_empty(const struct run *run, const struct batch *batch, uint32_t from, uint32_t to)
+{
+    const uint64_t n = batch->count, chunks = run->stage->spec->gradient_chunks;
+    return from * n / chunks == to * n / chunks;
+}
+
+// Adds up the subtrees [left, middle) and [middle, right), of which this member holds one in sum[0]
+// and its partner the other; both then hold their parent.
+static enum err join_subtrees(struct run *run, const struct batch *batch, uint32_t left,
+                              uint32_t middle, uint32_t right, bool hold_left, uint32_t partner)
+{
+    const bool left_empty = is_empty(run, batch, left, middle);
+    const bool right_empty = is_empty(run, batch, middle, right);
+    const bool mine = hold_left ? !left_empty : !right_empty;
+    const bool theirs = hold_left ? !right_empty : !left_empty;
+    if (!mine && !theirs) {
+        return OK;
+    }
+    TRY(run->peers->exchange(run->peers->context, partner, mine ? run->sum[0] : NULL,
+                             theirs ? run->sum[1] : NULL, run->weight_count));
+    if (theirs && !(mine && hold_left)) { // Theirs is the left one, or the only one.
+        float *const swap = run->sum[0];
+        run->sum[0] = run->sum[1];
+        run->sum[1] = swap;
+    }
+    if (mine && theirs) {
+        add(run->sum[0], run->sum[1], run->weight_count);
+    }
+    return OK;
+}
+
+// Writes the sum of all chunks of a batch to run->sum[0].
+static enum err sum_batch(struct run *run, const struct batch *batch)
+{
+    const uint32_t chunks = run->stage->spec->gradient_chunks;
+    if (run->peers == NULL) {
+        CHECK(sum_chunks(run, batch, 0, chunks, 0));
+        return OK;
+    }
+    uint32_t width = chunks / run->peers->count; // Chunks of the subtree that is held.
+    const uint32_t index = run->peers->index;
+    sum_chunks(run, batch, index * width, (index + 1) * width, 0);
+    for (uint32_t apart = 1; apart < run->peers->count; apart *= 2, width *= 2) {
+        const uint32_t left = index / (2 * apart) * 2 * width;
+        TRY(join_subtrees(run, batch, left, left + width, left + 2 * width, (index & apart) == 0,
+                          index ^ apart));
+    }
+    return OK;
+}
+
 // --- Order ---
 
 static int compare_places(const void *a, const void *b)
@@ -182,7 +236,7 @@ static enum err train_pass(struct run *run, uint32_t pass, const struct stage_wa
         const uint64_t left = count - at;
         const uint32_t n = left < spec->batch ? (uint32_t)left : spec->batch;
         const struct batch batch = {run->order + at, n, pass};
-        CHECK(sum_chunks(run, &batch, 0, spec->gradient_chunks, 0));
+        TRY(sum_batch(run, &batch));
         optim_step(run->optim, run->sum[0], n, run->weights);
         const uint64_t done = pass * count + at + n;
         if (watch != NULL && !watch->step(watch->context, done, run->stage->passes * count)) {
@@ -271,7 +325,17 @@ static enum err train_in(struct run *run, const struct stage_watch *watch)
 enum err stage_train(const struct stage *stage, const struct stage_data *data, const float *parent,
                      const struct stage_watch *watch, float *params_out)
 {
+    return stage_train_shared(stage, data, parent, watch, NULL, params_out);
+}
+
+enum err stage_train_shared(const struct stage *stage, const struct stage_data *data,
+                            const float *parent, const struct stage_watch *watch,
+                            const struct stage_peers *peers, float *params_out)
+{
     CHECK(stage->list_count > 0 && data->count > 0);
+    CHECK(peers == NULL ||
+          (peers->count >= 2 && peers->index < peers->count &&
+           stage->spec->gradient_chunks % peers->count == 0)); // Both are powers of two.
     uint64_t param_count = 0;
     TRY(learner_param_count(stage->spec, stage->schema, &param_count));
     const uint64_t constant_count = 2 * (uint64_t)schema_constant_count(stage->schema);
@@ -279,6 +343,7 @@ enum err stage_train(const struct stage *stage, const struct stage_data *data, c
         .learner = learner_find(stage->spec->learner),
         .stage = stage,
         .data = data,
+        .peers = peers,
         .constants = params_out,
         .weights = params_out + constant_count,
         .weight_count = param_count - constant_count,

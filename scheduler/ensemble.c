@@ -176,6 +176,17 @@ bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_
     return found;
 }
 
+uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most)
+{
+    uint32_t count = 0;
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        for (uint32_t node = 0; node < ensemble->trie.count && count < most; node++) {
+            count += ensemble_is_ready(ensemble, shard, node);
+        }
+    }
+    return count;
+}
+
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble)
 {
     struct ensemble_totals totals = {0};

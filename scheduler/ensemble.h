@@ -68,6 +68,9 @@ bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t
 bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
                    bool *repair_out);
 
+// How many stages may be leased now; counts to `most`.
+uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most);
+
 struct ensemble_totals {
     uint32_t valid, waiting, empty, training; // Components; their sum is ensemble_count.
     uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.

@@ -36,6 +36,7 @@ struct lease {
     uint64_t records;
     uint64_t slice_records[LIMIT_SLICES];
     bool compare_only;
+    struct lease_group group;
 
     Unlearn__StreamKind stream; // Being fetched; UNSPECIFIED: all is there.
     uint32_t asked, taken;      // Chunks of that stream.
@@ -139,6 +140,35 @@ static enum err read_records(const Unlearn__Lease *offer, struct lease *lease)
     return OK;
 }
 
+static enum err read_group(const Unlearn__Lease *offer, struct lease *lease)
+{
+    const size_t count = offer->n_group_ranks;
+    lease->group.count = 1;
+    if (count == 0) {
+        return OK;
+    }
+    // Chunks are shared out evenly, so that the tree over them stays the one of a single rank.
+    if (count < 2 || (count & (count - 1)) != 0 || count > lease->spec.gradient_chunks) {
+        FAIL(ERR_INVALID,
+             "a lease for a group of %zu ranks, expected a power of two from 2 to the spec's "
+             "gradient_chunks, which is %u",
+             count, lease->spec.gradient_chunks);
+    }
+    if (offer->group_index >= count) {
+        FAIL(ERR_INVALID, "a lease for member %u of a group of %zu", offer->group_index, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && offer->group_ranks[i] <= offer->group_ranks[i - 1]) {
+            FAIL(ERR_INVALID, "a lease for a group with rank %u after rank %u, expected ascending",
+                 offer->group_ranks[i], offer->group_ranks[i - 1]);
+        }
+        lease->group.ranks[i] = offer->group_ranks[i];
+    }
+    lease->group.count = (uint32_t)count;
+    lease->group.index = offer->group_index;
+    return OK;
+}
+
 static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
 {
     lease->number = offer->lease;
@@ -154,6 +184,7 @@ static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
            "the schema of a lease");
     TRY(read_component(offer, lease));
     TRY(read_records(offer, lease));
+    TRY(read_group(offer, lease));
     if (offer->passes < 1 || offer->passes > LIMIT_EPOCHS) {
         FAIL(ERR_INVALID, "a lease with %u passes, expected 1 to %d", offer->passes,
              (int)LIMIT_EPOCHS);
@@ -212,6 +243,11 @@ uint64_t lease_records(const struct lease *lease)
 uint64_t lease_samples(const struct lease *lease)
 {
     return lease->records * lease->passes;
+}
+
+const struct lease_group *lease_group(const struct lease *lease)
+{
+    return &lease->group;
 }
 
 bool lease_wants(const struct lease *lease, Unlearn__StreamKind *stream_out, uint32_t *sequence_out)
@@ -352,7 +388,7 @@ static void index_rows(const struct lease *lease, struct span *rows, struct id12
 }
 
 static enum err train(struct lease *lease, struct span *rows, struct id128 *rids,
-                      const struct stage_watch *watch)
+                      const struct stage_watch *watch, const struct stage_peers *peers)
 {
     index_rows(lease, rows, rids);
     const struct stage stage = {
@@ -364,7 +400,7 @@ static enum err train(struct lease *lease, struct span *rows, struct id128 *rids
         .passes = lease->passes,
     };
     const struct stage_data data = {rows, rids, lease->slice_records, lease->records};
-    TRY(stage_train(&stage, &data, lease->parent, watch, lease->params));
+    TRY(stage_train_shared(&stage, &data, lease->parent, watch, peers, lease->params));
     const struct digest spec = spec_digest(&lease->spec);
     const struct digest schema = schema_digest(&lease->schema);
     lease->digest =
@@ -373,16 +409,18 @@ static enum err train(struct lease *lease, struct span *rows, struct id128 *rids
     return OK;
 }
 
-enum err lease_train(struct lease *lease, const struct stage_watch *watch)
+enum err lease_train(struct lease *lease, const struct stage_watch *watch,
+                     const struct stage_peers *peers)
 {
     CHECK(lease_complete(lease) && !lease->trained && lease->params == NULL);
+    CHECK((peers == NULL) == (lease->group.count == 1));
     struct span *rows = NULL;
     struct id128 *rids = NULL;
     enum err err = mem_try_aligned((size_t)lease->records, sizeof *rows, &rows);
     err = err != OK ? err : mem_try_aligned((size_t)lease->records, sizeof *rids, &rids);
     err = err != OK ? err
                     : mem_try_aligned((size_t)lease->param_count, sizeof(float), &lease->params);
-    err = err != OK ? err : train(lease, rows, rids, watch);
+    err = err != OK ? err : train(lease, rows, rids, watch, peers);
     mem_free(rows);
     mem_free(rids);
     free_inputs(lease);

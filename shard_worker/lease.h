@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "model/learner.h"
 #include "proto/unlearn.pb-c.h"
 
@@ -37,6 +38,14 @@ const char *lease_model(const struct lease *lease);     // For messages; borrowe
 const char *lease_component(const struct lease *lease); // Canonical name; borrowed.
 uint64_t lease_records(const struct lease *lease);
 uint64_t lease_samples(const struct lease *lease); // Records times passes.
+
+// Who trains the stage together.
+struct lease_group {
+    uint32_t count;                        // 1: this rank alone.
+    uint32_t index;                        // Of this rank; 0 leads and returns the weights.
+    uint32_t ranks[LIMIT_GRADIENT_CHUNKS]; // [count] ranks of the fleet, ascending; count > 1.
+};
+const struct lease_group *lease_group(const struct lease *lease); // Borrowed.
 
 // --- Fetching: the parent's weights where there is one, then the records.
 
@@ -59,8 +68,10 @@ bool lease_complete(const struct lease *lease);
 
 // --- Training and returning
 
-// Trains the stage, once, and frees its inputs. Errors as stage_train.
-MUST_USE enum err lease_train(struct lease *lease, const struct stage_watch *watch);
+// Trains the stage, once, and frees its inputs. `peers`: of lease_group; NULL where its count is 1.
+// Errors as stage_train_shared.
+MUST_USE enum err lease_train(struct lease *lease, const struct stage_watch *watch,
+                              const struct stage_peers *peers);
 
 // After lease_train returned OK: the digest of the result.
 struct digest lease_digest(const struct lease *lease);

@@ -54,6 +54,7 @@ struct session {
     int64_t moved_ms; // When the lease's stream last brought something.
     int64_t drained_ms;
     uint64_t samples_done;
+    bool group_recent; // Messages of a group that has ended may still need a push.
 
     struct buf outbox[OUTBOX_COUNT]; // Packed reports, oldest first.
     size_t outbox_count;
@@ -329,6 +330,25 @@ static void take_welcome(struct session *session, const Unlearn__Welcome *welcom
     forget_leases(session);
 }
 
+static enum err begin_lease(const struct session *session, const Unlearn__Lease *offer,
+                            struct lease **lease_out)
+{
+    TRY(lease_begin(offer, lease_out));
+    const struct lease_group *const group = lease_group(*lease_out);
+    const bool able = group->count == 1 || session->options.groups != NULL;
+    if (able && (group->count == 1 || (group->ranks[group->index] == session->options.rank &&
+                                       group->ranks[group->count - 1] < session->options.ranks))) {
+        return OK;
+    }
+    lease_free(*lease_out);
+    *lease_out = NULL;
+    if (!able) {
+        FAIL(ERR_INVALID, "a lease for a group, but this rank trains alone");
+    }
+    FAIL(ERR_INVALID, "a lease for a group that is not one of rank %u of %u", session->options.rank,
+         session->options.ranks);
+}
+
 static void take_offer(struct session *session, const Unlearn__Lease *offer)
 {
     if (!session->joined || offer->lease == 0) {
@@ -337,7 +357,7 @@ static void take_offer(struct session *session, const Unlearn__Lease *offer)
         return;
     }
     struct lease *lease = NULL;
-    const enum err err = lease_begin(offer, &lease);
+    const enum err err = begin_lease(session, offer, &lease);
     if (err != OK) {
         log_error("lease_refused", "lease=%" PRIu64 " reason=\"%s\"", offer->lease, err_text());
         post_failed(session, offer->lease, false, err == ERR_LIMIT);
@@ -464,6 +484,7 @@ static void take_message(struct session *session, const struct link_message *mes
 // Takes what is waiting and sends what becomes due by it.
 static enum err converse(struct session *session, bool *unsent_out)
 {
+    session->group_recent = session->options.groups != NULL && session->options.groups->progress();
     for (int i = 0; i < TURN_MESSAGES && session->stop == STOP_NO; i++) {
         struct link_message message;
         const enum err err = link_receive(session->link, &message);
@@ -485,12 +506,10 @@ static bool asked_to_leave(const struct session *session)
     return session->options.stop != NULL && *session->options.stop != 0;
 }
 
-// Between the steps of a stage (struct stage_watch).
-static bool step(void *context, uint64_t done, uint64_t total)
+// While a stage is trained or other ranks are waited for (struct group_waiter).
+static bool go_on(void *context)
 {
-    (void)total;
     struct session *const session = context;
-    session->samples_done = done;
     const int64_t now_ms = clock_mono_ms();
     if (session->stop == STOP_NO && now_ms - session->drained_ms >= SESSION_DRAIN_MS) {
         session->drained_ms = now_ms;
@@ -505,18 +524,59 @@ static bool step(void *context, uint64_t done, uint64_t total)
     return session->stop == STOP_NO;
 }
 
+// Between the steps of a stage (struct stage_watch).
+static bool step(void *context, uint64_t done, uint64_t total)
+{
+    (void)total;
+    struct session *const session = context;
+    session->samples_done = done;
+    return go_on(session);
+}
+
+// struct stage_peers.
+static enum err exchange(void *context, uint32_t partner, const float *mine, float *theirs_out,
+                         uint64_t count)
+{
+    struct session *const session = context;
+    const struct group_waiter waiter = {go_on, session};
+    return session->options.groups->exchange(partner, mine, theirs_out, count, &waiter);
+}
+
+static enum err train_in_group(struct session *session, const struct lease_group *group)
+{
+    const struct stage_watch watch = {step, session};
+    const struct stage_peers peers = {group->count, group->index, exchange, session};
+    const struct group_waiter waiter = {go_on, session};
+    const struct group_calls *const groups = session->options.groups;
+    TRY(groups->join(lease_number(session->lease), group->ranks, group->count, group->index,
+                     &waiter));
+    const enum err err = lease_train(session->lease, &watch, &peers);
+    groups->leave(err == OK);
+    return err;
+}
+
+static enum err train_stage(struct session *session)
+{
+    const struct stage_watch watch = {step, session};
+    const struct lease_group *const group = lease_group(session->lease);
+    return group->count > 1 ? train_in_group(session, group)
+                            : lease_train(session->lease, &watch, NULL);
+}
+
 static void finish_stage(struct session *session, int64_t took_ms)
 {
     const uint64_t samples = lease_samples(session->lease);
+    const struct lease_group *const group = lease_group(session->lease);
     session->samples_done = samples;
     log_info("stage_trained",
              "lease=%" PRIu64 " model=%s component=%s samples=%" PRIu64 " ms=%" PRId64
-             " samples_per_s=%.0f",
+             " samples_per_s=%.0f member=%u/%u",
              lease_number(session->lease), lease_model(session->lease),
              lease_component(session->lease), samples, took_ms,
-             (double)samples * 1000 / (double)(took_ms > 0 ? took_ms : 1));
+             (double)samples * 1000 / (double)(took_ms > 0 ? took_ms : 1), group->index,
+             group->count);
     post_done(session, took_ms);
-    if (lease_compare_only(session->lease)) {
+    if (lease_compare_only(session->lease) || group->index > 0) {
         drop_lease(session);
     } else {
         session->returning = true;
@@ -525,10 +585,9 @@ static void finish_stage(struct session *session, int64_t took_ms)
 
 static void train(struct session *session)
 {
-    const struct stage_watch watch = {step, session};
     const int64_t start_ms = clock_mono_ms();
     session->training = true;
-    const enum err err = lease_train(session->lease, &watch);
+    const enum err err = train_stage(session);
     session->training = false;
     if (session->stop == STOP_CANCELLED) {
         session->stop = STOP_NO;
@@ -539,7 +598,8 @@ static void train(struct session *session)
     } else if (session->stop != STOP_NO) {
         drop_lease(session); // The session ends; its WorkerBye frees the lease.
     } else if (err != OK) {
-        fail_lease(session, err == ERR_LIMIT);
+        // The stage itself fails again whoever trains it; memory and other ranks may do better.
+        fail_lease(session, err == ERR_LIMIT || err == ERR_UNAVAILABLE || err == ERR_IO);
     } else {
         finish_stage(session, clock_mono_ms() - start_ms);
     }
@@ -568,6 +628,7 @@ static int time_to_wait(const struct session *session, bool unsent, int timeout_
     const int64_t due_ms = session->joined ? session->beat_due_ms : session->hello_due_ms;
     int64_t wait_ms = due_ms - clock_mono_ms();
     wait_ms = unsent ? RETRY_MS : wait_ms;
+    wait_ms = session->group_recent && wait_ms > SESSION_DRAIN_MS ? SESSION_DRAIN_MS : wait_ms;
     wait_ms = wait_ms < 0 ? 0 : wait_ms;
     return wait_ms < timeout_ms ? (int)wait_ms : timeout_ms;
 }

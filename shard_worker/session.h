@@ -2,7 +2,8 @@
 //
 // It says hello until it is welcome, beats while it lives, takes one lease at a time, fetches,
 // trains and returns it. There is no second thread: while a stage is trained, the conversation goes
-// on between its steps, so a cancelled stage ends within one batch. A lost connection, a restarted
+// on between its steps and while it waits for other ranks of a group, so a cancelled stage ends
+// within one batch. A lost connection, a restarted
 // coordinator, an Unknown all come to the same: drop what is being done and say hello again; the
 // coordinator's deadline frees the lease.
 //
@@ -16,6 +17,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "proto/link.h"
+#include "shard_worker/group.h"
 
 enum {
     SESSION_HELLO_MS = 2000,    // Between hellos that nobody answers.
@@ -35,6 +37,7 @@ struct session_options {
     const char *core;
     const char *build;
     const volatile sig_atomic_t *stop; // Becomes non-zero when the worker shall leave; may be NULL.
+    const struct group_calls *groups;  // NULL: it trains alone, and refuses leases of groups.
 };
 
 struct session;

@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "model/profile.h"
+#include "shard_worker/group.h"
 #include "shard_worker/ranks.h"
 #include "shard_worker/session.h"
 
@@ -83,7 +84,15 @@ static const struct argp_option options[] = {
 static const struct argp parser = {
     .options = options,
     .parser = take_argument,
-    .doc = "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank.",
+    .doc = "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank."
+           "\vFor tests of what happens when a rank dies: where UNLEARN_FAILPOINTS names a "
+           "directory, rank R kills itself at a point P as soon as it can remove the file P-R "
+           "there. Points: group-ready (before it tells the other members of a group that it is "
+           "ready), group-create (before their communicator is made), group-step (inside an "
+           "exchange of gradients).\n\nExamples:\n"
+           "  unlearn-fleet --rendezvous cluster/run/workers --ranks 4\n"
+           "  mpirun -np 4 unlearn-worker --coordinator tcp://10.0.0.1:7001 --fleet "
+           "00112233445566778899aabbccddeeff",
 };
 
 static enum err work(struct link_context *context, const struct session_options *who)
@@ -110,6 +119,7 @@ static enum err run(const struct arguments *arguments)
         .core = profile_core(),
         .build = build_id,
         .stop = &stop_asked,
+        .groups = &group_mpi,
     };
     memcpy(who.fleet, arguments->fleet, sizeof who.fleet);
     char host[256] = "";
@@ -138,7 +148,7 @@ int main(int argc, char **argv)
     // A core file would hold records and weights.
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     check_hook(leave_after_bug);
-    if (ranks_start(&argc, &argv) != OK) {
+    if (ranks_start(&argc, &argv) != OK || group_start() != OK) {
         log_error("start_failed", "reason=\"%s\"", err_text());
         ranks_leave(EXIT_FAILED);
     }

@@ -111,6 +111,62 @@ static void test_offer_with_wrong_sizes_is_refused(void **state)
     refuses(tiny, ERR_INVALID, "a model name of 256 bytes");
 }
 
+// A spec with 4 chunks in a batch, so that up to 4 ranks may share the stage.
+static void allow_groups(struct tiny *tiny)
+{
+    assert_int_equal(spec_set(&tiny->spec, "batch", "8"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "gradient_chunks", "4"), OK);
+    buf_clear(&tiny->spec_text);
+    spec_put(&tiny->spec, &tiny->spec_text);
+    tiny->offer.spec = (ProtobufCBinaryData){tiny->spec_text.bytes, tiny->spec_text.data};
+}
+
+static void test_offer_to_a_group_is_taken(void **state)
+{
+    struct tiny *const tiny = *state;
+    static uint32_t ranks[4] = {2, 3, 5, 900};
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_group(tiny->lease)->count, 1); // No group: alone.
+    lease_free(tiny->lease);
+    allow_groups(tiny);
+    tiny->offer.group_ranks = ranks;
+    for (uint32_t count = 2; count <= 4; count *= 2) {
+        tiny->offer.n_group_ranks = count;
+        tiny->offer.group_index = count - 1;
+        assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+        const struct lease_group *const group = lease_group(tiny->lease);
+        assert_int_equal(group->count, count);
+        assert_int_equal(group->index, count - 1);
+        assert_memory_equal(group->ranks, ranks, count * sizeof *ranks);
+        lease_free(tiny->lease);
+        tiny->lease = NULL;
+    }
+}
+
+static void test_offer_to_a_wrong_group_is_refused(void **state)
+{
+    struct tiny *const tiny = *state;
+    static uint32_t ranks[8] = {0, 1, 2, 3, 4, 5, 6, 7}, twice[2] = {3, 3}, falling[2] = {3, 2};
+    tiny->offer.group_ranks = ranks;
+    tiny->offer.n_group_ranks = 2; // The spec has one chunk.
+    refuses(tiny, ERR_INVALID, "gradient_chunks, which is 1");
+    allow_groups(tiny);
+    tiny->offer.n_group_ranks = 1;
+    refuses(tiny, ERR_INVALID, "a group of 1 ranks");
+    tiny->offer.n_group_ranks = 3;
+    refuses(tiny, ERR_INVALID, "a group of 3 ranks");
+    tiny->offer.n_group_ranks = 8;
+    refuses(tiny, ERR_INVALID, "gradient_chunks, which is 4");
+    tiny->offer.n_group_ranks = 2;
+    tiny->offer.group_index = 2;
+    refuses(tiny, ERR_INVALID, "member 2 of a group of 2");
+    tiny->offer.group_index = 0;
+    tiny->offer.group_ranks = twice;
+    refuses(tiny, ERR_INVALID, "rank 3 after rank 3");
+    tiny->offer.group_ranks = falling;
+    refuses(tiny, ERR_INVALID, "rank 2 after rank 3");
+}
+
 // --- streams
 
 static enum err take(struct tiny *tiny, Unlearn__StreamKind stream, uint32_t sequence,
@@ -177,7 +233,7 @@ static void test_stream_good_trains_the_same_bits(void **state)
     assert_int_equal(ask(tiny), 0);
     // Answers to pulls past the end are ignored.
     assert_int_equal(take_records(tiny, 2, 0, 0, true), OK);
-    assert_int_equal(lease_train(tiny->lease, NULL), OK);
+    assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
 
     float *params = NULL;
     assert_int_equal(mem_try_aligned(tiny->param_count, sizeof *params, &params), OK);
@@ -294,7 +350,7 @@ static void test_training_stops_when_told(void **state)
     begin_with_records(tiny);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
     const struct stage_watch watch = {stop_at_once, &calls};
-    assert_int_equal(lease_train(tiny->lease, &watch), ERR_CANCELLED);
+    assert_int_equal(lease_train(tiny->lease, &watch, NULL), ERR_CANCELLED);
     assert_int_equal(calls, 1);
 }
 
@@ -314,7 +370,7 @@ static void test_weights_travel_in_chunks(void **state)
     assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
     assert_int_equal(ask(tiny), LIMIT_CREDIT);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
-    assert_int_equal(lease_train(tiny->lease, NULL), OK);
+    assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
     const size_t bytes = tiny->offer.param_count * sizeof(float);
     assert_in_range(bytes, LIMIT_CHUNK_BYTES + 1, 2 * LIMIT_CHUNK_BYTES - 1);
     assert_int_equal(lease_weights(tiny->lease, 0).bytes, LIMIT_CHUNK_BYTES);
@@ -332,6 +388,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_offer_with_wrong_counts_is_refused, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_offer_with_wrong_sizes_is_refused, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_offer_to_a_group_is_taken, tiny_setup, tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_offer_to_a_wrong_group_is_refused, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_stream_good_trains_the_same_bits, tiny_setup,
                                         tiny_teardown),

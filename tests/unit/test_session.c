@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -37,6 +38,69 @@ struct world {
     struct span raw;          // Of the last message.
 };
 
+// --- The other rank: member 0 of a group in which the worker is member 1. It plays along as `plan` says.
+
+enum plan {
+    PLAN_ABSENT, // The worker knows no groups.
+    PLAN_NEVER_READY,
+    PLAN_LATE,   // Not ready until the worker gives up.
+    PLAN_SILENT, // Ready, then nothing until the worker gives up.
+    PLAN_FULL,   // Sends as it should; its gradients are zeros.
+};
+
+static struct {
+    enum plan plan;
+    uint64_t lease;
+    uint32_t ranks[2], count, index;
+    uint64_t exchanges;
+    uint32_t left_clean, left_broken;
+} partner;
+
+static enum err until_told(const struct group_waiter *waiter)
+{
+    while (waiter->go_on(waiter->context)) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return err_raise(ERR_CANCELLED, "told to give up");
+}
+
+static enum err partner_join(uint64_t lease, const uint32_t *ranks, uint32_t count, uint32_t index,
+                             const struct group_waiter *waiter)
+{
+    partner.lease = lease;
+    partner.count = count;
+    partner.index = index;
+    memcpy(partner.ranks, ranks, sizeof partner.ranks);
+    return partner.plan == PLAN_NEVER_READY ? err_raise(ERR_UNAVAILABLE, "the others did not come")
+           : partner.plan == PLAN_LATE      ? until_told(waiter)
+                                            : OK;
+}
+
+static enum err partner_exchange(uint32_t with, const float *mine, float *theirs_out,
+                                 uint64_t count, const struct group_waiter *waiter)
+{
+    (void)mine;
+    partner.exchanges += with == 0;
+    if (theirs_out != NULL) {
+        memset(theirs_out, 0, count * sizeof *theirs_out);
+    }
+    return partner.plan == PLAN_SILENT ? until_told(waiter) : OK;
+}
+
+static void partner_leave(bool clean)
+{
+    partner.left_clean += clean;
+    partner.left_broken += !clean;
+}
+
+static bool partner_progress(void)
+{
+    return false;
+}
+
+static const struct group_calls partner_calls = {partner_join, partner_exchange, partner_leave,
+                                                 partner_progress};
+
 // --- The worker
 
 static void *be_worker(void *context)
@@ -50,6 +114,7 @@ static void *be_worker(void *context)
                                       .fleet = {9, 8, 7},
                                       .core = "Test",
                                       .build = "test",
+                                      .groups = partner.plan == PLAN_ABSENT ? NULL : &partner_calls,
                                       .stop = &world->stop};
     memset(options.profile.bytes, 0x5A, sizeof options.profile.bytes);
     struct session *session = NULL;
@@ -568,7 +633,125 @@ static void test_no_coordinator_is_no_error(void **state)
     link_context_close(context);
 }
 
+// --- Groups
+
+static int setup_with(void **state, enum plan plan)
+{
+    static uint32_t ranks[2] = {0, 1};
+    memset(&partner, 0, sizeof partner);
+    partner.plan = plan;
+    setup_joined(state);
+    struct world *const world = *state;
+    struct tiny *const tiny = world->tiny;
+    assert_int_equal(spec_set(&tiny->spec, "batch", "4"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "gradient_chunks", "2"), OK);
+    buf_clear(&tiny->spec_text);
+    spec_put(&tiny->spec, &tiny->spec_text);
+    tiny->offer.spec = (ProtobufCBinaryData){tiny->spec_text.bytes, tiny->spec_text.data};
+    tiny->offer.group_ranks = ranks;
+    tiny->offer.n_group_ranks = 2;
+    tiny->offer.group_index = 1; // The worker's rank is 1.
+    return 0;
+}
+#define SETUP(name, plan)                                                                          \
+    static int name(void **state)                                                                  \
+    {                                                                                              \
+        return setup_with(state, plan);                                                            \
+    }
+SETUP(setup_absent, PLAN_ABSENT)
+SETUP(setup_never_ready, PLAN_NEVER_READY)
+SETUP(setup_late, PLAN_LATE)
+SETUP(setup_silent, PLAN_SILENT)
+SETUP(setup_full, PLAN_FULL)
+
+static int teardown_group(void **state)
+{
+    const int result = teardown(state);
+    memset(&partner, 0, sizeof partner);
+    return result;
+}
+
+static void test_member_says_done_and_is_idle(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    serve_data(world);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done->lease, 11);
+    expect_idle(world); // Only member 0's weights are asked for: nothing is held.
+    assert_int_equal(partner.lease, 11);
+    assert_int_equal(partner.count, 2);
+    assert_int_equal(partner.index, 1);
+    assert_int_equal(partner.ranks[1], 1);
+    assert_int_equal(partner.exchanges, 3 * 2); // Passes times batches.
+    assert_int_equal(partner.left_clean, 1);
+    assert_int_equal(partner.left_broken, 0);
+}
+
+static void test_lease_of_another_group_is_refused(void **state)
+{
+    struct world *const world = *state;
+    static uint32_t ranks[2];
+    ranks[0] = 0;
+    ranks[1] = 1;
+    world->tiny->offer.group_ranks = ranks;
+    world->tiny->offer.group_index = 0; // Of rank 0; the worker is rank 1.
+    tell_lease(world);
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    assert_non_null(strstr(failed->reason, "not one of rank 1 of 2"));
+    assert_false(failed->retry);
+    ranks[0] = 1;
+    ranks[1] = 2; // Outside of the fleet.
+    tell_lease(world);
+    assert_non_null(strstr(expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed->reason,
+                           "not one of rank 1 of 2"));
+    assert_int_equal(partner.count, 0);
+}
+
+static void test_cancel_reaches_a_waiting_member(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    serve_data(world);
+    for (int i = 0; i < 3; i++) { // It beats while it waits.
+        expect(world, UNLEARN__FROM_WORKER__BODY_BEAT);
+    }
+    assert_int_equal(world->beat.lease, 11);
+    tell_cancel(world, 11);
+    assert_true(expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed->cancelled);
+    expect_idle(world);
+    assert_int_equal(partner.left_clean, 0);
+    assert_int_equal(partner.left_broken, partner.plan == PLAN_SILENT);
+}
+
+static void test_others_that_never_come_are_told(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    serve_data(world);
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    assert_false(failed->cancelled);
+    assert_true(failed->retry);
+    assert_non_null(strstr(failed->reason, "the others did not come"));
+    expect_idle(world);
+    assert_int_equal(partner.left_clean + partner.left_broken, 0);
+}
+
+static void test_worker_alone_refuses_groups(void **state)
+{
+    struct world *const world = *state;
+    tell_lease(world);
+    const Unlearn__StageFailed *const failed =
+        expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
+    assert_false(failed->retry);
+    assert_non_null(strstr(failed->reason, "this rank trains alone"));
+    expect_idle(world);
+}
+
 #define JOINED(test) cmocka_unit_test_setup_teardown(test, setup_joined, teardown)
+
+#define GROUP(test, setup_group) cmocka_unit_test_setup_teardown(test, setup_group, teardown_group)
 
 int main(void)
 {
@@ -589,6 +772,12 @@ int main(void)
         JOINED(test_bad_stream_is_answered),
         JOINED(test_diverging_stage_is_answered),
         JOINED(test_garbage_is_dropped),
+        GROUP(test_member_says_done_and_is_idle, setup_full),
+        GROUP(test_lease_of_another_group_is_refused, setup_full),
+        GROUP(test_cancel_reaches_a_waiting_member, setup_late),
+        GROUP(test_cancel_reaches_a_waiting_member, setup_silent),
+        GROUP(test_others_that_never_come_are_told, setup_never_ready),
+        GROUP(test_worker_alone_refuses_groups, setup_absent),
         cmocka_unit_test(test_no_coordinator_is_no_error),
     };
     return digest_start() == OK ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
