@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "client/interrupt.h"
 
 enum {
     CONNECT_MS = 3000,  // A coordinator that lives accepts at once; three tries of ZeroMQ fit.
@@ -200,7 +201,8 @@ static enum err receive(struct unlearn *client, int64_t until_ms, bool *got_out,
             return OK;
         }
         bool ready;
-        TRY(link_wait(&client->link, &ready, 1, NULL, 0, (int)left_ms));
+        TRY(link_wait(&client->link, &ready, 1, NULL, 0, (int)left_ms)); // A signal ends it, too.
+        TRY(interrupt_check());
     }
 }
 

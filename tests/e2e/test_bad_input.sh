@@ -139,13 +139,13 @@ refused 2 '--subject and --subjects' ctl import other "$E2E_DIR/people.csv" --su
 
 images=${TRAIN[0]} labels=${TRAIN[1]}
 head -c 9000 "$images" >"$E2E_DIR/cut-images"
-refused 1 'cut-images is cut off|found|expected' ctl import other "$E2E_DIR/cut-images" "$labels"
+refused 2 'cut-images is cut off|found|expected' ctl import other "$E2E_DIR/cut-images" "$labels"
 head -c 100 "$labels" >"$E2E_DIR/cut-labels"
-refused 1 'cut-labels is cut off' ctl import other "$images" "$E2E_DIR/cut-labels"
+refused 2 'cut-labels is cut off' ctl import other "$images" "$E2E_DIR/cut-labels"
 head -c 10 "$images" >"$E2E_DIR/cut-header"
 refused 2 'ends inside its IDX header' ctl import other "$E2E_DIR/cut-header" --format idx
 gzip -c "$images" | head -c 5000 >"$E2E_DIR/cut.gz"
-refused 1 'cut.gz|gzip data is cut off or damaged' ctl import other "$E2E_DIR/cut.gz" "$labels"
+refused 2 'cut.gz|gzip data is cut off or damaged' ctl import other "$E2E_DIR/cut.gz" "$labels"
 refused 2 'no IDX file|expected 00000803' ctl import other "$E2E_DIR/people.csv" --format idx
 refused 2 'holds labels, expected images' ctl import other "$labels" "$images"
 refused 2 'labels, expected|one for each image' ctl import other "$images" "${TEST[1]}"
