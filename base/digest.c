@@ -1,4 +1,4 @@
-// base/digest.c: see digest.h. The only file of base/ that includes sodium.h.
+// base/digest.c: see digest.h. sodium.h is included here and in sign.c alone.
 #include "base/digest.h"
 
 #include <sodium.h>
@@ -57,6 +57,18 @@ struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct di
     start(&state, "unlearnd-commit", key, KEY_BYTES, sizeof out.bytes);
     crypto_generichash_blake2b_update(&state, digest->bytes, sizeof digest->bytes);
     crypto_generichash_blake2b_final(&state, out.bytes, sizeof out.bytes);
+    return out;
+}
+
+struct digest digest_sha256(const struct span *parts, size_t part_count)
+{
+    crypto_hash_sha256_state state;
+    struct digest out;
+    crypto_hash_sha256_init(&state);
+    for (size_t i = 0; i < part_count; i++) {
+        crypto_hash_sha256_update(&state, parts[i].data, parts[i].bytes);
+    }
+    crypto_hash_sha256_final(&state, out.bytes);
     return out;
 }
 

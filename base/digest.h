@@ -37,6 +37,9 @@ struct id128 digest_id(const char *domain, const uint8_t key[static KEY_BYTES], 
 // confirms nothing, however deterministic training is.
 struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct digest *digest);
 
+// SHA-256 (FIPS 180-4) over the parts in order: for the receipt log alone, whose tree RFC 9162 fixes.
+struct digest digest_sha256(const struct span *parts, size_t part_count);
+
 // The first 8 bytes of BLAKE2b-128 over `data`, unkeyed, as a little-endian number.
 uint64_t digest_u64(const char *domain, struct span data);
 

@@ -43,6 +43,10 @@ enum {
     // Records of one stage: a worker keeps 32 bytes about each beside the row (8 GiB).
     LIMIT_STAGE_RECORDS = 256 * 1024 * 1024,
 
+    // A receipt's body: names every component that a request touched, at about 90 bytes each: two
+    // million of them.
+    LIMIT_RECEIPT_BYTES = 192 * 1024 * 1024,
+
     LIMIT_DATASETS = 1024,
     LIMIT_MODELS = 1024,
     LIMIT_DELETE_IDS = 100000,  // Ids of one deletion request: one fence transaction.

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/sign.h"
 #include "base/text.h"
 #include "client/interrupt.h"
 #include "client/process.h"
@@ -91,11 +92,15 @@ static enum err write_config(const char *path)
 enum err cluster_create(const char *dir)
 {
     char home[PROCESS_PATH_BYTES], client[PROCESS_PATH_BYTES], config[PROCESS_PATH_BYTES],
-        run[PROCESS_PATH_BYTES];
+        run[PROCESS_PATH_BYTES], keys[PROCESS_PATH_BYTES], secret[PROCESS_PATH_BYTES],
+        public[PROCESS_PATH_BYTES];
     path_of(home, dir, "");
     path_of(client, dir, ".client");
     path_of(config, dir, "/config.yaml");
     path_of(run, dir, "/run");
+    path_of(keys, dir, "/keys");
+    path_of(secret, dir, "/keys/signing.key");
+    path_of(public, dir, ".client/receipt.pub");
     TRY(make_dir(home, true));
     enum err err = make_dir(client, true);
     if (err != OK) {
@@ -104,9 +109,14 @@ enum err cluster_create(const char *dir)
     }
     err = make_dir(run, false);
     err = err != OK ? err : write_config(config);
+    err = err != OK ? err : make_dir(keys, false);
+    err = err != OK ? err : sign_create(secret, public);
     err = err != OK ? err : store_create(home);
     if (err != OK) {
         (void)unlink(config);
+        (void)unlink(secret);
+        (void)unlink(public);
+        (void)rmdir(keys);
         (void)rmdir(run);
         (void)rmdir(client);
         (void)rmdir(home);

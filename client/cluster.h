@@ -1,7 +1,10 @@
 // client/cluster.h: the files of a cluster on this machine, and its processes.
 //
 //   DIR/config.yaml  DIR/store  DIR/run/     the server's: settings, data, pids, logs
+//   DIR/keys/signing.key                     signs receipts; 0600
 //   DIR.client/address                       what commands read, written by unlearnd at its start
+//   DIR.client/receipt.pub                   the signing key's public half
+//   DIR.client/log.head                      the last head of the receipt log that was seen (history.h)
 //
 // Threads   One.
 #pragma once

@@ -36,6 +36,8 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/head.h"
+#include "base/merkle.h"
 #include "proto/unlearn.pb-c.h"
 
 struct unlearn;
@@ -160,3 +162,17 @@ MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
                                  const Unlearn__RequestState **state_out);
 MUST_USE enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
                                        const Unlearn__RequestState **state_out);
+
+// --- Receipts and their log. Nothing here is checked: proto/receipt.h and client/history.h do that ---
+
+// Replaces the bytes of *file_out by a receipt file: the completed one if there is one, else the
+// accepted one. ERR_NOT_FOUND: no such request.
+MUST_USE enum err unlearn_receipt_get(struct unlearn *client, const struct id128 *uuid,
+                                      struct buf *file_out, bool *completed_out);
+// The same for an entry of the log. ERR_NOT_FOUND: it has no such entry.
+MUST_USE enum err unlearn_log_inclusion(struct unlearn *client, uint64_t index,
+                                        struct buf *file_out);
+MUST_USE enum err unlearn_log_head(struct unlearn *client, struct head *head_out);
+// The proof, and what the coordinator says was the root of the first `from` entries.
+MUST_USE enum err unlearn_log_consistency(struct unlearn *client, uint64_t from, uint64_t to,
+                                          struct merkle_path *path_out, struct digest *root_out);

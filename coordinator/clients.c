@@ -126,6 +126,18 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_VERIFY_SHOW:
         on_verify_show(core, caller, request->verify_show, raw);
         return;
+    case UNLEARN__REQUEST__BODY_RECEIPT_GET:
+        on_receipt_get(core, caller, request->receipt_get, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_LOG_HEAD:
+        on_log_head(core, caller, request->log_head, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_LOG_INCLUSION:
+        on_log_inclusion(core, caller, request->log_inclusion, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_LOG_CONSISTENCY:
+        on_log_consistency(core, caller, request->log_consistency, raw);
+        return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:
         reply_error(core, caller, ERR_INVALID, "a request without a body that is known here");

@@ -9,6 +9,7 @@
 
 #include "base/component.h"
 #include "base/digest.h"
+#include "base/sign.h"
 #include "coordinator/storage.h"
 #include "model/schema.h"
 #include "model/spec.h"
@@ -101,6 +102,7 @@ struct core {
     struct link *workers_link;
     struct storage *storage;
     struct predictor *predictor;
+    struct signer *signer;       // Of receipts; constant, the store thread's too: receipts.c.
     struct fleetdom *fleetdom;   // Workers, fleets, leases: leases.c.
     struct uploads *uploads;     // Imports under way: uploads.c.
     struct deletions *deletions; // Deletions that come in parts: deletion.c.
@@ -203,6 +205,10 @@ VERB(on_request_show, Unlearn__RequestShow);
 VERB(on_cluster_show, Unlearn__ClusterShow);
 VERB(on_verify, Unlearn__Verify);
 VERB(on_verify_show, Unlearn__VerifyShow);
+VERB(on_receipt_get, Unlearn__ReceiptGet);
+VERB(on_log_head, Unlearn__LogHead);
+VERB(on_log_inclusion, Unlearn__LogInclusion);
+VERB(on_log_consistency, Unlearn__LogConsistency);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".
@@ -222,8 +228,9 @@ void deletion_erase(struct core *core, uint64_t sequence); // The erased step, i
 void deletion_resume(struct core *core);                   // At start: erases what is pending.
 void deletion_component_valid(struct core *core);          // Something became valid: who waits?
 // Answers with the state of a request; `earlier` is looked at only where row->earlier is set.
+// accepted: the receipt that goes with an ack; may be empty.
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
-                   const struct id128 *earlier);
+                   const struct id128 *earlier, struct span accepted);
 
 // --- leases.c: workers, fleets and the stages they train
 

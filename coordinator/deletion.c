@@ -10,6 +10,7 @@
 #include "coordinator/core.h"
 #include "coordinator/fence.h"
 #include "coordinator/removal.h"
+#include "coordinator/statement.h"
 
 enum { ERASE_BATCH = 500, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
 
@@ -140,7 +141,7 @@ VERB(on_plan, Unlearn__Plan)
 // ---------------------------------------------------------------- answers about a request
 
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
-                   const struct id128 *earlier)
+                   const struct id128 *earlier, struct span accepted)
 {
     uint64_t samples = 0;
     const struct request *const open = catalog_request(core, row->sequence);
@@ -160,6 +161,7 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
     if (row->earlier != 0) {
         state.earlier = wire_bytes(span_of(earlier->bytes, ID_BYTES));
     }
+    state.accepted = wire_bytes(accepted);
     if (open != NULL) {
         state.components_awaited = request_waits_for(core, open, &samples);
         state.samples_left = samples;
@@ -200,7 +202,7 @@ static void show_done(struct job *job, void *core)
 {
     struct show_job *const show = (struct show_job *)job;
     if (job->result == OK) {
-        reply_request(core, &show->caller, &show->row, &show->earlier);
+        reply_request(core, &show->caller, &show->row, &show->earlier, span_of(NULL, 0));
     } else {
         reply_error(core, &show->caller, job->result,
                     job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
@@ -229,6 +231,7 @@ struct delete_job {
     struct job job;
     struct caller caller;
     struct fence fence;
+    struct accepted accepted;
     uint32_t next_part; // While it is uploaded in parts.
     int64_t last_ms;
 };
@@ -249,6 +252,7 @@ static struct deletions *deletions_of(struct core *core)
 static void delete_free(struct delete_job *deletion)
 {
     fence_deinit(&deletion->fence);
+    accepted_deinit(&deletion->accepted);
     mem_free(deletion);
 }
 
@@ -319,7 +323,8 @@ static void delete_done(struct job *job, void *core_)
     if (fenced) {
         apply_fence(core, fence);
     }
-    reply_request(core, &deletion->caller, &fence->request, &fence->earlier);
+    reply_request(core, &deletion->caller, &fence->request, &fence->earlier,
+                  buf_span(&deletion->accepted.receipt));
     if (fenced) {
         char uuid[TEXT_UUID_BYTES];
         text_uuid_put(&fence->request.uuid, uuid);
@@ -437,6 +442,8 @@ VERB(on_delete, Unlearn__Delete)
     forget_open(core, deletion);
     deletion->job = (struct job){
         .kind = JOB_WRITE, .run = delete_run, .undo = delete_undo, .done = delete_done};
+    deletion->job.accepted = deletion->fence.accepted = &deletion->accepted;
+    deletion->fence.signer = core->signer;
     deletion->caller = *caller;
     deletion->fence.body = body_digest(core, &deletion->fence);
     storage_submit(core->storage, &deletion->job);
@@ -551,19 +558,16 @@ void deletion_resume(struct core *core)
 struct finish_job {
     struct job job;
     uint64_t sequence;
+    const struct signer *signer;
 };
 
 static enum err finish_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
-    const uint64_t sequence = ((struct finish_job *)job)->sequence;
+    const struct finish_job *const finish = (struct finish_job *)job;
     struct request_row row;
-    TRY(request_get(txn, sequence, &row));
-    TRY(awaited_drop_all(txn, sequence));
-    row.state = REQUEST_COMPLETED;
-    row.repaired_us = clock_wall_us();
-    row.completed_us = row.repaired_us;
-    return request_put(txn, &row);
+    TRY(request_get(txn, finish->sequence, &row));
+    return statement_complete(txn, finish->signer, &row);
 }
 
 static void finish_done(struct job *job, void *core_)
@@ -577,9 +581,11 @@ static void finish_done(struct job *job, void *core_)
         log_info("request_completed", "request=%s", uuid);
         catalog_drop_request(core, finish->sequence);
     } else if (request != NULL) {
+        // A conflict: another deletion came first, and the request waits for its repair, too.
         request->finishing = false;
         core->erase_again_ms = core->now_ms + RETRY_MS; // Else nobody would try again.
-        log_error("finish_failed", "reason=\"%s\"", job->text);
+        log_event(job->result == ERR_CONFLICT ? LOG_INFO : LOG_ERROR, "finish_put_off",
+                  "reason=\"%s\"", job->text);
     }
     mem_free(job);
 }
@@ -593,6 +599,7 @@ void deletion_component_valid(struct core *core)
             struct finish_job *const finish = mem_alloc(1, sizeof *finish);
             finish->job = (struct job){.kind = JOB_WRITE, .run = finish_run, .done = finish_done};
             finish->sequence = request->row.sequence;
+            finish->signer = core->signer;
             request->finishing = true;
             storage_submit(core->storage, &finish->job);
         }

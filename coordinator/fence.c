@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "coordinator/statement.h"
 #include "model/spec.h"
 #include "store/component.h"
 #include "store/dataset.h"
@@ -123,6 +124,7 @@ struct affected { // The models of the dataset, and what happens to one of them.
     uint32_t model;
     uint64_t *lost; // [shards * slice_count]: records gone from each of its cells. Owned.
     uint32_t shards, slice_count;
+    struct digest schema;      // Of the dataset.
     struct component *invalid; // Rows to be put: collected first, the walk must not be disturbed.
     struct component_row *invalid_rows;
     uint32_t invalid_count;
@@ -149,7 +151,11 @@ static enum err collect_component(void *context, const struct component *name,
         return OK;
     }
     fence->awaited = mem_resize(fence->awaited, fence->awaited_count + 1, sizeof *fence->awaited);
-    fence->awaited[fence->awaited_count++] = (struct awaited){affected->model, *name};
+    fence->awaited[fence->awaited_count++] =
+        (struct awaited){.model = affected->model,
+                         .name = *name,
+                         .was_valid = row->state == COMPONENT_VALID,
+                         .commitment = row->commitment};
     if (row->state == COMPONENT_VALID) {
         const uint32_t count = affected->invalid_count + 1;
         affected->invalid = mem_resize(affected->invalid, count, sizeof *affected->invalid);
@@ -221,11 +227,22 @@ static enum err collect_model(void *context, const struct model_row *row)
     return OK;
 }
 
+// As the receipt will name it: the model itself may be removed before the request is completed.
+static enum err name_model(const struct affected *affected, const struct model_row *row,
+                           const struct spec *spec)
+{
+    struct request_model model = {
+        .model = row->number, .spec = spec_digest(spec), .schema = affected->schema};
+    memcpy(model.name, row->name, sizeof model.name);
+    return request_model_put(affected->txn, affected->fence->request.sequence, &model);
+}
+
 static enum err hit_model(struct affected *affected, const struct model_row *row)
 {
     struct spec spec;
     TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
     const struct placement placement = {spec.shards, spec.slices, spec.append_slices};
+    const uint32_t awaited_before = affected->fence->awaited_count;
     affected->model = row->number;
     affected->invalid_count = 0;
     affected->shards = placement.shards;
@@ -240,6 +257,9 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
         err = invalidate(affected);
     }
     mem_free(affected->lost);
+    if (err == OK && affected->fence->awaited_count > awaited_before) {
+        err = name_model(affected, row, &spec);
+    }
     return err;
 }
 
@@ -309,15 +329,26 @@ static enum err nothing_left(struct fence *fence, struct txn *txn, uint64_t earl
     TRY(request_get(txn, earlier, &before));
     fence->earlier = before.uuid;
     request->earlier = earlier;
-    request->state = REQUEST_COMPLETED;
-    request->erased_us = request->repaired_us = request->completed_us = request->fenced_us;
-    TRY(counter_get(txn, COUNTER_EPOCH, &request->epoch));
-    return request_put(txn, request);
+    request->erased_us = request->repaired_us = request->fenced_us;
+    request->epoch = request->epoch_before;
+    return statement_complete(txn, fence->signer, request);
+}
+
+static enum err fence_schema(const struct fence *fence, struct txn *txn, struct digest *digest_out)
+{
+    struct dataset_row dataset = {0};
+    TRY(dataset_get(txn, fence->dataset, &dataset));
+    // Canonical bytes: their digest is the schema's.
+    const struct span bytes = buf_span(&dataset.schema);
+    *digest_out = digest_of("unlearnd-schema", &bytes, 1);
+    dataset_row_deinit(&dataset);
+    return OK;
 }
 
 static enum err fence_all(struct fence *fence, struct store *store, struct txn *txn)
 {
     struct affected affected = {.fence = fence, .txn = txn};
+    TRY(fence_schema(fence, txn, &affected.schema));
     TRY(fence_records(fence, store, txn, &affected.pending_index));
     TRY(hit_models(&affected));
     for (uint32_t i = 0; i < fence->awaited_count; i++) {
@@ -330,11 +361,21 @@ static enum err fence_all(struct fence *fence, struct store *store, struct txn *
     return request_put(txn, &fence->request);
 }
 
+static enum err name_dataset(struct fence *fence, struct txn *txn)
+{
+    struct dataset_row dataset = {0};
+    TRY(dataset_get(txn, fence->dataset, &dataset));
+    memcpy(fence->request.name, dataset.name, sizeof fence->request.name);
+    dataset_row_deinit(&dataset);
+    return OK;
+}
+
 enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
 {
     // The job may run a second time after a rollback: what was found then is void.
     fence->key_count = fence->hit_count = fence->awaited_count = 0;
     fence->repeated = false;
+    buf_clear(&fence->accepted->body);
     fence->earlier = (struct id128){{0}};
     mem_free(fence->keys);
     fence->keys = NULL;
@@ -350,7 +391,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
             TRY(request_get(txn, request->earlier, &before));
             fence->earlier = before.uuid;
         }
-        return OK;
+        return statement_accepted(txn, request, &fence->accepted->body);
     }
     if (known != ERR_NOT_FOUND) {
         return known;
@@ -370,8 +411,11 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
     if (fence->key_count == 0) {
         TRY(find_earlier(fence, txn, &earlier));
     }
+    TRY(name_dataset(fence, txn));
+    TRY(counter_get(txn, COUNTER_EPOCH, &request->epoch_before));
     TRY(counter_next(txn, COUNTER_REQUEST, &request->sequence));
-    return fence->key_count == 0 ? nothing_left(fence, txn, earlier) : fence_all(fence, store, txn);
+    TRY(fence->key_count == 0 ? nothing_left(fence, txn, earlier) : fence_all(fence, store, txn));
+    return statement_accepted(txn, request, &fence->accepted->body);
 }
 
 void fence_undo(struct fence *fence, struct store *store)

@@ -9,6 +9,8 @@
 #pragma once
 
 #include "base/digest.h"
+#include "base/sign.h"
+#include "coordinator/storage.h"
 #include "scheduler/placement.h"
 #include "store/request.h"
 
@@ -25,7 +27,9 @@ struct fence {
     uint32_t dataset;
     bool eager;
     int64_t accepted_us;
-    struct id128 *rids; // Asked for by id. Owned.
+    const struct signer *signer; // Of the receipt log.
+    struct accepted *accepted;   // Its body is written here.
+    struct id128 *rids;          // Asked for by id. Owned.
     uint32_t rid_count;
     struct id128 *sids; // Asked for by subject. Owned.
     uint32_t sid_count;

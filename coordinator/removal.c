@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/core.h"
+#include "coordinator/statement.h"
 
 enum { REMOVE_BATCH = 500, WEIGHTS_BATCH = 8 }; // Weights are up to 1 GiB each.
 
@@ -30,11 +31,16 @@ static enum err collect_valid(void *context, const struct component *name,
     return OK;
 }
 
-static enum err remove_model(struct txn *txn, uint32_t model, bool *more_out)
+static enum err remove_model(struct txn *txn, uint64_t sequence, uint32_t model, bool *more_out)
 {
     struct weights_list list = {.count = 0};
     TRY(component_row_each(txn, model, collect_valid, &list));
     for (uint32_t i = 0; i < list.count; i++) {
+        const struct awaited destroyed = {.model = model,
+                                          .name = list.names[i],
+                                          .was_valid = true,
+                                          .commitment = list.rows[i].commitment};
+        TRY(awaited_put(txn, sequence, &destroyed)); // For the receipt.
         TRY(weights_drop(txn, list.rows[i].instance));
         list.rows[i].state = COMPONENT_INVALID;
         memset(list.rows[i].commit_key, 0, KEY_BYTES);
@@ -93,12 +99,12 @@ static enum err remove_records(struct txn *txn, uint32_t dataset, uint32_t gener
     return err;
 }
 
-static enum err remove_dataset(struct txn *txn, uint32_t dataset, bool *more_out)
+static enum err remove_dataset(struct txn *txn, uint64_t sequence, uint32_t dataset, bool *more_out)
 {
     struct first_model first = {.dataset = dataset};
     TRY(model_each(txn, find_model, &first));
     if (first.number != 0) {
-        TRY(remove_model(txn, first.number, more_out));
+        TRY(remove_model(txn, sequence, first.number, more_out));
         *more_out = true; // Perhaps another model; and the records.
         return OK;
     }
@@ -122,9 +128,9 @@ enum err removal_step(struct txn *txn, const struct request_row *request, bool *
     *more_out = false;
     switch (request->kind) {
     case REQUEST_REMOVE_MODEL:
-        return remove_model(txn, request->model, more_out);
+        return remove_model(txn, request->sequence, request->model, more_out);
     case REQUEST_REMOVE_DATASET:
-        return remove_dataset(txn, request->dataset, more_out);
+        return remove_dataset(txn, request->sequence, request->dataset, more_out);
     case REQUEST_DELETE:
     default:
         return OK;
@@ -137,6 +143,7 @@ struct remove_job {
     struct job job;
     struct caller caller;
     struct request_row row;
+    struct accepted accepted;
     bool repeated;
 };
 
@@ -167,12 +174,29 @@ static enum err collect_marked(void *context, const struct model_row *row)
     return OK;
 }
 
+// As the receipt will name it when it is gone.
+static enum err name_model(const struct marking *marking, const struct model_row *row)
+{
+    struct request_model model = {.model = row->number};
+    struct dataset_row dataset = {0};
+    memcpy(model.name, row->name, sizeof model.name);
+    // Canonical text and bytes: their digests are the spec's and the schema's.
+    const struct span spec = buf_span(&row->spec);
+    model.spec = digest_of("unlearnd-spec", &spec, 1);
+    TRY(dataset_get(marking->txn, row->dataset, &dataset));
+    const struct span schema = buf_span(&dataset.schema);
+    model.schema = digest_of("unlearnd-schema", &schema, 1);
+    dataset_row_deinit(&dataset);
+    return request_model_put(marking->txn, marking->remove->row.sequence, &model);
+}
+
 static enum err mark_model(struct marking *marking, uint32_t number)
 {
     struct model_row row = {0};
     TRY(model_get(marking->txn, number, &row));
     row.removing = true;
-    const enum err err = model_put(marking->txn, &row);
+    enum err err = model_put(marking->txn, &row);
+    err = err == OK ? name_model(marking, &row) : err;
     model_row_deinit(&row);
     TRY(err);
     return component_row_each(marking->txn, number, count_valid,
@@ -223,7 +247,7 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
             FAIL(ERR_CONFLICT, "this request UUID was used before with another body");
         }
         *row = known;
-        return OK;
+        return statement_accepted(txn, row, &remove->accepted.body);
     }
     if (err != ERR_NOT_FOUND) {
         return err;
@@ -233,15 +257,17 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
              row->kind == REQUEST_REMOVE_MODEL ? "model" : "dataset");
     }
     row->components_invalidated = 0;
+    TRY(counter_get(txn, COUNTER_EPOCH, &row->epoch_before));
+    TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
     if (row->kind == REQUEST_REMOVE_DATASET) {
         TRY(mark_dataset(remove, txn));
     }
     TRY(mark_models(remove, txn));
     row->state = REQUEST_FENCED;
     row->fenced_us = clock_wall_us();
-    TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
     TRY(counter_next(txn, COUNTER_EPOCH, &row->epoch));
-    return request_put(txn, row);
+    TRY(request_put(txn, row));
+    return statement_accepted(txn, row, &remove->accepted.body);
 }
 
 // Out of the loop's memory: nothing of it is served, leased or listed from here on.
@@ -280,7 +306,8 @@ static void remove_done(struct job *job, void *core_)
             core->epoch = remove->row.epoch > core->epoch ? remove->row.epoch : core->epoch;
             catalog_put_request(core, &remove->row, NULL, 0);
         }
-        reply_request(core, &remove->caller, &remove->row, &none);
+        reply_request(core, &remove->caller, &remove->row, &none,
+                      buf_span(&remove->accepted.receipt));
         if (!remove->repeated) {
             log_info("removal_fenced", "dataset=%u model=%u components=%llu", remove->row.dataset,
                      remove->row.model, (unsigned long long)remove->row.components_invalidated);
@@ -288,6 +315,7 @@ static void remove_done(struct job *job, void *core_)
             deletion_component_valid(core); // Requests that waited for what is gone now.
         }
     }
+    accepted_deinit(&remove->accepted);
     mem_free(remove);
 }
 
@@ -296,9 +324,12 @@ static void submit(struct core *core, const struct caller *caller, enum request_
 {
     struct remove_job *const remove = mem_alloc(1, sizeof *remove);
     remove->job = (struct job){.kind = JOB_WRITE_ALONE, .run = remove_run, .done = remove_done};
+    remove->job.accepted = &remove->accepted;
     remove->caller = *caller;
     remove->row = (struct request_row){
         .kind = kind, .dataset = dataset, .model = model, .accepted_us = clock_wall_us()};
+    const size_t name_bytes = strnlen(name, LIMIT_NAME_BYTES);
+    memcpy(remove->row.name, name, name_bytes);
     struct buf bytes = {0};
     buf_u8(&bytes, (uint8_t)kind);
     buf_short_text(&bytes, name);

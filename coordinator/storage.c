@@ -25,6 +25,8 @@ struct storage {
     uint8_t body_key[KEY_BYTES];
     _Atomic uint64_t used_bytes, map_bytes;
     uint64_t submitted, taken; // Jobs; the main loop's.
+    void (*after_commit)(void *context, struct job **jobs, size_t count);
+    void *after_commit_context;
 };
 
 static void keep_result(struct job *job, enum err result)
@@ -105,6 +107,9 @@ static void run_batch(struct storage *storage, struct job **jobs, size_t count)
             run_alone(storage, jobs[i]);
         }
     }
+    if (storage->after_commit != NULL) {
+        storage->after_commit(storage->after_commit_context, jobs, count);
+    }
     uint64_t used = 0, map = 0;
     store_usage(storage->store, &used, &map);
     atomic_store(&storage->used_bytes, used);
@@ -178,6 +183,20 @@ void storage_close(struct storage *storage)
     mailbox_close(storage->outbox);
     store_close(storage->store);
     mem_free(storage);
+}
+
+void storage_after_commit(struct storage *storage,
+                          void (*hook)(void *context, struct job **jobs, size_t count),
+                          void *context)
+{
+    storage->after_commit = hook;
+    storage->after_commit_context = context;
+}
+
+void accepted_deinit(struct accepted *accepted)
+{
+    buf_deinit(&accepted->body);
+    buf_deinit(&accepted->receipt);
 }
 
 void storage_submit(struct storage *storage, struct job *job)

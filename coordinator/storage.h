@@ -26,12 +26,21 @@ enum job_kind {
     JOB_WRITE_ALONE, // A write transaction of its own: for long or fallible writing.
 };
 
+// What a job has committed and its ack will prove: a statement that is signed together with those of
+// its whole batch, between the commit and the first `done` (storage_after_commit).
+struct accepted {
+    struct buf body;    // Written by `run`, anew each time it runs; empty: nothing to sign.
+    struct buf receipt; // Written by the hook.
+};
+void accepted_deinit(struct accepted *accepted);
+
 struct job {
     struct mail mail; // First.
     enum job_kind kind;
     enum err (*run)(struct job *job, struct store *store, struct txn *txn);
     void (*undo)(struct job *job, struct store *store); // May be NULL.
     void (*done)(struct job *job, void *core);          // Frees the job. Looks at result and text.
+    struct accepted *accepted;                          // Or NULL. Owned by the job's outer struct.
     enum err result;
     char text[ERR_TEXT_BYTES]; // err_text of the result.
     bool ran;                  // Inside the thread: has run in the current transaction.
@@ -46,6 +55,12 @@ MUST_USE enum err storage_open(const char *dir, uint64_t map_bytes, struct stora
 void storage_drain(struct storage *storage, void *core);
 // Stops the thread and closes the store. Accepts NULL.
 void storage_close(struct storage *storage);
+
+// Sets the function that is called in the store thread after each commit, with the jobs of that
+// commit, before any of them is handed back. Only before the loop starts.
+void storage_after_commit(struct storage *storage,
+                          void (*hook)(void *context, struct job **jobs, size_t count),
+                          void *context);
 
 void storage_submit(struct storage *storage, struct job *job);
 // True while LIMIT_STORE_QUEUE jobs are under way: clients' requests must be refused. What the loop

@@ -296,6 +296,7 @@ static enum err keep_run(struct job *job, struct store *store, struct txn *txn)
     TRY(check_current(keep, txn));
     keep->row.trained_us = clock_wall_us();
     digest_random(keep->row.commit_key, sizeof keep->row.commit_key);
+    keep->row.commitment = digest_commit(keep->row.commit_key, &keep->digest);
     TRY(counter_next(txn, COUNTER_INSTANCE, &keep->row.instance));
     TRY(counter_next(txn, COUNTER_EPOCH, &keep->epoch));
     TRY(weights_put(txn, keep->row.instance, keep->params, keep->row.param_count));

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/core.h"
+#include "coordinator/receipts.h"
 #include "model/profile.h"
 
 enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
@@ -204,6 +205,7 @@ static enum err open_all(struct core *core)
     snprintf(core->core_type, sizeof core->core_type, "%s", profile_core());
     TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
     storage_body_key(core->storage, core->body_key);
+    TRY(receipts_open(core));
     TRY(catalog_load(core));
     TRY(predict_open(core));
     TRY(leases_open(core));
@@ -238,15 +240,16 @@ static void close_all(struct core *core)
     buf_deinit(&core->frame);
     wire_arena_deinit(&core->arena);
     storage_close(core->storage);
+    receipts_free(core);
 }
 
 static int exit_code(enum err err)
 {
-    return err == OK                                        ? EXIT_SUCCESS
-           : err == ERR_INVALID                             ? EXIT_USAGE
-           : err == ERR_NOT_FOUND                           ? EXIT_NOT_FOUND
-           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE ? EXIT_REFUSED
-                                                            : EXIT_FAILURE;
+    return err == OK                                                             ? EXIT_SUCCESS
+           : err == ERR_INVALID                                                  ? EXIT_USAGE
+           : err == ERR_NOT_FOUND                                                ? EXIT_NOT_FOUND
+           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE || err == ERR_DENIED ? EXIT_REFUSED
+                                                                                 : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)

@@ -5,7 +5,8 @@
 //                     spec u32 bytes
 //   component  key    model u32 | shard u32 | slice u16, slice u16, ...      a parent before its children
 //              value  state u8 | instance u64 | param_count u64 | records u64 | samples u64 |
-//                     seconds f64 | trained_us i64 | profile [32] | commit_key [32]
+//                     seconds f64 | trained_us i64 | profile [32] | commit_key [32] |
+//                     commitment [32]
 //   cell       key    model u32 | shard u32 | slice u32
 //              value  version u64
 //   weights    key    instance u64 | chunk u32
@@ -160,6 +161,7 @@ static enum err component_row_of(struct span key, struct span value, struct comp
     row_out->trained_us = (int64_t)cursor_u64(&cursor);
     const struct span profile = cursor_take(&cursor, DIGEST_BYTES);
     const struct span commit_key = cursor_take(&cursor, KEY_BYTES);
+    const struct span commitment = cursor_take(&cursor, DIGEST_BYTES);
     TRY_AS(cursor_done(&cursor, "a component"), "%s", kv_label_of(KV_COMPONENT, key).text);
     if (state != COMPONENT_VALID && state != COMPONENT_INVALID) {
         FAIL(ERR_CORRUPT, "%s: state %u, expected %d or %d", kv_label_of(KV_COMPONENT, key).text,
@@ -168,6 +170,7 @@ static enum err component_row_of(struct span key, struct span value, struct comp
     row_out->state = (enum component_state)state;
     memcpy(row_out->profile.bytes, profile.data, DIGEST_BYTES);
     memcpy(row_out->commit_key, commit_key.data, KEY_BYTES);
+    memcpy(row_out->commitment.bytes, commitment.data, DIGEST_BYTES);
     return OK;
 }
 
@@ -200,6 +203,7 @@ enum err component_row_put(struct txn *txn, uint32_t model, const struct compone
     buf_u64(&buf, (uint64_t)row->trained_us);
     buf_put(&buf, span_of(row->profile.bytes, DIGEST_BYTES));
     buf_put(&buf, span_of(row->commit_key, KEY_BYTES));
+    buf_put(&buf, span_of(row->commitment.bytes, DIGEST_BYTES));
     const enum err err = value_put(txn, KV_COMPONENT, kv_key_span(&key), buf_span(&buf));
     buf_deinit(&buf);
     return err;

@@ -18,7 +18,7 @@ struct model_row {
     bool removing;        // Its removal is journaled; hidden from clients.
     uint32_t generations; // Generations that the last accepted `train` covers, 1 ..
     int64_t created_us;
-    struct buf spec;      // Canonical text (model/spec.h). Owned.
+    struct buf spec; // Canonical text (model/spec.h). Owned.
 };
 
 void model_row_deinit(struct model_row *row);
@@ -30,7 +30,8 @@ MUST_USE enum err model_each(struct txn *txn,
                              void *context);
 
 enum component_state {
-    COMPONENT_VALID = 1,   // Weights of `instance` are what training without any deleted record gives.
+    COMPONENT_VALID =
+        1, // Weights of `instance` are what training without any deleted record gives.
     COMPONENT_INVALID = 2, // Was valid; has seen a deleted record; waits for its repair.
 };
 
@@ -46,6 +47,8 @@ struct component_row {
     // Key of its commitment, the keyed digest that stands for its weights in receipts
     // (digest_commit); zeros once it is invalid. Destroying it ends what a commitment could confirm.
     uint8_t commit_key[KEY_BYTES];
+    // The commitment itself, made when the weights were stored; stays when the component is invalid.
+    struct digest commitment;
 };
 
 // ERR_NOT_FOUND: never trained.

@@ -27,6 +27,9 @@ static const struct table tables[KV_TABLE_COUNT_] = {
     [KV_REQUEST_OPEN] = {"request_open", 8},
     [KV_PENDING] = {"pending", 8},
     [KV_AWAITED] = {"awaited", 8},
+    [KV_REQUEST_MODEL] = {"request_model", 8},
+    [KV_LOG_ENTRY] = {"log_entry", 8},
+    [KV_LOG_NODE] = {"log_node", 1},
 };
 
 const char *kv_table_name(enum kv_table table)

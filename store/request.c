@@ -3,13 +3,17 @@
 //   request       key    sequence u64
 //                 value  uuid [16] | body [16] | kind u8 | state u8 | dataset u32 | model u32 |
 //                        eager u8 | earlier u64 | records_deleted u64 |
-//                        components_invalidated u64 | epoch u64 | accepted_us, fenced_us, erased_us,
-//                        repaired_us, completed_us i64
+//                        components_invalidated u64 | epoch_before u64 | epoch u64 |
+//                        log_entry u64 | accepted_us, fenced_us, erased_us, repaired_us,
+//                        completed_us i64 | name short text
 //   request_uuid  key    uuid [16]                       value  sequence u64
 //   request_open  key    sequence u64                    value  empty; there until COMPLETED
 //   pending       key    sequence u64 | index u32
 //                 value  kind u8: 'r', then the record's key [41]; or 'w', then instance u64
-//   awaited       key    sequence u64 | model u32 | shard u32 | slice u16, ...        value  empty
+//   awaited       key    sequence u64 | model u32 | shard u32 | slice u16, ...
+//                 value  empty, or the commitment [32] of what was valid
+//   request_model key    sequence u64 | model u32
+//                 value  name short text | spec digest [32] | schema digest [32]
 #include "store/request.h"
 
 #include <string.h>
@@ -50,12 +54,15 @@ static enum err row_put(struct txn *txn, const struct request_row *row, struct b
     buf_u64(buf, row->earlier);
     buf_u64(buf, row->records_deleted);
     buf_u64(buf, row->components_invalidated);
+    buf_u64(buf, row->epoch_before);
     buf_u64(buf, row->epoch);
+    buf_u64(buf, row->log_entry);
     buf_u64(buf, (uint64_t)row->accepted_us);
     buf_u64(buf, (uint64_t)row->fenced_us);
     buf_u64(buf, (uint64_t)row->erased_us);
     buf_u64(buf, (uint64_t)row->repaired_us);
     buf_u64(buf, (uint64_t)row->completed_us);
+    buf_short_text(buf, row->name);
     const struct kv_key key = key_of(row->sequence);
     return value_put(txn, KV_REQUEST, kv_key_span(&key), buf_span(buf));
 }
@@ -74,12 +81,15 @@ static enum err row_of(struct span key, struct span value, struct request_row *r
     row_out->earlier = cursor_u64(&cursor);
     row_out->records_deleted = cursor_u64(&cursor);
     row_out->components_invalidated = cursor_u64(&cursor);
+    row_out->epoch_before = cursor_u64(&cursor);
     row_out->epoch = cursor_u64(&cursor);
+    row_out->log_entry = cursor_u64(&cursor);
     row_out->accepted_us = (int64_t)cursor_u64(&cursor);
     row_out->fenced_us = (int64_t)cursor_u64(&cursor);
     row_out->erased_us = (int64_t)cursor_u64(&cursor);
     row_out->repaired_us = (int64_t)cursor_u64(&cursor);
     row_out->completed_us = (int64_t)cursor_u64(&cursor);
+    cursor_short_text(&cursor, row_out->name, sizeof row_out->name);
     TRY_AS(cursor_done(&cursor, "a request"), "%s", kv_label_of(KV_REQUEST, key).text);
     if (kind < REQUEST_DELETE || kind > REQUEST_REMOVE_MODEL || state < REQUEST_FENCED ||
         state > REQUEST_COMPLETED) {
@@ -300,10 +310,11 @@ enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *a
     for (uint16_t i = 0; i < awaited->name.count; i++) {
         kv_key_u16(&key, awaited->name.list[i]);
     }
-    return value_put(txn, KV_AWAITED, kv_key_span(&key), span_of("", 0));
+    return value_put(txn, KV_AWAITED, kv_key_span(&key),
+                     span_of(awaited->commitment.bytes, awaited->was_valid ? DIGEST_BYTES : 0));
 }
 
-static enum err awaited_of(struct span key, struct awaited *awaited_out)
+static enum err awaited_of(struct span key, struct span value, struct awaited *awaited_out)
 {
     const uint8_t *const in = key.data;
     const size_t head = AWAITED_HEAD_BYTES;
@@ -316,18 +327,29 @@ static enum err awaited_of(struct span key, struct awaited *awaited_out)
     for (size_t i = 0; i < awaited_out->name.count; i++) {
         awaited_out->name.list[i] = (uint16_t)(in[head + 2 * i] << 8 | in[head + 2 * i + 1]);
     }
+    if (value.bytes != 0 && value.bytes != DIGEST_BYTES) {
+        FAIL(ERR_CORRUPT, "%s: a value of %zu bytes", kv_label_of(KV_AWAITED, key).text,
+             value.bytes);
+    }
+    awaited_out->was_valid = value.bytes > 0;
+    if (awaited_out->was_valid) {
+        memcpy(awaited_out->commitment.bytes, value.data, DIGEST_BYTES);
+    }
     return OK;
 }
 
-static enum err awaited_walk_in(struct kv_cursor *cursor, struct span prefix,
+static enum err awaited_walk_in(struct txn *txn, struct kv_cursor *cursor, struct span prefix,
                                 enum err (*each)(void *context, uint64_t sequence,
                                                  const struct awaited *awaited),
                                 void *context)
 {
     TRY(kv_cursor_seek(cursor, prefix));
     while (kv_cursor_within(cursor, prefix)) {
+        const struct span key = kv_key_span(&cursor->key);
         struct awaited awaited;
-        TRY(awaited_of(kv_key_span(&cursor->key), &awaited));
+        struct span value;
+        TRY(value_of(txn, KV_AWAITED, key, cursor->value, &value));
+        TRY(awaited_of(key, value, &awaited));
         TRY(each(context, be_get64(cursor->key.at), &awaited));
         TRY(kv_cursor_next(cursor));
     }
@@ -342,7 +364,7 @@ enum err awaited_walk(struct txn *txn, uint64_t sequence,
     const struct kv_key prefix = prefix_of(sequence);
     struct kv_cursor cursor;
     TRY(kv_cursor_open(&txn->kv, KV_AWAITED, &cursor));
-    const enum err err = awaited_walk_in(&cursor, kv_key_span(&prefix), each, context);
+    const enum err err = awaited_walk_in(txn, &cursor, kv_key_span(&prefix), each, context);
     kv_cursor_close(&cursor);
     return err;
 }
@@ -353,4 +375,57 @@ enum err awaited_drop_all(struct txn *txn, uint64_t sequence)
     const struct kv_key prefix = key_of(sequence);
     size_t dropped;
     return kv_drop_prefix(&txn->kv, KV_AWAITED, kv_key_span(&prefix), SIZE_MAX, &dropped);
+}
+
+// --- Models of a request ---
+
+static struct kv_key request_model_key(uint64_t sequence, uint32_t model)
+{
+    CHECK(sequence > 0);
+    struct kv_key key = key_of(sequence);
+    kv_key_u32(&key, model);
+    return key;
+}
+
+enum err request_model_put(struct txn *txn, uint64_t sequence, const struct request_model *model)
+{
+    const struct kv_key key = request_model_key(sequence, model->model);
+    struct buf buf = {0};
+    buf_short_text(&buf, model->name);
+    buf_put(&buf, span_of(model->spec.bytes, DIGEST_BYTES));
+    buf_put(&buf, span_of(model->schema.bytes, DIGEST_BYTES));
+    const enum err err = value_put(txn, KV_REQUEST_MODEL, kv_key_span(&key), buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
+enum err request_model_get(struct txn *txn, uint64_t sequence, uint32_t model,
+                           struct request_model *model_out)
+{
+    const struct kv_key key = request_model_key(sequence, model);
+    struct span value;
+    const enum err err = value_get(txn, KV_REQUEST_MODEL, kv_key_span(&key), &value);
+    if (err == ERR_NOT_FOUND) {
+        FAIL(ERR_NOT_FOUND, "request %llu has nothing to do with model number %u",
+             (unsigned long long)sequence, model);
+    }
+    TRY(err);
+    *model_out = (struct request_model){.model = model};
+    struct cursor cursor = cursor_of(value);
+    cursor_short_text(&cursor, model_out->name, sizeof model_out->name);
+    const struct span spec = cursor_take(&cursor, DIGEST_BYTES);
+    const struct span schema = cursor_take(&cursor, DIGEST_BYTES);
+    TRY_AS(cursor_done(&cursor, "a model of a request"), "%s",
+           kv_label_of(KV_REQUEST_MODEL, kv_key_span(&key)).text);
+    memcpy(model_out->spec.bytes, spec.data, DIGEST_BYTES);
+    memcpy(model_out->schema.bytes, schema.data, DIGEST_BYTES);
+    return OK;
+}
+
+enum err request_model_drop_all(struct txn *txn, uint64_t sequence)
+{
+    CHECK(sequence > 0);
+    const struct kv_key prefix = key_of(sequence);
+    size_t dropped;
+    return kv_drop_prefix(&txn->kv, KV_REQUEST_MODEL, kv_key_span(&prefix), SIZE_MAX, &dropped);
 }

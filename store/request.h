@@ -2,12 +2,15 @@
 //
 // One row a request, found by its sequence number and by its client-chosen UUID. Never the body:
 // UUID, keyed digest of the body, and what is still to be done, as short rows of their own:
-// `pending` (records and weights to erase) and `awaited` (components to repair).
+// `pending` (records and weights to erase) and `awaited` (components to repair), with what the
+// receipt will say of them. The log entry of the receipt is the commit of `completed`.
 //
 // Threads   The store thread.
 #pragma once
 
 #include "base/component.h"
+#include "base/digest.h"
+#include "base/limits.h"
 #include "store/record.h"
 #include "store/store.h"
 
@@ -22,7 +25,8 @@ enum request_state {
 struct request_row {
     uint64_t sequence;
     struct id128 uuid;
-    struct id128 body; // Keyed digest of the request's body: the same UUID with another is CONFLICT.
+    struct id128
+        body; // Keyed digest of the request's body: the same UUID with another is CONFLICT.
     enum request_kind kind;
     enum request_state state;
     uint32_t dataset; // Number; 0 with REQUEST_REMOVE_MODEL.
@@ -31,7 +35,9 @@ struct request_row {
     uint64_t earlier; // Nothing was left to delete: the request that had deleted it. Else 0.
     uint64_t records_deleted;
     uint64_t components_invalidated;
-    uint64_t epoch; // After the fence.
+    uint64_t epoch_before, epoch; // Before and after the fence.
+    uint64_t log_entry; // Of its completed receipt: number in the log, plus 1; 0: none yet.
+    char name[LIMIT_NAME_BYTES + 1]; // Of the dataset; of the model with REQUEST_REMOVE_MODEL.
     int64_t accepted_us, fenced_us, erased_us, repaired_us, completed_us; // 0: not yet.
 };
 
@@ -66,10 +72,13 @@ MUST_USE enum err pending_walk(struct txn *txn, uint64_t sequence,
                                void *context);
 MUST_USE enum err pending_drop(struct txn *txn, uint64_t sequence, uint32_t index);
 
-// The components that a request waits for until they are valid again.
+// The components that a request waits for until they are valid again; with a removal, those that
+// it destroyed.
 struct awaited {
     uint32_t model;
     struct component name;
+    bool was_valid;           // This request invalidated it,
+    struct digest commitment; // and this was the commitment to its weights.
 };
 MUST_USE enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *awaited);
 MUST_USE enum err awaited_walk(struct txn *txn, uint64_t sequence,
@@ -77,3 +86,17 @@ MUST_USE enum err awaited_walk(struct txn *txn, uint64_t sequence,
                                                 const struct awaited *awaited),
                                void *context); // sequence 0: of all requests
 MUST_USE enum err awaited_drop_all(struct txn *txn, uint64_t sequence);
+
+// A model that a request has to do with, as its receipt will name it: the model itself may be
+// removed before.
+struct request_model {
+    uint32_t model;
+    char name[LIMIT_NAME_BYTES + 1];
+    struct digest spec, schema;
+};
+MUST_USE enum err request_model_put(struct txn *txn, uint64_t sequence,
+                                    const struct request_model *model);
+// ERR_NOT_FOUND: the request has nothing to do with this model.
+MUST_USE enum err request_model_get(struct txn *txn, uint64_t sequence, uint32_t model,
+                                    struct request_model *model_out);
+MUST_USE enum err request_model_drop_all(struct txn *txn, uint64_t sequence);
