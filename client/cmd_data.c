@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "client/ack.h"
 #include "client/commands.h"
 #include "client/encode.h"
 #include "client/grid.h"
@@ -411,7 +412,9 @@ static enum err run_dataset_remove(struct ctl *ctl, const void *options,
     const struct id128 uuid = text_uuid_new();
     const Unlearn__RequestState *state;
     TRY(unlearn_dataset_remove(ctl->client, words->texts[0], &uuid, &state));
+    ack_check(ctl, &uuid, state->accepted);
     show_request(ctl, state);
+    ack_check_history(ctl);
     return OK;
 }
 

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "client/ack.h"
 #include "client/commands.h"
 #include "client/interrupt.h"
 #include "client/show.h"
@@ -231,8 +232,10 @@ static enum err delete_and_wait(struct ctl *ctl, const char *dataset, const stru
     const bool eager = phase >= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED;
     const Unlearn__RequestState *state;
     TRY(unlearn_delete(ctl->client, dataset, uuid, records, subjects, eager, &state));
+    ack_check(ctl, uuid, state->accepted);
     TRY(wait_phase(ctl, uuid, phase, &state));
     show_request(ctl, state);
+    ack_check_history(ctl);
     return OK;
 }
 

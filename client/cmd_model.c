@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "client/ack.h"
 #include "client/advice.h"
 #include "client/commands.h"
 #include "client/grid.h"
@@ -295,7 +296,9 @@ static enum err run_model_remove(struct ctl *ctl, const void *options,
     const struct id128 uuid = text_uuid_new();
     const Unlearn__RequestState *state;
     TRY(unlearn_model_remove(ctl->client, words->texts[0], &uuid, &state));
+    ack_check(ctl, &uuid, state->accepted);
     show_request(ctl, state);
+    ack_check_history(ctl);
     return OK;
 }
 

@@ -23,7 +23,12 @@
     COMMAND(components)                                                                            \
     COMMAND(verify)                                                                                \
     COMMAND(plan)                                                                                  \
-    COMMAND(delete)
+    COMMAND(delete)                                                                                \
+    COMMAND(receipt_verify)                                                                        \
+    COMMAND(receipt)                                                                               \
+    COMMAND(log_head)                                                                              \
+    COMMAND(log_prove)                                                                             \
+    COMMAND(log_consistency)
 
 #define COMMAND(name) extern const struct ctl_command cmd_##name;
 COMMANDS(COMMAND)
