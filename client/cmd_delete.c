@@ -8,10 +8,12 @@
 #include "base/text.h"
 #include "client/ack.h"
 #include "client/commands.h"
+#include "client/files.h"
 #include "client/interrupt.h"
 #include "client/show.h"
 #include "client/source.h"
 #include "client/watch.h"
+#include "proto/wire.h"
 
 // --- Whom it is about ---
 
@@ -29,7 +31,7 @@ struct delete
 {
     struct ctl_globals globals;
     struct whom whom;
-    const char *wait, *uuid;
+    const char *wait, *uuid, *receipt;
 };
 
 #define WHOM_OPTIONS(type)                                                                         \
@@ -119,6 +121,8 @@ static const struct args_option delete_options[] = {
      "The request's own name: the same again is the same request "
      "(default: drawn at random)",
      ARGS_TEXT, offsetof(struct delete, uuid), 0},
+    {"receipt", 1205, "FILE", "Write the accepted receipt to FILE, for receipt verify", ARGS_TEXT,
+     offsetof(struct delete, receipt), 0},
 };
 
 static enum err phase_of(const char *text, Unlearn__RequestPhase *phase_out)
@@ -225,14 +229,18 @@ static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__R
     return err;
 }
 
-static enum err delete_and_wait(struct ctl *ctl, const char *dataset, const struct id128 *uuid,
-                                struct unlearn_ids records, struct unlearn_ids subjects,
+static enum err delete_and_wait(struct ctl *ctl, const struct delete *options, const char *dataset,
+                                const struct id128 *uuid, struct unlearn_ids records,
                                 Unlearn__RequestPhase phase)
 {
     const bool eager = phase >= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED;
     const Unlearn__RequestState *state;
-    TRY(unlearn_delete(ctl->client, dataset, uuid, records, subjects, eager, &state));
+    TRY(unlearn_delete(ctl->client, dataset, uuid, records, ids_of(&options->whom.subjects), eager,
+                       &state));
     ack_check(ctl, uuid, state->accepted);
+    if (options->receipt != NULL) {
+        TRY(files_write(options->receipt, wire_span(state->accepted)));
+    }
     TRY(wait_phase(ctl, uuid, phase, &state));
     show_request(ctl, state);
     ack_check_history(ctl);
@@ -254,8 +262,7 @@ static enum err run_with_ids(struct ctl *ctl, const struct delete *options, cons
     interrupt_watch();
     char text[TEXT_UUID_BYTES];
     text_uuid_put(&uuid, text);
-    const enum err err =
-        delete_and_wait(ctl, dataset, &uuid, records, ids_of(&options->whom.subjects), phase);
+    const enum err err = delete_and_wait(ctl, options, dataset, &uuid, records, phase);
     // Whoever has no answer must be able to ask again under the same name.
     return err == ERR_UNAVAILABLE || err == ERR_IO || err == ERR_CANCELLED
                ? err_context(err, "request %s", text)
@@ -290,7 +297,8 @@ const struct ctl_command cmd_delete = {
     .help = "States: fenced (acknowledged: no answer depends on them any more), erased (their "
             "bytes are gone), repaired (every component that had seen them is trained anew), "
             "completed. The work goes on by itself, also when this command ends before. Exit code "
-            "3 where nothing of it is known.\n\n"
+            "3 where nothing of it is known; 1 where the deletion is accepted but its receipt or "
+            "the receipt log cannot be trusted.\n\n"
             "Examples:\n"
             "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
             "  unlearnctl delete digits --subject writer-003\n"

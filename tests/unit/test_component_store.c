@@ -180,7 +180,8 @@ static void test_component_fields_come_back(void **state)
                                       .seconds = 0x1.8p-3,
                                       .trained_us = -5,
                                       .profile = {{6, 7}},
-                                      .commit_key = {8, 9}};
+                                      .commit_key = {8, 9},
+                                      .commitment = {{10, 11}}};
     struct component_row found;
     struct component longest = {.shard = LIMIT_SHARDS - 1, .count = LIMIT_SLICES};
     for (uint16_t i = 0; i < LIMIT_SLICES; i++) {
@@ -201,6 +202,7 @@ static void test_component_fields_come_back(void **state)
         assert_int_equal(found.trained_us, row.trained_us);
         assert_memory_equal(&found.profile, &row.profile, sizeof row.profile);
         assert_memory_equal(found.commit_key, row.commit_key, sizeof row.commit_key);
+        assert_memory_equal(&found.commitment, &row.commitment, sizeof row.commitment);
     }
     const struct component never = name_of("s3:[2,1]");
     assert_int_equal(component_row_get(people.txn, 1, &never, &found), ERR_NOT_FOUND);

@@ -101,13 +101,15 @@ static void test_component(void **state)
                                 .trained_us = 10};
     memset(row.profile.bytes, 0xAB, DIGEST_BYTES);
     memset(row.commit_key, 0xCD, KEY_BYTES);
+    memset(row.commitment.bytes, 0xEF, DIGEST_BYTES);
     assert_int_equal(component_get("s3:[2,0,1]", &name), OK);
     assert_int_equal(component_row_put(people.txn, 4, &name, &row), OK);
     row_is(KV_COMPONENT, "00000004 00000003 0002 0000 0001",
            "01 01 0600000000000000 0700000000000000 0800000000000000 0900000000000000"
            "000000000000e03f 0a00000000000000"
            "abababababababababababababababababababababababababababababababab"
-           "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd");
+           "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
+           "efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef");
 }
 
 static void test_pending(void **state)

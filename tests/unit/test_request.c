@@ -51,7 +51,10 @@ static void same_request(const struct request_row *a, const struct request_row *
     assert_int_equal(a->earlier, b->earlier);
     assert_int_equal(a->records_deleted, b->records_deleted);
     assert_int_equal(a->components_invalidated, b->components_invalidated);
+    assert_int_equal(a->epoch_before, b->epoch_before);
     assert_int_equal(a->epoch, b->epoch);
+    assert_int_equal(a->log_entry, b->log_entry);
+    assert_string_equal(a->name, b->name);
     assert_int_equal(a->accepted_us, b->accepted_us);
     assert_int_equal(a->fenced_us, b->fenced_us);
     assert_int_equal(a->erased_us, b->erased_us);
@@ -74,7 +77,10 @@ static void test_every_field_comes_back(void **state)
         .earlier = 8,
         .records_deleted = 9,
         .components_invalidated = 10,
+        .epoch_before = 14,
         .epoch = UINT64_MAX,
+        .log_entry = 15,
+        .name = "people",
         .accepted_us = INT64_MAX,
         .fenced_us = 11,
         .erased_us = 12,
@@ -252,6 +258,8 @@ static void test_awaited_components(void **state)
         assert_int_equal(awaited_put(people.txn, 7, &awaited), OK);
         assert_int_equal(awaited_put(people.txn, 7, &awaited), OK); // Twice is once.
     }
+    awaited.was_valid = true;
+    memset(awaited.commitment.bytes, 0x5A, DIGEST_BYTES);
     assert_int_equal(awaited_put(people.txn, 8, &awaited), OK);
     struct awaited longest = {.model = UINT32_MAX, .name = {.count = LIMIT_SLICES}};
     for (uint16_t i = 0; i < LIMIT_SLICES; i++) {
@@ -275,6 +283,8 @@ static void test_awaited_components(void **state)
     assert_int_equal(awaited_walk(people.txn, 0, note_awaited, &seen), OK);
     assert_int_equal(seen.count, 2);
     assert_int_equal(seen.sequence[0], 8);
+    assert_true(seen.awaited[0].was_valid && !seen.awaited[1].was_valid);
+    assert_memory_equal(&seen.awaited[0].commitment, &awaited.commitment, DIGEST_BYTES);
     assert_int_equal(seen.sequence[1], UINT64_MAX);
     assert_true(component_equal(&seen.awaited[1].name, &longest.name));
     seen = (struct seen){.fail_after = 1};
@@ -330,6 +340,37 @@ static void test_damaged_journal_is_corrupt(void **state)
     assert_int_equal(value_put(people.txn, KV_AWAITED, kv_key_span(&key), span_of("", 0)), OK);
     assert_int_equal(awaited_walk(people.txn, 3, note_awaited, &seen), ERR_CORRUPT);
     assert_non_null(strstr(err_text(), "table awaited, entry 3"));
+    assert_int_equal(kv_drop(&people.txn->kv, KV_AWAITED, kv_key_span(&key)), OK);
+    struct kv_key awaited = key;
+    kv_key_u32(&awaited, 1);
+    kv_key_u32(&awaited, 2);
+    kv_key_u16(&awaited, 0);
+    assert_int_equal(value_put(people.txn, KV_AWAITED, kv_key_span(&awaited), span_of("x", 1)), OK);
+    assert_int_equal(awaited_walk(people.txn, 3, note_awaited, &seen), ERR_CORRUPT);
+    assert_non_null(strstr(err_text(), "a value of 1 bytes"));
+}
+
+static void test_models_of_a_request(void **state)
+{
+    (void)state;
+    struct request_model model = {.model = 2, .name = "m"}, found;
+    memset(model.spec.bytes, 1, DIGEST_BYTES);
+    memset(model.schema.bytes, 2, DIGEST_BYTES);
+    assert_int_equal(request_model_put(people.txn, 3, &model), OK);
+    assert_int_equal(request_model_put(people.txn, 4, &model), OK);
+    assert_int_equal(request_model_get(people.txn, 3, 1, &found), ERR_NOT_FOUND);
+    assert_int_equal(request_model_get(people.txn, 3, 2, &found), OK);
+    assert_memory_equal(&found, &model, sizeof found);
+    assert_int_equal(request_model_drop_all(people.txn, 3), OK);
+    assert_int_equal(request_model_get(people.txn, 3, 2, &found), ERR_NOT_FOUND);
+    assert_int_equal(request_model_get(people.txn, 4, 2, &found), OK);
+    struct kv_key key = {0};
+    kv_key_u64(&key, 4);
+    kv_key_u32(&key, 2);
+    assert_int_equal(
+        value_put(people.txn, KV_REQUEST_MODEL, kv_key_span(&key), span_of("\1\0m", 3)), OK);
+    assert_int_equal(request_model_get(people.txn, 4, 2, &found), ERR_CORRUPT);
+    assert_non_null(strstr(err_text(), "table request_model, entry 4"));
 }
 
 int main(void)
@@ -347,6 +388,7 @@ int main(void)
         CASE(test_pending_by_request_and_of_all),
         CASE(test_awaited_components),
         CASE(test_damaged_journal_is_corrupt),
+        CASE(test_models_of_a_request),
     };
 #undef CASE
     return cmocka_run_group_tests_name("request", tests, NULL, NULL);
