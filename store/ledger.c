@@ -74,6 +74,16 @@ enum err ledger_head(struct txn *txn, struct head *head_out)
     return OK;
 }
 
+static enum err check_root(struct txn *txn, const struct head *head)
+{
+    struct digest root;
+    TRY_AS(ledger_root(txn, head->size, &root), "the receipt log");
+    if (memcmp(root.bytes, head->root.bytes, DIGEST_BYTES) != 0) {
+        FAIL(ERR_CORRUPT, "the receipt log does not lead to its signed root");
+    }
+    return OK;
+}
+
 static enum err check(struct txn *txn, const struct head *head, const struct signer *signer)
 {
     const struct sign_public *const key = sign_public_of(signer);
@@ -86,12 +96,8 @@ static enum err check(struct txn *txn, const struct head *head, const struct sig
              log, ours);
     }
     TRY_AS(head_check(head, HEAD_LOG, key), "the receipt log");
-    struct digest root;
     struct span entry;
-    TRY_AS(ledger_root(txn, head->size, &root), "the receipt log");
-    if (memcmp(root.bytes, head->root.bytes, DIGEST_BYTES) != 0) {
-        FAIL(ERR_CORRUPT, "the receipt log does not lead to its signed root");
-    }
+    TRY(check_root(txn, head));
     if (head->size > 0 && ledger_entry(txn, head->size - 1, &entry) != OK) {
         FAIL(ERR_CORRUPT, "the receipt log's last entry, %llu, is missing",
              (unsigned long long)(head->size - 1));
@@ -124,6 +130,7 @@ enum err ledger_append(struct txn *txn, const struct signer *signer, struct span
     struct head head;
     const struct merkle tree = tree_of(txn);
     TRY(ledger_head(txn, &head));
+    TRY(check_root(txn, &head)); // It reads all that the append will read: no half of it is written.
     const struct kv_key key = entry_key(head.size);
     const struct digest leaf = merkle_leaf(entry);
     TRY(value_put(txn, KV_LOG_ENTRY, kv_key_span(&key), entry));

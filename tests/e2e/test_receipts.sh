@@ -63,7 +63,6 @@ expect_invalid() { # WHAT WORDS COMMAND...: exit code 1, valid false, and the re
     not_ok "$what" "exit code $code, $(cat answer)" "exit code 1, a reason with \"$words\""
   fi
 }
-python=$(command -v python3 || true)
 flip() { # flip IN OUT AT: one bit of the byte AT.
   local byte
   byte=$(od -An -tu1 -j "$3" -N 1 "$1")

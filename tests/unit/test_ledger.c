@@ -233,6 +233,9 @@ static void test_damaged_rows_are_corrupt(void **state)
     assert_int_equal(ledger_inclusion(people.txn, 1, 5, &path), ERR_CORRUPT);
     assert_int_equal(kv_drop(&people.txn->kv, KV_LOG_NODE, kv_key_span(&root)), OK);
     assert_int_equal(ledger_root(people.txn, 4, &(struct digest){{0}}), ERR_CORRUPT);
+    // Nothing is signed on top of it, and nothing written.
+    assert_int_equal(ledger_append(people.txn, signer, span_of("y", 1), 1), ERR_CORRUPT);
+    assert_int_equal(ledger_entry(people.txn, 5, &entry), ERR_NOT_FOUND);
     struct span value;
     uint8_t head[HEAD_BYTES];
     assert_int_equal(value_get(people.txn, KV_META, span_of(&head_key, 1), &value), OK);
