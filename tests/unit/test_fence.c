@@ -13,14 +13,19 @@
 #include "base/limits.h"
 #include "coordinator/fence.h"
 #include "model/spec.h"
+#include "proto/receipt.h"
 #include "scheduler/trie.h"
 #include "store/component.h"
+#include "store/ledger.h"
 #include "tests/unit/draw.h"
 #include "tests/unit/people.h"
+#include "tests/unit/signers.h"
 
 enum { RECORDS = 120, SUBJECTS = 30, GENERATIONS = 3, OTHER_DATASET = 2, NODES_MAX = 64 };
 
 static struct people people;
+static struct signer *signer;
+static struct accepted accepted; // Of the fence that ran last.
 
 static struct {
     uint32_t generation;
@@ -74,6 +79,7 @@ static void put_model(uint32_t m)
             struct component_row component = {.state = node % 7 == 3 ? COMPONENT_INVALID
                                                                      : COMPONENT_VALID};
             MUST(counter_next(people.txn, COUNTER_INSTANCE, &component.instance));
+            be_put64(component.commitment.bytes, component.instance);
             MUST(component_row_put(people.txn, models[m].number, &name, &component));
         }
     }
@@ -84,7 +90,9 @@ static int set_up(void **state)
     (void)state;
     struct draw draw = draw_new("test_fence");
     people_open(&people);
+    signer = signers_open(people.dir, "one");
     people_begin(&people);
+    MUST(ledger_start(people.txn, signer));
     for (uint32_t number = 1; number <= 2; number++) {
         const struct dataset_row row = {.number = number, .name = "people"};
         MUST(dataset_put(people.txn, &row));
@@ -122,6 +130,8 @@ static int tear_down(void **state)
     for (uint32_t m = 0; m < MODELS; m++) {
         trie_deinit(&tries[m]);
     }
+    accepted_deinit(&accepted);
+    sign_close(signer);
     people_close(&people);
     return 0;
 }
@@ -134,7 +144,9 @@ static struct fence ask(uint8_t request)
                           .body = {{request, 1}},
                           .dataset = PEOPLE_DATASET,
                           .eager = true,
-                          .accepted_us = 77};
+                          .accepted_us = 77,
+                          .signer = signer,
+                          .accepted = &accepted};
 }
 
 static void add_record(struct fence *fence, uint32_t number)
@@ -290,6 +302,42 @@ static void expect_model(uint32_t m, const struct fence *fence, const bool *gone
     }
 }
 
+// What the receipts will say: the accepted one's body, the models by name, and what each component's
+// commitment was when it was valid.
+static enum err expect_commitment(void *context, uint64_t sequence, const struct awaited *awaited)
+{
+    (void)context;
+    uint32_t m = 0;
+    while (models[m].number != awaited->model) {
+        m++;
+    }
+    const int32_t node = trie_find(&tries[m], &awaited->name);
+    assert_true(node >= 0);
+    const struct component_row *const before = &row_before[m][awaited->name.shard][node];
+    assert_int_equal(awaited->was_valid, before->state == COMPONENT_VALID);
+    if (awaited->was_valid) {
+        assert_memory_equal(&awaited->commitment, &before->commitment, DIGEST_BYTES);
+    }
+    struct request_model model;
+    MUST(request_model_get(people.txn, sequence, awaited->model, &model));
+    assert_true(model.name[0] == 'm' && (uint32_t)(model.name[1] - '0') == awaited->model);
+    return OK;
+}
+
+static void expect_receipt(const struct fence *fence)
+{
+    struct receipt receipt;
+    people_begin(&people);
+    MUST(awaited_walk(people.txn, fence->request.sequence, expect_commitment, NULL));
+    people_commit(&people);
+    assert_int_equal(receipt_get(buf_span(&fence->accepted->body), &receipt), OK);
+    assert_true(receipt.kind == RECEIPT_ACCEPTED && receipt.request == RECEIPT_DELETE);
+    assert_memory_equal(&receipt.uuid, &fence->uuid, ID_BYTES);
+    assert_true(receipt.records_deleted == fence->key_count && receipt.accepted_us == 77);
+    assert_true(receipt.epoch_after == fence->request.epoch);
+    receipt_deinit(&receipt);
+}
+
 // Everything that the request did, from the records that it must have taken.
 static void expect_fenced(const struct fence *fence, const bool *gone, uint64_t epoch_before)
 {
@@ -338,7 +386,9 @@ static void expect_fenced(const struct fence *fence, const bool *gone, uint64_t 
     assert_true(row.records_deleted == count && row.components_invalidated == invalidated);
     assert_true(row.dataset == PEOPLE_DATASET && row.model == 0 && row.eager && row.earlier == 0);
     assert_true(row.accepted_us == 77 && row.fenced_us > 0 && row.erased_us == 0);
+    assert_true(row.epoch_before == epoch_before && strcmp(row.name, "people") == 0);
     assert_false(fence->repeated);
+    expect_receipt(fence);
 }
 
 static uint64_t epoch_now(void)
@@ -660,6 +710,9 @@ static void test_a_repetition_is_forgotten_with_the_rollback(void **state)
 
 int main(void)
 {
+    if (digest_start() != OK) {
+        return 1;
+    }
 #define WITH_PEOPLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         WITH_PEOPLE(test_random_requests_do_what_the_rule_says),

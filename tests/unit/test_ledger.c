@@ -13,20 +13,12 @@
 #include "base/head.h"
 #include "store/ledger.h"
 #include "tests/unit/people.h"
+#include "tests/unit/signers.h"
 
 enum { ENTRIES = 21 };
 
 static struct people people;
 static struct signer *signer;
-
-static void open_signer(const char *name, struct signer **out)
-{
-    char secret[SCRATCH_BYTES + 64], public[SCRATCH_BYTES + 64];
-    snprintf(secret, sizeof secret, "%s/%s.key", people.dir, name);
-    snprintf(public, sizeof public, "%s/%s.pub", people.dir, name);
-    assert_int_equal(sign_create(secret, public), OK);
-    assert_int_equal(sign_open(secret, out), OK);
-}
 
 static struct span entry_of(uint32_t i, char text[static 32])
 {
@@ -44,7 +36,7 @@ static int set_up(void **state)
     (void)state;
     people_open(&people);
     people_begin(&people);
-    open_signer("one", &signer);
+    signer = signers_open(people.dir, "one");
     assert_int_equal(ledger_start(people.txn, signer), OK);
     return 0;
 }
@@ -134,7 +126,7 @@ static void test_another_key_is_refused(void **state)
     (void)state;
     struct signer *other = NULL;
     append(0);
-    open_signer("other", &other);
+    other = signers_open(people.dir, "other");
     assert_int_equal(ledger_start(people.txn, other), ERR_CONFLICT);
     assert_non_null(strstr(err_text(), "the receipt log is signed with the key"));
     sign_close(other);
@@ -175,7 +167,7 @@ static void rebuild_tree(const uint32_t *order, uint32_t count)
     static int number;
     char name[16];
     snprintf(name, sizeof name, "forger%d", number++);
-    open_signer(name, &forger);
+    forger = signers_open(people.dir, name);
     assert_int_equal(kv_drop(&people.txn->kv, KV_META, span_of(&head_key, 1)), OK);
     assert_int_equal(ledger_start(people.txn, forger), OK);
     for (uint32_t i = 0; i < count; i++) {

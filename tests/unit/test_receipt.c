@@ -19,21 +19,13 @@
 #include "client/files.h"
 #include "proto/receipt.h"
 #include "tests/unit/scratch.h"
+#include "tests/unit/signers.h"
 
 enum { LEAVES = 5, HEX_BYTES = 4096 };
 
 static char dir[SCRATCH_BYTES];
 static struct signer *signer;
 static struct buf accepted, completed; // Whole files.
-
-static void open_signer(const char *name, struct signer **out)
-{
-    char secret[SCRATCH_BYTES + 64], public[SCRATCH_BYTES + 64];
-    snprintf(secret, sizeof secret, "%s/%s.key", dir, name);
-    snprintf(public, sizeof public, "%s/%s.pub", dir, name);
-    assert_int_equal(sign_create(secret, public), OK);
-    assert_int_equal(sign_open(secret, out), OK);
-}
 
 // The receipt of docs/format.md.
 static struct receipt example(enum receipt_kind kind)
@@ -110,7 +102,7 @@ static int set_up(void **state)
     if (!scratch_make(dir)) {
         return -1;
     }
-    open_signer("one", &signer);
+    signer = signers_open(dir, "one");
     make_example(RECEIPT_ACCEPTED, 0, 2, HEAD_BATCH, &accepted);
     make_example(RECEIPT_COMPLETED, 3, 3, HEAD_LOG, &completed);
     return 0;
@@ -254,7 +246,7 @@ static void test_another_key_is_named(void **state)
     struct signer *other = NULL;
     struct receipt receipt;
     struct receipt_file parts;
-    open_signer("other", &other);
+    other = signers_open(dir, "other");
     assert_int_equal(receipt_verify(buf_span(&completed), sign_public_of(other), &receipt, &parts),
                      ERR_CORRUPT);
     assert_non_null(strstr(err_text(), "names the key"));
