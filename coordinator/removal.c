@@ -44,6 +44,7 @@ static enum err remove_model(struct txn *txn, uint64_t sequence, uint32_t model,
         TRY(weights_drop(txn, list.rows[i].instance));
         list.rows[i].state = COMPONENT_INVALID;
         memset(list.rows[i].commit_key, 0, KEY_BYTES);
+        list.rows[i].commitment = (struct digest){{0}};
         TRY(component_row_put(txn, model, &list.names[i], &list.rows[i]));
     }
     *more_out = list.count > 0;

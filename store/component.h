@@ -47,7 +47,7 @@ struct component_row {
     // Key of its commitment, the keyed digest that stands for its weights in receipts
     // (digest_commit); zeros once it is invalid. Destroying it ends what a commitment could confirm.
     uint8_t commit_key[KEY_BYTES];
-    // The commitment itself, made when the weights were stored; stays when the component is invalid.
+    // The commitment itself, made when the weights were stored; zeros once it is invalid.
     struct digest commitment;
 };
 

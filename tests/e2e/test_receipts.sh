@@ -150,6 +150,32 @@ expect_equal "log consistency holds since what was seen, since 1 entry, and sinc
 expect_exit 1 "rolled back" ctl log consistency 4
 expect_exit 2 "accepted receipt" ctl log consistency accepted.receipt
 
+# --- A crash between the two receipts: nobody is there to repair ---
+down
+up 0
+THIRD=0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8a03
+ctl --json delete digits --subject writer-005 --request $THIRD --receipt acked.receipt >/dev/null
+expect_equal "before the repair the receipt is the accepted one" \
+  "$(json .kind receipt $THIRD -o before.receipt)" accepted
+pid=$(coordinator_pid)
+kill -KILL "$pid"
+wait_for "the coordinator is gone" 10 gone "$pid"
+up 0
+expect_equal "after kill -9 it is still the accepted one" \
+  "$(json '[.kind, .request]' receipt $THIRD -o after.receipt)" "[\"accepted\",\"$THIRD\"]"
+body() { # The body of a receipt file, whose length stands in bytes 8 to 11.
+  tail -c +13 "$1" | head -c "$(od -An -tu4 -j 8 -N 4 "$1" | tr -d ' ')" | sha256sum
+}
+expect_equal "and made anew from the journal it says the same, byte for byte" \
+  "$(body before.receipt) $(body after.receipt)" "$(body acked.receipt) $(body acked.receipt)"
+ctl --json delete digits --subject writer-005 --request $THIRD --receipt again.receipt >/dev/null
+expect_equal "as does the same request, sent again" "$(body again.receipt)" "$(body acked.receipt)"
+down
+up 2
+wait_for "the request is completed" 60 bash -c \
+  "[[ \$('$E2E_BIN/unlearnctl' --json receipt $THIRD | jq -r .kind) == completed ]]"
+ok "with workers there it is completed, and so is its receipt"
+
 # --- Removals ---
 request=$(json .request model remove m)
 wait_for "the removal completes" 30 bash -c \
@@ -162,16 +188,15 @@ request=$(json .request dataset remove digits)
 wait_for "the removal completes" 30 bash -c \
   "[[ \$('$E2E_BIN/unlearnctl' --json receipt $request | jq -r .kind) == completed ]]"
 expect_equal "a dataset's removal has a receipt" "$(json '[.what, .name, .log_index]' \
-  receipt "$request")" '["remove dataset","digits",4]'
+  receipt "$request")" '["remove dataset","digits",5]'
 expect_exit 3 "no request" ctl receipt 0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8aff
 expect_exit 2 "REQUEST" ctl receipt nonsense
 
 # --- An older copy of the data directory is put back ---
 down
-cp -a main.client client-five
 rm -rf main && cp -a copy-one main
 up 2
-expect_exit 1 "the receipt log was rolled back: it has 1 entries, and 5 were seen" ctl log head
+expect_exit 1 "the receipt log was rolled back: it has 1 entries, and 6 were seen" ctl log head
 expect_exit 1 "rolled back" ctl receipt $FIRST
 expect_exit 1 "rolled back" ctl log consistency
 code=0
@@ -179,19 +204,19 @@ ctl --json delete digits --subject writer-005 --wait completed >answer 2>error |
 expect_equal "delete on it is accepted, says so, and complains: $(head -c 200 error)" \
   "$code $(jq -r .state answer) $(grep -c 'rolled back' error)" "1 completed 1"
 remembered=$(od -An -tu8 -j 8 -N 8 main.client/log.head)
-expect_equal "what was seen stays remembered" $((remembered)) 5
+expect_equal "what was seen stays remembered" $((remembered)) 6
 # It grows again, over what it had been.
-for who in 006 007 008; do
+for who in 006 007 008 010; do
   ctl --json delete digits --subject writer-$who --wait completed >/dev/null 2>&1 || true
 done
-expect_exit 1 "the receipt log was forked: two logs of 5 entries are signed" ctl log head
+expect_exit 1 "the receipt log was forked: two logs of 6 entries are signed" ctl log head
 ctl --json delete digits --subject writer-009 --wait completed >/dev/null 2>&1 || true
 expect_exit 1 "the receipt log was rewritten" ctl log head
 expect_exit 1 "the receipt log was rewritten" ctl log consistency second.receipt
 expect_equal "an old receipt still verifies by itself" \
   "$(json .valid receipt verify second.receipt --key $KEY)" true
 rm main.client/log.head
-expect_equal "who had seen nothing has nothing to compare" "$(json .size log head)" 6
+expect_equal "who had seen nothing has nothing to compare" "$(json .size log head)" 7
 expect_equal "and what both logs share still holds" \
   "$(json '[.consistent, .from]' log consistency completed.receipt)" '[true,1]'
 echo damaged >main.client/log.head
