@@ -334,6 +334,59 @@ static void test_open_says_what_the_store_says(void **state)
     storage_close(NULL);
 }
 
+// The hook sees the jobs of each commit together, their results settled, none of them handed back.
+static struct {
+    uint32_t calls, jobs, good;
+    bool too_late;
+} hooked;
+
+static void hook(void *context, struct job **jobs, size_t count)
+{
+    assert_ptr_equal(context, &hooked);
+    hooked.calls++;
+    for (size_t i = 0; i < count; i++) {
+        hooked.jobs++;
+        hooked.good += jobs[i]->result == OK;
+        buf_u8(&jobs[i]->accepted->receipt, 7); // What `done` is to find.
+        for (uint32_t j = 0; j < finished_count; j++) {
+            hooked.too_late = hooked.too_late || &finished[j]->job == jobs[i];
+        }
+    }
+}
+
+static void test_the_hook_sees_each_commit(void **state)
+{
+    (void)state;
+    enum { COUNT = 5 };
+    struct work works[COUNT];
+    struct accepted accepted[COUNT + 1] = {{{0}, {0}}};
+    memset(&hooked, 0, sizeof hooked);
+    storage_after_commit(storage, hook, &hooked);
+    struct work first;
+    make(&first, JOB_READ);
+    first.holds = true;
+    first.job.accepted = &accepted[COUNT];
+    pthread_mutex_lock(&gate);
+    storage_submit(storage, &first.job);
+    for (size_t i = 0; i < COUNT; i++) {
+        make(&works[i], JOB_WRITE);
+        works[i].job.accepted = &accepted[i];
+        storage_submit(storage, &works[i].job);
+    }
+    works[2].writes = false;
+    works[2].fails = ERR_NOT_FOUND;
+    pthread_mutex_unlock(&gate);
+    storage_drain(storage, NULL);
+    assert_int_equal(hooked.calls, 2); // The one that held the gate, and one commit.
+    assert_int_equal(hooked.jobs, COUNT + 1);
+    assert_int_equal(hooked.good, COUNT);
+    assert_false(hooked.too_late);
+    for (size_t i = 0; i <= COUNT; i++) {
+        assert_int_equal(accepted[i].receipt.bytes, 1);
+        accepted_deinit(&accepted[i]);
+    }
+}
+
 int main(void)
 {
     if (digest_start() != OK) {
@@ -350,6 +403,7 @@ int main(void)
         WITH_STORE(test_call_gives_the_error),
         WITH_STORE(test_finished_tells_by_descriptor),
         WITH_STORE(test_drain_goes_on_until_none_is_left),
+        WITH_STORE(test_the_hook_sees_each_commit),
         WITH_STORE(test_full),
         WITH_STORE(test_open_says_what_the_store_says),
     };
