@@ -200,7 +200,7 @@ static enum err public_of_text(const char *text, struct sign_public *key_out)
 enum err sign_public_read(const char *file_or_hex, struct sign_public *key_out)
 {
     char text[PUBLIC_TEXT_BYTES + 2]; // One more tells a longer file.
-    if (strlen(file_or_hex) == 2 * SIGN_PUBLIC_BYTES &&
+    if (strlen(file_or_hex) == 2 * sizeof key_out->bytes &&
         hex_get(key_out->bytes, sizeof key_out->bytes, file_or_hex) == OK) {
         return OK;
     }
@@ -228,9 +228,9 @@ static void put_domain(const char *domain, struct buf *buf)
 {
     const size_t bytes = strlen(domain);
     CHECK(bytes <= DOMAIN_BYTES);
-    uint8_t *const at = buf_room(buf, DOMAIN_BYTES);
-    memset(at, 0, DOMAIN_BYTES);
-    memcpy(at, domain, bytes);
+    static const uint8_t zeros[DOMAIN_BYTES];
+    buf_put(buf, span_of(domain, bytes));
+    buf_put(buf, span_of(zeros, DOMAIN_BYTES - bytes));
 }
 
 struct signature sign_message(const struct signer *signer, const char *domain, struct span message)
