@@ -98,7 +98,6 @@ int ctl_exit_code(enum err err)
     case OK:
         return EXIT_DONE;
     case ERR_INVALID:
-    case ERR_CORRUPT: // An input file that is cut off or damaged is bad input, too.
         return EXIT_USAGE;
     case ERR_NOT_FOUND:
         return EXIT_NOT_FOUND;
@@ -109,6 +108,7 @@ int ctl_exit_code(enum err err)
     case ERR_UNAVAILABLE:
     case ERR_CANCELLED:
         return EXIT_UNAVAILABLE;
+    case ERR_CORRUPT:
     case ERR_INCOMPATIBLE:
     case ERR_IO:
     case ERR_COUNT_:

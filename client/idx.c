@@ -172,7 +172,7 @@ static enum err read_part(struct idx *idx, struct source *source, uint8_t *out, 
     size_t got;
     TRY(source_read(source, out, bytes, &got));
     if (got < bytes) {
-        FAIL(ERR_CORRUPT, "%s is cut off: found %llu bytes of elements, expected %llu",
+        FAIL(ERR_INVALID, "%s is cut off: found %llu bytes of elements, expected %llu",
              source->path, (unsigned long long)(idx->record * bytes + got),
              (unsigned long long)((uint64_t)idx->shape.size[0] * bytes));
     }

@@ -351,7 +351,7 @@ static enum err read_record(struct npy *npy, struct source *source, const struct
     size_t got;
     TRY(source_read(source, buf_room(&npy->bytes, bytes), bytes, &got));
     if (got < bytes) {
-        FAIL(ERR_CORRUPT, "%s is cut off: found %llu bytes of elements, expected %llu",
+        FAIL(ERR_INVALID, "%s is cut off: found %llu bytes of elements, expected %llu",
              source->path, (unsigned long long)(npy->record * bytes + got),
              (unsigned long long)(array->size[0] * bytes));
     }
@@ -407,7 +407,7 @@ static enum err take_y(struct npy *npy, struct table *table)
     size_t got;
     TRY(source_read(npy->y, bytes, item_bytes, &got));
     if (got < item_bytes) {
-        FAIL(ERR_CORRUPT, "%s is cut off: found %llu bytes of elements, expected %llu",
+        FAIL(ERR_INVALID, "%s is cut off: found %llu bytes of elements, expected %llu",
              npy->y->path, (unsigned long long)(npy->record * item_bytes + got),
              (unsigned long long)(npy->y_array.size[0] * item_bytes));
     }

@@ -63,7 +63,7 @@ static enum err fill(struct source *source, bool *more_out)
     // A cut gzip file gives its last bytes and Z_BUF_ERROR; nothing of it is to be believed.
     if (got < 0 || (code != Z_OK && code != Z_STREAM_END)) {
         (void)text; // It begins with the path, which is said already.
-        FAIL(ERR_CORRUPT, "%s: the gzip data is cut off or damaged", source->path);
+        FAIL(ERR_INVALID, "%s: the gzip data is cut off or damaged", source->path);
     }
     source->end = (size_t)got;
     const z_off_t offset = gzoffset(source->gz);

@@ -35,7 +35,7 @@ void source_close(struct source *source); // Accepts NULL.
 uint64_t source_file_bytes(const char *path);
 
 // Refills an empty buffer; *more_out is false at the end of the file.
-//   ERR_CORRUPT  a gzip file is cut off or damaged.   ERR_IO  reading failed.
+//   ERR_INVALID  a gzip file is cut off or damaged.   ERR_IO  reading failed.
 MUST_USE enum err source_fill(struct source *source, bool *more_out);
 
 // Reads up to `bytes` bytes; *got_out is less only at the end of the file. Errors as source_fill.

@@ -144,7 +144,7 @@ static void test_csv_reads_gzip_and_refuses_a_cut_one(void **state)
     struct stat info;
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(truncate(path, info.st_size - 20), 0);
-    assert_int_equal(rows_of("csv", path), ERR_CORRUPT);
+    assert_int_equal(rows_of("csv", path), ERR_INVALID);
     assert_said("a.csv.gz: the gzip data is cut off or damaged");
 }
 

@@ -64,9 +64,9 @@ static void test_idx_refuses_other_files(void **state)
 static void test_idx_refuses_wrong_lengths(void **state)
 {
     (void)state;
-    assert_int_equal(read_pair(images, sizeof images - 1, labels, sizeof labels), ERR_CORRUPT);
+    assert_int_equal(read_pair(images, sizeof images - 1, labels, sizeof labels), ERR_INVALID);
     assert_said("x-ubyte is cut off: found 3 bytes of elements, expected 4");
-    assert_int_equal(read_pair(images, sizeof images, labels, sizeof labels - 1), ERR_CORRUPT);
+    assert_int_equal(read_pair(images, sizeof images, labels, sizeof labels - 1), ERR_INVALID);
     assert_said("y-ubyte is cut off: found 1 bytes of elements, expected 2");
     uint8_t longer[sizeof images + 1] = {0};
     memcpy(longer, images, sizeof images);
