@@ -52,7 +52,7 @@ struct record {
 //   ERR_NOT_FOUND  a file does not exist.
 //   ERR_INVALID    unknown format, or it cannot be told; a named column does not exist (the message
 //                  lists the first ones); options that exclude each other; a damaged file.
-//   ERR_LIMIT, ERR_IO, ERR_INVALID   as source.h.
+//   ERR_LIMIT, ERR_IO   as source.h.
 MUST_USE enum err reader_open(const struct reader_options *options, struct reader **reader_out);
 void reader_close(struct reader *reader); // Accepts NULL.
 
@@ -60,7 +60,7 @@ void reader_close(struct reader *reader); // Accepts NULL.
 // Messages begin with file and line or record; they never hold an id, a subject or a value.
 //   ERR_INVALID    the row breaks the format; an id is missing or is no name; the subjects file
 //                  has not one line for each row.
-//   ERR_LIMIT, ERR_IO, ERR_INVALID   as source.h.
+//   ERR_LIMIT, ERR_IO   as source.h.
 MUST_USE enum err reader_next(struct reader *reader, struct record *record_out, bool *more_out);
 
 // The columns and the values of the current row. In JSON Lines columns are added while rows are
