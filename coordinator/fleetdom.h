@@ -97,6 +97,7 @@ struct fleetdom {
     uint32_t fleet_count;
     uint64_t last_worker;
     uint64_t last_lease;
+    char refusal[512]; // Why a worker was refused since the last one joined.
     struct buf frame;
     struct wire_arena arena;
 };

@@ -13,6 +13,7 @@ enum meta {
     META_BOOT = 2,
     META_BODY_KEY = 3,
     META_PROFILE = 4,
+    META_PROFILE_NAMES = 5,
     META_COUNTER = 16, // + enum counter
 };
 
