@@ -42,7 +42,8 @@ static const char config_text[] =
     "ranks: 2\n"
     "# A worker that is silent for so long loses its task to another.\n"
     "lease_ms: 5000\n"
-    "# Core type that OpenBLAS computes as, here and on every worker: it decides bits. After a change\n"
+    "# Core type that OpenBLAS computes as, here and on every worker: it decides bits. After a "
+    "change\n"
     "# what is trained goes on serving; unlearnctl train MODEL --reprofile trains it anew.\n"
     "blas_core: ";
 
@@ -81,8 +82,7 @@ static enum err write_config(const char *path)
     const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     char text[sizeof config_text + PROFILE_NAME_BYTES];
     const int bytes = snprintf(text, sizeof text, "%s%s\n", config_text, profile_default());
-    const bool written =
-        file >= 0 && write(file, text, (size_t)bytes) == bytes && fsync(file) == 0;
+    const bool written = file >= 0 && write(file, text, (size_t)bytes) == bytes && fsync(file) == 0;
     const int why = errno;
     if (file >= 0) {
         close(file);

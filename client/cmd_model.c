@@ -450,9 +450,10 @@ static enum err run_verify(struct ctl *ctl, const void *options, const struct ar
            "(%.2f s)\n",
            state->components, state->identical, state->different, state->skipped, state->seconds);
     if (state->skipped_outdated > 0) {
-        printf("%u were skipped because they were trained under an older numeric profile, which the "
-               "workers do not have: unlearnctl train %s --reprofile\n",
-               state->skipped_outdated, words->texts[0]);
+        printf(
+            "%u were skipped because they were trained under an older numeric profile, which the "
+            "workers do not have: unlearnctl train %s --reprofile\n",
+            state->skipped_outdated, words->texts[0]);
     }
     return OK;
 }

@@ -155,6 +155,8 @@ static json_t *model_json(const Unlearn__Model *model)
     json_object_set_new(answer, "components_outdated",
                         json_integer((json_int_t)model->components_outdated));
     json_object_set_new(answer, "core", json_string(model->core));
+    json_object_set_new(answer, "run_components", json_integer((json_int_t)model->run_components));
+    json_object_set_new(answer, "run_samples", json_integer((json_int_t)model->run_samples));
     json_object_set_new(answer, "spec", spec_json(model->spec));
     return answer;
 }

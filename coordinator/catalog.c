@@ -91,8 +91,7 @@ static bool holds_as_much(const struct model *other, const struct model *model, 
         }
         trie_name(&model->ensemble.trie, shard, node, &name);
         const int32_t at = trie_find(&other->ensemble.trie, &name);
-        if (at < 0 ||
-            ensemble_slot(&other->ensemble, shard, (uint32_t)at)->state != SLOT_VALID) {
+        if (at < 0 || ensemble_slot(&other->ensemble, shard, (uint32_t)at)->state != SLOT_VALID) {
             return false;
         }
     }
@@ -110,8 +109,7 @@ uint32_t catalog_shards_used(const struct core *core, const struct model *model)
 {
     uint32_t used = 0;
     for (uint32_t shard = 0; shard < model->ensemble.placement.shards; shard++) {
-        used +=
-            ensemble_serving(&catalog_answering(core, model, shard)->ensemble, shard) >= 0;
+        used += ensemble_serving(&catalog_answering(core, model, shard)->ensemble, shard) >= 0;
     }
     return used;
 }
@@ -424,7 +422,8 @@ const char *request_problem(struct core *core, const struct request *request)
         }
         if (node >= 0 && catalog_successor(core, model) == NULL &&
             ensemble_is_stuck(&model->ensemble, awaited->name.shard, (uint32_t)node)) {
-            return "it stands on components of an older numeric profile, on which nothing is trained: "
+            return "it stands on components of an older numeric profile, on which nothing is "
+                   "trained: "
                    "unlearnctl train MODEL --reprofile";
         }
     }

@@ -263,7 +263,8 @@ void leases_tick(struct core *core); // Deadlines, and stages for idle ranks.
 void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
 void leases_cancel_model(struct core *core, uint32_t model);
 uint32_t leases_worker_count(const struct core *core);
-const char *leases_refusal(const struct core *core); // Of a worker since the last one joined, or "".
+const char *leases_refusal(
+    const struct core *core); // Of a worker since the last one joined, or "".
 uint64_t leases_samples_done(const struct core *core, uint32_t model);
 // Adds fleets and workers to reply->cluster and sends it.
 void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply);

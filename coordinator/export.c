@@ -80,7 +80,8 @@ static enum err answer_metadata(struct core *core, struct export_job *export)
     const struct weights *const weights = model_extra(model, shard, (uint32_t)node)->weights;
     if (ensemble_is_empty(&model->ensemble, shard, (uint32_t)node) || weights == NULL ||
         weights->instance != export->row.instance) {
-        FAIL(ERR_CONFLICT, "the component is empty or not valid now: only valid ones can be exported");
+        FAIL(ERR_CONFLICT,
+             "the component is empty or not valid now: only valid ones can be exported");
     }
     const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
     char name[COMPONENT_TEXT_BYTES];

@@ -204,7 +204,7 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
              (unsigned long long)components, (unsigned long long)param_count,
              (unsigned long long)(RESIDENT_BYTES_MAX >> 30));
     }
-    train->row.number = !exists || renew     ? 0
+    train->row.number = !exists || renew    ? 0
                         : successor != NULL ? successor->number
                                             : model->number;
     train->row.replaces = renew ? model->number : 0;
@@ -376,8 +376,8 @@ VERB(on_components, Unlearn__Components)
     page.components = pointers;
     for (uint32_t i = body->offset; i < page.total && page.n_components < PAGE; i++) {
         const size_t at = page.n_components++;
-        describe_component(core, model, i / model->ensemble.trie.count, i % model->ensemble.trie.count,
-                           &texts[at], &rows[at]);
+        describe_component(core, model, i / model->ensemble.trie.count,
+                           i % model->ensemble.trie.count, &texts[at], &rows[at]);
         pointers[at] = &rows[at];
     }
     reply.status = UNLEARN__STATUS__STATUS_OK;

@@ -162,7 +162,7 @@ enum err removal_step(struct txn *txn, const struct request_row *request, bool *
 struct remove_job {
     struct job job;
     struct caller caller;
-    bool silent; // Nobody asked: no answer.
+    bool silent;        // Nobody asked: no answer.
     uint32_t successor; // Takes the removed model's place; 0: none.
     struct request_row row;
     bool repeated;
@@ -246,8 +246,8 @@ static enum err put_in_place(struct txn *txn, uint32_t successor)
     struct model_row row = {0};
     TRY(model_get(txn, successor, &row));
     row.replaces = 0;
-    const enum err err = row.removing ? err_raise(ERR_CONFLICT, "the model is being removed")
-                                      : model_put(txn, &row);
+    const enum err err =
+        row.removing ? err_raise(ERR_CONFLICT, "the model is being removed") : model_put(txn, &row);
     model_row_deinit(&row);
     return err;
 }

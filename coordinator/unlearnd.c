@@ -204,7 +204,8 @@ static enum err open_all(struct core *core)
     if (core->config.blas_core[0] != '\0' &&
         strcasecmp(core->config.blas_core, core->core_type) != 0) {
         FAIL(ERR_INVALID,
-             "%s/config.yaml asks for blas_core: %s, but OpenBLAS computes as %s: this processor, or "
+             "%s/config.yaml asks for blas_core: %s, but OpenBLAS computes as %s: this processor, "
+             "or "
              "this OpenBLAS, has no such core type",
              core->dir, core->config.blas_core, core->core_type);
     }

@@ -174,8 +174,8 @@ bool verify_next(struct core *core, struct verify_task *task_out)
                 continue;
             }
             trial->state = TRIAL_RUNNING;
-            *task_out = (struct verify_task){verification->number, trial->model,
-                                             trial->name.shard, node};
+            *task_out =
+                (struct verify_task){verification->number, trial->model, trial->name.shard, node};
             return true;
         }
     }

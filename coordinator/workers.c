@@ -80,10 +80,11 @@ static enum err check_hello(const struct core *core, const Unlearn__WorkerHello 
     }
     const bool same_core = strcmp(hello->core, core->core_type) == 0;
     if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0 && same_core) {
-        FAIL(ERR_INCOMPATIBLE,
-             "this rank computes under another numeric profile though its BLAS core type is %s like "
-             "the store's: use the same build and the same OpenBLAS on every host",
-             core->core_type);
+        FAIL(
+            ERR_INCOMPATIBLE,
+            "this rank computes under another numeric profile though its BLAS core type is %s like "
+            "the store's: use the same build and the same OpenBLAS on every host",
+            core->core_type);
     }
     if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0) {
         FAIL(ERR_INCOMPATIBLE,

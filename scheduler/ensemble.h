@@ -21,8 +21,8 @@ enum slot_state {
 
 struct slot { // One component: (shard, node of the trie).
     enum slot_state state;
-    bool leased;  // Some rank trains it now.
-    bool blocked; // Its stage cannot succeed (the weights diverge): not leased until asked anew.
+    bool leased;   // Some rank trains it now.
+    bool blocked;  // Its stage cannot succeed (the weights diverge): not leased until asked anew.
     bool outdated; // Valid, but under an older numeric profile: serves, nothing is trained on it.
     uint64_t instance; // Of its weights, when valid.
 };
