@@ -61,10 +61,10 @@ auc() { # auc DELETED HELD_OUT: share of pairs with the smaller loss on the left
 # measure NAME MODEL SAMPLES SAME: a row of the table. Uses the case's variables.
 measure() {
   local forget retain test bytes attack name=$1 model=$2
-  forget=$(json .accuracy evaluate "$model" "${TRAIN[@]}" --except "$CASE/kept" --losses "$CASE/loss-d")
-  retain=$(json .accuracy evaluate "$model" "${TRAIN[@]}" --except "$CASE/gone")
-  test=$(json '"\(.accuracy) \(.ece)"' evaluate "$model" "${TEST[@]}")
-  json .accuracy evaluate "$model" "${TEST[@]}" --except "$CASE/others" --losses "$CASE/loss-h" >/dev/null
+  forget=$(json .accuracy evaluate "$model" "${TRAIN[@]}" --except "$CASE/not-deleted" --losses "$CASE/loss-d")
+  retain=$(json .accuracy evaluate "$model" "${TRAIN[@]}" --except "$CASE/not-kept")
+  test=$(json '"\(.accuracy) \(.ece)"' evaluate "$model" "${TEST[@]}" --except "$CASE/not-test")
+  json .accuracy evaluate "$model" "${TEST[@]}" --except "$CASE/not-attack" --losses "$CASE/loss-h" >/dev/null
   attack=$(auc "$CASE/loss-d" "$CASE/loss-h")
   bytes=$(json '[.components[] | select(.state == "valid") | .name] | "\(length) \(.[0])"' components "$model")
   rm -rf "$CASE/spec"
@@ -78,22 +78,24 @@ measure() {
     }'
 }
 
-# one_case DATASET WHAT TRAIN_COUNT TEST_COUNT: with $CASE/gone (deleted rows) and $CASE/others (rows of
-# the test files that the attack leaves out).
+# one_case DATASET WHAT ROWS: with lists of row numbers in $CASE: gone (deleted), held (of the files in
+# TRAIN, but not trained on), not-test and not-attack (of those in TEST, but not held out; nor of the
+# deleted class).
 one_case() {
   local dataset=$1 what=$2 key plan digests never same samples alone d
-  without "$CASE/gone" "$3" >"$CASE/kept"
+  without "$CASE/gone" "$3" >"$CASE/not-deleted"
+  sort -nu "$CASE/gone" "$CASE/held" >"$CASE/not-kept"
   mapfile -t gone <"$CASE/gone"
   start "$dataset-${what%% *}"
   # Two datasets with the same records: what a deletion costs is told for all models of one.
-  ctl --json import s "${TRAIN[@]}" >/dev/null
+  ctl --json import s "${TRAIN[@]}" --except "$CASE/held" >/dev/null
   key=$(json .placement_key dataset show s)
   ctl schema s >"$CASE/schema"
-  ctl --json import m "${TRAIN[@]}" --schema "$CASE/schema" --placement-key "$key" >/dev/null
+  ctl --json import m "${TRAIN[@]}" --except "$CASE/held" --schema "$CASE/schema" --placement-key "$key" >/dev/null
   samples=$(json .samples_trained train s --dataset s --set "${SPEC[@]}" "${SHARDED[@]}" --wait)
   alone=$(json .samples_trained train m --dataset m --set "${SPEC[@]}" shards=1 slices=1 --wait)
   echo
-  echo "**$dataset, $what deleted** (${#gone[@]} of $3 training records, $4 held out; training from nothing is $samples samples sharded, $alone in one piece)"
+  echo "**$dataset, $what deleted** (${#gone[@]} of $(json .records dataset show s) training records; training from nothing is $samples samples sharded, $alone in one piece)"
   echo
   echo "| model | forget | retain | test | ece | attack | weights, KiB | samples retrained | bytes |"
   echo "| --- | --: | --: | --: | --: | --: | --: | --: | --- |"
@@ -111,7 +113,8 @@ one_case() {
   measure "one, anew" m "$alone" "" >>"$CASE/row"
   stop
   start "$dataset-${what%% *}-never"
-  ctl --json import s "${TRAIN[@]}" --schema "$CASE/schema" --placement-key "$key" --except "$CASE/gone" >/dev/null
+  ctl --json import s "${TRAIN[@]}" --schema "$CASE/schema" --placement-key "$key" \
+    --except "$CASE/not-kept" >/dev/null
   ctl --json train s --dataset s --set "${SPEC[@]}" "${SHARDED[@]}" --wait >/dev/null
   never=$(json '.components[] | "\(.name) \(.digest)"' components s | sort)
   [[ $digests == "$never" ]] && same="all $(wc -l <<<"$never") the same" || same="DIFFERENT"
@@ -133,30 +136,39 @@ random_rows() { # random_rows COUNT OF: a fixed draw.
 
 echo "Made by bench/exactness.sh on $(date -u +%F): $(nproc) cores of $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), 2 ranks."
 
-# --- MNIST: 10,000 digits, 8,000 of them to train on ---
+# --- MNIST: 10,000 digits; every fifth is held out (the second half of the file is the easier one) ---
 
-TRAIN=("$DATA/mnist-images-idx3-ubyte.gz" "$DATA/mnist-labels-idx1-ubyte.gz" --limit 8000)
-TEST=("$DATA/mnist-images-idx3-ubyte.gz" "$DATA/mnist-labels-idx1-ubyte.gz" --skip 8000)
+TRAIN=("$DATA/mnist-images-idx3-ubyte.gz" "$DATA/mnist-labels-idx1-ubyte.gz") TEST=("${TRAIN[@]}")
 SPEC=(hidden=64 epochs=20 batch=16 optimizer.rate=0.02) SHARDED=(shards=4 slices=3)
 zcat "$DATA/mnist-labels-idx1-ubyte.gz" | tail -c +9 | od -An -v -tu1 -w1 | awk '{print $1}' >"$DIR/labels"
-CASE=$DIR/a; mkdir "$CASE"
-random_rows 80 8000 >"$CASE/gone"; echo none >"$CASE/others"
-one_case MNIST "1 %" 8000 2000
-CASE=$DIR/b; mkdir "$CASE"
-awk 'NR <= 8000 && $1 == 3 { print NR - 1 }' "$DIR/labels" >"$CASE/gone"
-awk 'NR > 8000 && $1 != 3 { print NR - 1 }' "$DIR/labels" >"$CASE/others"
-one_case MNIST "the class 3" 8000 2000
+for CASE in "$DIR/a" "$DIR/b"; do
+  mkdir "$CASE"
+  seq 0 9999 | awk '$1 % 5 == 4' >"$CASE/held"
+  seq 0 9999 | awk '$1 % 5 != 4' >"$CASE/not-test"
+done
+CASE=$DIR/a
+random_rows 100 10000 | awk '$1 % 5 != 4' >"$CASE/gone"
+cp "$CASE/not-test" "$CASE/not-attack"
+one_case MNIST "1 %" 10000
+CASE=$DIR/b
+awk '(NR - 1) % 5 != 4 && $1 == 3 { print NR - 1 }' "$DIR/labels" >"$CASE/gone"
+awk '(NR - 1) % 5 != 4 || $1 != 3 { print NR - 1 }' "$DIR/labels" >"$CASE/not-attack"
+one_case MNIST "the class 3" 10000
 
 # --- Adult: the census; the class is ">50K" ---
 
 TRAIN=("$DATA/adult-train.csv" --label income) TEST=("$DATA/adult-test.csv" --label income)
-SPEC=(hidden=32 epochs=10 batch=32 optimizer.rate=0.01) SHARDED=(shards=4 slices=3)
-CASE=$DIR/c; mkdir "$CASE"
-random_rows 325 32561 >"$CASE/gone"; echo none >"$CASE/others"
-one_case Adult "1 %" 32561 16281
-CASE=$DIR/d; mkdir "$CASE"
+SPEC=(hidden=64 epochs=20 batch=16 optimizer.rate=0.02) SHARDED=(shards=4 slices=3)
+for CASE in "$DIR/c" "$DIR/d"; do
+  mkdir "$CASE"
+  echo none | tee "$CASE/held" "$CASE/not-test" >"$CASE/not-attack"
+done
+CASE=$DIR/c
+random_rows 325 32561 >"$CASE/gone"
+one_case Adult "1 %" 32561
+CASE=$DIR/d
 awk -F, 'NR > 1 && $NF == ">50K" { print NR - 2 }' "$DATA/adult-train.csv" >"$CASE/gone"
-awk -F, 'NR > 1 && $NF != ">50K" { print NR - 2 }' "$DATA/adult-test.csv" >"$CASE/others"
-one_case Adult "the class >50K" 32561 16281
+awk -F, 'NR > 1 && $NF != ">50K" { print NR - 2 }' "$DATA/adult-test.csv" >"$CASE/not-attack"
+one_case Adult "the class >50K" 32561
 echo
 echo "Took $SECONDS s."
