@@ -134,9 +134,14 @@ enum err profile_name_put(struct txn *txn, const struct profile_name *name)
     uint32_t count = 0;
     TRY(profile_names_get(txn, names, &count));
     struct buf buf = {0};
+    uint32_t others = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const bool same = memcmp(&names[i].profile, &name->profile, sizeof name->profile) == 0;
-        if (!same && !(count == PROFILE_NAMES && i == 0)) {
+        if (memcmp(&names[i].profile, &name->profile, sizeof name->profile) != 0) {
+            names[others++] = names[i];
+        }
+    }
+    for (uint32_t i = 0; i < others; i++) {
+        if (others < PROFILE_NAMES || i > 0) {
             buf_put(&buf, span_of(names[i].profile.bytes, DIGEST_BYTES));
             buf_short_text(&buf, names[i].core);
         }

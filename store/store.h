@@ -78,7 +78,7 @@ struct profile_name {
     struct digest profile;
     char core[PROFILE_CORE_BYTES];
 };
-// Adds one, or replaces the core type of the same profile.
+// Adds one at the end; the same profile moves there.
 MUST_USE enum err profile_name_put(struct txn *txn, const struct profile_name *name);
 MUST_USE enum err profile_names_get(struct txn *txn, struct profile_name names_out[PROFILE_NAMES],
                                     uint32_t *count_out);
