@@ -252,6 +252,8 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
 // A successor that is trained takes the place of its model, which is removed like any other: by a
 // request of our own.
 void removal_take_over(struct core *core, struct model *successor);
+// A successor that the profile has overtaken too is removed.
+void removal_drop_successor(struct core *core, const struct model *successor);
 
 // --- leases.c: workers, fleets and the stages they train
 

@@ -483,6 +483,11 @@ static void note_stuck(struct model *model)
 
 static void note_all_stuck(struct core *core)
 {
+    enum { LOOK_MS = 200 }; // It looks at every component.
+    if (core->now_ms < core->fleetdom->stuck_ms) {
+        return;
+    }
+    core->fleetdom->stuck_ms = core->now_ms + LOOK_MS;
     for (uint32_t i = 0; i < core->model_count; i++) {
         if (core->models[i]->has_outdated && catalog_successor(core, core->models[i]) == NULL) {
             note_stuck(core->models[i]);

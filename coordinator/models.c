@@ -22,6 +22,7 @@ struct train_job {
     struct dataset_row dataset; // As it stands afterwards.
     struct placement placement;
     uint64_t *cells;
+    uint32_t drop; // Number of a successor to be removed first; 0: none.
 };
 
 static enum err close_generation(struct train_job *train, struct txn *txn)
@@ -184,10 +185,15 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
         FAIL(ERR_NOT_FOUND, "there is no model \"%s\", and no spec was given to make it",
              body->model);
     }
-    // Once a second generation of the model is being trained, `train` means that one.
-    const struct model *const successor = exists ? catalog_successor(core, model) : NULL;
-    const bool renew = exists && successor == NULL && body->reprofile &&
+    // Once a second generation of the model is being trained, `train` means that one; but where the
+    // profile has changed again meanwhile, it is given up for a third, or for the first.
+    const struct model *successor = exists ? catalog_successor(core, model) : NULL;
+    const bool overtaken = successor != NULL && body->reprofile && !successor->taking_over &&
+                           ensemble_sum(&successor->ensemble).outdated > 0;
+    const bool renew = exists && body->reprofile && (successor == NULL || overtaken) &&
                        ensemble_sum(&model->ensemble).outdated > 0;
+    train->drop = overtaken ? successor->number : 0;
+    successor = overtaken ? NULL : successor;
     const struct span text = exists ? buf_span(&model->spec_text) : wire_span(body->spec);
     struct spec spec;
     uint64_t param_count = 0;
@@ -227,6 +233,9 @@ VERB(on_train, Unlearn__Train)
         model_row_deinit(&train->row);
         mem_free(train);
         return;
+    }
+    if (train->drop != 0) {
+        removal_drop_successor(core, catalog_model_number(core, train->drop));
     }
     storage_submit(core->storage, &train->job);
 }

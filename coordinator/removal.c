@@ -329,7 +329,8 @@ static void remove_done(struct job *job, void *core_)
         }
     }
     if (job->result != OK && remove->silent) {
-        log_error("take_over_failed", "model=%u reason=\"%s\"", remove->successor, job->text);
+        log_error("removal_failed", "model=%u successor=%u reason=\"%s\"", remove->row.model,
+                  remove->successor, job->text);
     } else if (job->result != OK) {
         reply_error(core, &remove->caller, job->result, job->text);
     } else {
@@ -372,19 +373,30 @@ static void submit(struct core *core, const struct caller *caller, enum request_
     storage_submit(core->storage, &remove->job);
 }
 
-void removal_take_over(struct core *core, struct model *successor)
+static void submit_silent(struct core *core, uint32_t model, uint32_t successor)
 {
     struct remove_job *const remove = mem_alloc(1, sizeof *remove);
     remove->job = (struct job){.kind = JOB_WRITE_ALONE, .run = remove_run, .done = remove_done};
     remove->silent = true;
-    remove->successor = successor->number;
+    remove->successor = successor;
     remove->row = (struct request_row){.kind = REQUEST_REMOVE_MODEL,
-                                       .model = successor->replaces,
+                                       .model = model,
                                        .uuid = text_uuid_new(),
                                        .accepted_us = clock_wall_us()};
+    storage_submit(core->storage, &remove->job);
+}
+
+void removal_drop_successor(struct core *core, const struct model *successor)
+{
+    log_info("successor_dropped", "model=%u successor=%u", successor->replaces, successor->number);
+    submit_silent(core, successor->number, 0);
+}
+
+void removal_take_over(struct core *core, struct model *successor)
+{
     successor->taking_over = true;
     log_info("take_over", "model=%u successor=%u", successor->replaces, successor->number);
-    storage_submit(core->storage, &remove->job);
+    submit_silent(core, successor->replaces, successor->number);
 }
 
 VERB(on_dataset_remove, Unlearn__DatasetRemove)

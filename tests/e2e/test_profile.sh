@@ -145,6 +145,30 @@ ctl --json train m --dataset digits --set hidden=16 shards=3 slices=3 epochs=4 -
 same_everywhere "after reprofile: as if it had always been so" "$found" "$(digests m)"
 down
 
+# --- The profile changes back while the second generation is being trained ---
+
+use profile
+up 2
+ctl --json train slow --dataset digits --set hidden=128 shards=2 slices=3 epochs=120 --wait >/dev/null
+before=$(digests slow)
+down
+core Haswell
+up 1
+ctl --json train slow --reprofile >/dev/null
+progress() { (($(json .run_components model show slow) > 1)); }
+wait_for "the second generation has begun" 60 progress
+down
+core Nehalem
+up 2
+expect_equal "changed back in the middle: the old generation answers" \
+  "$(json '[.shards_used, .reprofiling, .components_outdated]' model show slow)" "[2,true,0]"
+ctl --json train slow --reprofile --wait >/dev/null
+given_up() { [[ $(json .reprofiling model show slow) == false ]]; }
+wait_for "the second generation is given up" 30 given_up
+same_everywhere "changed back in the middle: everything is as it was" "$(digests slow)" "$before"
+ctl --json model remove slow >/dev/null
+down
+
 # --- A model is removed while its second generation is being trained ---
 
 use profile

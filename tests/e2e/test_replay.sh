@@ -47,6 +47,15 @@ ctl --json export m --component "$first" -o "$E2E_DIR/first" --with-ids >/dev/nu
 expect_equal "a first stage, with ids" "$(replay "$E2E_DIR/first")" "0 identical"
 expect_true "ids are there when asked for" "$(grep -ac 'writer-0' "$E2E_DIR/first/records.bin" | awk '{print ($1 > 0)}')"
 
+# --- Losses, record by record, for whoever measures what a model remembers ---
+
+mean=$(json .loss evaluate m "${TEST[@]}" --losses "$E2E_DIR/losses")
+expect_equal "evaluate --losses writes a line for each record" "$(wc -l <"$E2E_DIR/losses")" \
+  "$(json .records evaluate m "${TEST[@]}")"
+expect_number "their mean is the loss" \
+  "$(awk -v mean="$mean" '{ sum += $1 } END { d = sum / NR - mean; print d < 0 ? -d : d }' "$E2E_DIR/losses")" '<' 0.000001
+expect_exit 1 'cannot write' ctl evaluate m "${TEST[@]}" --losses /nowhere/losses
+
 # --- From a copy of one's own ---
 
 ctl --json export m --component "$name" -o "$E2E_DIR/pointer" --without-records >/dev/null
