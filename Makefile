@@ -45,18 +45,19 @@ BUILD_ID  := $(shell git describe --always --dirty 2>/dev/null || echo release)
 # file; only the programs' own files and those that need MPI stand apart.
 DIRS    := base model scheduler proto store coordinator shard_worker client
 APART   := coordinator/unlearnd.c shard_worker/fleet.c shard_worker/worker.c shard_worker/ranks.c \
-  shard_worker/group.c client/unlearnctl.c
+  shard_worker/group.c client/unlearnctl.c client/replayer.c
 SOURCES := $(filter-out $(APART),$(wildcard $(addsuffix /*.c,$(DIRS))))
 ALL_LIB := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/unlearn.pb-c.o
 ARCHIVE := $(BUILD)/libunlearn-all.a
 
 BIN      := $(if $(filter release,$(FLAVOUR)),bin,$(BUILD)/bin)
-PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl)
+PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl unlearn-replay)
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories clean demo format lint
-all: $(PROGRAMS)  ## build the four programs into bin/ (FLAVOUR=asan: build/asan/bin/)
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness clean demo format \
+  lint
+all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
@@ -89,6 +90,8 @@ link = $(Q)mkdir -p $(@D); $(if $(V),,printf '  %-8s%s\n' LINK $@;) $(CC) $(LDFL
 $(BIN)/unlearnd: $(BUILD)/coordinator/unlearnd.o $(ARCHIVE)
 	$(link)
 $(BIN)/unlearnctl: $(BUILD)/client/unlearnctl.o $(ARCHIVE)
+	$(link)
+$(BIN)/unlearn-replay: $(BUILD)/client/replayer.o $(ARCHIVE)
 	$(link)
 $(BIN)/unlearn-fleet: $(BUILD)/shard_worker/fleet.o $(ARCHIVE)
 	$(link)
@@ -123,6 +126,9 @@ N ?= 100
 histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=s)
 	@$(MAKE) --no-print-directory -j2 all
 	@HISTORIES=$(N) tests/e2e/test_histories.sh
+
+exactness: all  ## what forgetting looks like from outside: the table of docs/exactness.md
+	@bench/exactness.sh
 
 lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck

@@ -18,6 +18,7 @@
 #include "client/interrupt.h"
 #include "client/process.h"
 #include "client/unlearn.h"
+#include "model/profile.h"
 #include "store/store.h"
 
 enum {
@@ -41,7 +42,11 @@ static const char config_text[] =
     "# Workers that `unlearnctl up` starts on this machine.\n"
     "ranks: 2\n"
     "# A worker that is silent for so long loses its task to another.\n"
-    "lease_ms: 5000\n";
+    "lease_ms: 5000\n"
+    "# Core type that OpenBLAS computes as, here and on every worker: it decides bits. After a "
+    "change\n"
+    "# what is trained goes on serving; unlearnctl train MODEL --reprofile trains it anew.\n"
+    "blas_core: ";
 
 static void path_of(char out[static PROCESS_PATH_BYTES], const char *dir, const char *tail)
 {
@@ -76,9 +81,9 @@ static enum err make_dir(const char *path, bool may_exist)
 static enum err write_config(const char *path)
 {
     const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    const size_t bytes = sizeof config_text - 1;
-    const bool written =
-        file >= 0 && write(file, config_text, bytes) == (ssize_t)bytes && fsync(file) == 0;
+    char text[sizeof config_text + PROFILE_NAME_BYTES];
+    const int bytes = snprintf(text, sizeof text, "%s%s\n", config_text, profile_default());
+    const bool written = file >= 0 && write(file, text, (size_t)bytes) == bytes && fsync(file) == 0;
     const int why = errno;
     if (file >= 0) {
         close(file);
@@ -124,7 +129,9 @@ enum err cluster_create(const char *dir)
     return err;
 }
 
-enum err cluster_ranks(const char *dir, uint32_t *ranks_out)
+// The settings that concern this side. ERR_*: as cluster_ranks.
+static enum err settings(const char *dir, uint32_t *ranks_out,
+                         char core_out[static PROFILE_NAME_BYTES])
 {
     char path[PROCESS_PATH_BYTES], line[256];
     path_of(path, dir, "/config.yaml");
@@ -134,15 +141,25 @@ enum err cluster_ranks(const char *dir, uint32_t *ranks_out)
     }
     uint64_t ranks = 2;
     enum err err = OK;
+    core_out[0] = '\0';
     while (err == OK && fgets(line, sizeof line, file) != NULL) {
         char text[32];
         if (sscanf(line, "ranks: %31[^ #\r\n]", text) == 1) {
             err = text_u64(text, LIMIT_WORKERS, &ranks);
+        } else if (sscanf(line, "blas_core: %31[^ #\r\n]", text) == 1 &&
+                   profile_core_is_name(text)) { // What it should be, unlearnd says.
+            snprintf(core_out, PROFILE_NAME_BYTES, "%s", text);
         }
     }
     fclose(file);
     *ranks_out = (uint32_t)ranks;
     return err == OK ? OK : err_context(err, "%s: ranks", path);
+}
+
+enum err cluster_ranks(const char *dir, uint32_t *ranks_out)
+{
+    char core[PROFILE_NAME_BYTES];
+    return settings(dir, ranks_out, core);
 }
 
 // --- Starting it ---
@@ -236,6 +253,9 @@ static enum err wait_workers(struct cluster *cluster, struct unlearn *client, ui
         TRY(check_both(cluster));
         TRY(unlearn_ping(client, &pong));
         cluster->workers = pong->workers;
+        if (pong->refusal[0] != '\0') {
+            FAIL(ERR_CONFLICT, "a worker was refused: %s", pong->refusal);
+        }
         if (pong->workers >= ranks) {
             return OK;
         }
@@ -263,6 +283,18 @@ static bool stop_found(const char *dir, const char *pid_file, const char *name, 
     return pid != 0;
 }
 
+// The fleet inherits it; what the environment says already is kept, and may get ranks refused.
+static enum err set_core(const char *dir)
+{
+    char core[PROFILE_NAME_BYTES];
+    uint32_t ranks;
+    TRY(settings(dir, &ranks, core));
+    if (core[0] != '\0' && setenv("OPENBLAS_CORETYPE", core, 0) != 0) {
+        FAIL(ERR_IO, "the environment could not be set: %s", strerror(errno));
+    }
+    return OK;
+}
+
 static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
 {
     char unlearnd[PROCESS_PATH_BYTES], fleet[PROCESS_PATH_BYTES], worker[PROCESS_PATH_BYTES],
@@ -286,7 +318,8 @@ static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
     struct unlearn *client;
     TRY(wait_answer(cluster, &client));
     snprintf(cluster->endpoint, sizeof cluster->endpoint, "%s", unlearn_endpoint(client));
-    enum err err = ranks == 0 ? OK : start_fleet(cluster, fleet, ranks, lives_on);
+    enum err err = ranks == 0 ? OK : set_core(cluster->dir);
+    err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, ranks, lives_on);
     err = err != OK ? err : wait_workers(cluster, client, ranks);
     unlearn_close(client);
     return err;

@@ -38,6 +38,7 @@ struct cluster {
 // joined. With 0 ranks there is no fleet. On error everything started is ended again.
 //   lives_on         They go on when this process ends; else they end with it.
 //   ERR_NOT_FOUND    no cluster there.   ERR_CONFLICT  it is running already.
+//   ERR_CONFLICT     also: a worker was refused, with the reason.
 //   ERR_UNAVAILABLE  a program is missing, or ended at once (with the end of its log), or the
 //                    workers did not join in time.   ERR_CANCELLED  interrupt.h.
 //   Else what the exit code of the program that ended stands for.

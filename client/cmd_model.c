@@ -22,7 +22,7 @@ struct train {
     struct ctl_globals globals;
     const char *dataset, *spec_file;
     struct args_list set;
-    bool wait;
+    bool wait, reprofile;
 };
 
 static const struct args_option train_options[] = {
@@ -35,6 +35,9 @@ static const struct args_option train_options[] = {
      offsetof(struct train, set), 0},
     {"wait", 1203, NULL, "Wait until everything is trained", ARGS_FLAG,
      offsetof(struct train, wait), 0},
+    {"reprofile", 1204, NULL,
+     "Train all of it from nothing where a part has an older numeric profile", ARGS_FLAG,
+     offsetof(struct train, reprofile), 0},
 };
 
 static enum err set_pair(struct spec *spec, const char *pair)
@@ -170,7 +173,7 @@ static enum err train_with(struct ctl *ctl, const struct train *train, const cha
     char dataset[LIMIT_NAME_BYTES + 1];
     TRY(what_to_train(ctl, train, name, dataset, spec));
     const Unlearn__Trained *answer;
-    TRY(unlearn_train(ctl->client, name, dataset, buf_span(spec), &answer));
+    TRY(unlearn_train(ctl->client, name, dataset, buf_span(spec), train->reprofile, &answer));
     const Unlearn__Trained trained = *answer; // Numbers only: it may outlive the reply.
     const Unlearn__Model *model;
     TRY(unlearn_model_show(ctl->client, name, &model));
@@ -210,13 +213,17 @@ const struct ctl_command cmd_train = {
     .words_max = 1,
     .help = "A name that exists already, with the same spec or with none, trains what is missing; "
             "another spec is refused. Without --wait training goes on by itself.\n\n"
+            "After a change of blas_core or of the build, what is trained goes on serving, but "
+            "nothing is trained on top of it: --reprofile trains the model from nothing beside the "
+            "old components and swaps shard by shard.\n\n"
             "Keys of a spec: learner, hidden, activation, dropout, shards, slices, sequences, "
             "append_slices, epochs, batch, gradient_chunks, optimizer.kind, optimizer.rate, "
             "optimizer.momentum, aggregate, seed, ...\n\n"
             "Examples:\n"
             "  unlearnctl train income --dataset adult --set hidden=64 shards=4 slices=4 --wait\n"
             "  unlearnctl train digits --dataset digits --spec digits.yaml --wait\n"
-            "  unlearnctl train digits --wait",
+            "  unlearnctl train digits --wait\n"
+            "  unlearnctl train digits --reprofile --wait",
     .options = train_options,
     .option_count = sizeof train_options / sizeof train_options[0],
     .options_bytes = sizeof(struct train),
@@ -323,6 +330,10 @@ static void add_component(json_t *rows, struct grid *grid, const Unlearn__Compon
     json_object_set_new(
         row, "parent", component->parent[0] == '\0' ? json_null() : json_string(component->parent));
     json_object_set_new(row, "digest", ctl_hex(component->digest));
+    json_object_set_new(row, "profile", ctl_hex(component->profile));
+    json_object_set_new(row, "core",
+                        component->core[0] == '\0' ? json_null() : json_string(component->core));
+    json_object_set_new(row, "outdated", json_boolean(component->outdated));
     json_array_append_new(rows, row);
     char hex[DIGEST_HEX_BYTES] = "";
     if (component->digest.len == DIGEST_BYTES) {
@@ -333,6 +344,8 @@ static void add_component(json_t *rows, struct grid *grid, const Unlearn__Compon
     grid_cell(grid, "%s", state);
     grid_cell(grid, "%llu", (unsigned long long)component->records);
     grid_cell(grid, "%.16s", hex[0] == '\0' ? "-" : hex);
+    grid_cell(grid, "%s%s", component->core[0] == '\0' ? "-" : component->core,
+              component->outdated ? " (older)" : "");
 }
 
 static enum err run_components(struct ctl *ctl, const void *options, const struct args_list *words)
@@ -340,7 +353,7 @@ static enum err run_components(struct ctl *ctl, const void *options, const struc
     (void)options;
     TRY(ctl_connect(ctl));
     json_t *const rows = json_array();
-    struct grid *const grid = grid_new("COMPONENT|PARENT|STATE|>RECORDS|DIGEST");
+    struct grid *const grid = grid_new("COMPONENT|PARENT|STATE|>RECORDS|DIGEST|PROFILE");
     enum err err = OK;
     for (uint32_t at = 0, total = 1; at < total;) {
         const Unlearn__ComponentPage *page;
@@ -429,15 +442,22 @@ static enum err run_verify(struct ctl *ctl, const void *options, const struct ar
     TRY(wait_verified(ctl, &state));
     ctl->different = state->different > 0;
     if (ctl->json) {
-        ctl_print(json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "model", words->texts[0],
+        ctl_print(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "model", words->texts[0],
                             "components", (json_int_t)state->components, "identical",
                             (json_int_t)state->identical, "different", (json_int_t)state->different,
-                            "skipped", (json_int_t)state->skipped, "seconds", state->seconds));
+                            "skipped", (json_int_t)state->skipped, "skipped_outdated",
+                            (json_int_t)state->skipped_outdated, "seconds", state->seconds));
         return OK;
     }
     printf("%u components trained again from nothing: %u identical, %u different, %u skipped "
            "(%.2f s)\n",
            state->components, state->identical, state->different, state->skipped, state->seconds);
+    if (state->skipped_outdated > 0) {
+        printf(
+            "%u were skipped because they were trained under an older numeric profile, which the "
+            "workers do not have: unlearnctl train %s --reprofile\n",
+            state->skipped_outdated, words->texts[0]);
+    }
     return OK;
 }
 

@@ -1,5 +1,6 @@
 // client/cmd_predict.c: evaluate and predict: rows of files, encoded with the model's own schema,
 // answered by the ensemble.
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,11 +18,19 @@
 struct predict {
     struct ctl_globals globals;
     struct input input;
+    const char *losses; // evaluate
 };
 
 static const struct args_option predict_options[] = {
     CTL_GLOBAL_OPTIONS,
     INPUT_OPTIONS(struct predict),
+};
+static const struct args_option evaluate_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    INPUT_OPTIONS(struct predict),
+    {"losses", 1200, "FILE",
+     "Write the loss of each record to FILE, a line each (-ln p; numbers: the squared difference)",
+     ARGS_TEXT, offsetof(struct predict, losses), 0},
 };
 enum { PREDICT_OPTION_COUNT = sizeof predict_options / sizeof predict_options[0] };
 
@@ -43,6 +52,7 @@ struct predict_run {
     bool degraded;
     uint64_t epoch;         // The latest.
     struct metrics metrics; // evaluate
+    FILE *losses;           // evaluate, or NULL
     json_t *predictions;    // predict with --json
     bool labelled;
     void (*note)(struct predict_run *run, const struct record *record);
@@ -167,12 +177,23 @@ static void note_label(struct predict_run *run, const struct record *record)
     buf_put(&run->notes, span_of(run->row.data, bytes));
 }
 
+static void note_loss(const struct predict_run *run, double loss)
+{
+    if (run->losses != NULL) { // Whether it could be written, evaluate asks at the end.
+        fprintf(run->losses, "%.9g\n", loss);
+    }
+}
+
 static void take_evaluated(struct predict_run *run, struct cursor *notes, const float *values)
 {
     if (run->schema.task == TASK_CLASSES) {
-        metrics_add_class(&run->metrics, values, cursor_u16(notes));
+        const uint16_t truth = cursor_u16(notes);
+        metrics_add_class(&run->metrics, values, truth);
+        note_loss(run, -log(fmax((double)values[truth], 1e-12)));
     } else {
-        metrics_add_number(&run->metrics, (double)values[0], (double)cursor_f32(notes));
+        const double truth = (double)cursor_f32(notes), off = (double)values[0] - truth;
+        metrics_add_number(&run->metrics, (double)values[0], truth);
+        note_loss(run, off * off);
     }
 }
 
@@ -243,6 +264,9 @@ static void print_evaluation(const struct predict_run *run)
 static enum err evaluate(struct predict_run *run)
 {
     TRY(predict_rows(run));
+    if (run->losses != NULL && (fflush(run->losses) != 0 || ferror(run->losses) != 0)) {
+        FAIL(ERR_IO, "the file of losses could not be written");
+    }
     if (run->ctl->json) {
         ctl_print(evaluation_json(run));
     } else {
@@ -254,8 +278,16 @@ static enum err evaluate(struct predict_run *run)
 static enum err run_evaluate(struct ctl *ctl, const void *options, const struct args_list *words)
 {
     struct predict_run run = {.labelled = true, .note = note_label, .take = take_evaluated};
+    const struct predict *const predict = options;
     TRY(start(&run, ctl, options, words, "evaluating"));
-    const enum err err = evaluate(&run);
+    enum err err = OK;
+    if (predict->losses != NULL && (run.losses = fopen(predict->losses, "we")) == NULL) {
+        err = err_raise(ERR_IO, "cannot write %s: %s", predict->losses, strerror(errno));
+    }
+    err = err != OK ? err : evaluate(&run);
+    if (run.losses != NULL && fclose(run.losses) != 0 && err == OK) {
+        err = err_raise(ERR_IO, "cannot write %s: %s", predict->losses, strerror(errno));
+    }
     predict_close(&run);
     return err;
 }
@@ -273,8 +305,8 @@ const struct ctl_command cmd_evaluate = {
         "Examples:\n"
         "  unlearnctl evaluate income adult-test.csv\n"
         "  unlearnctl evaluate digits images.gz labels.gz --skip 8000",
-    .options = predict_options,
-    .option_count = PREDICT_OPTION_COUNT,
+    .options = evaluate_options,
+    .option_count = sizeof evaluate_options / sizeof evaluate_options[0],
     .options_bytes = sizeof(struct predict),
     .run = run_evaluate,
 };

@@ -22,6 +22,8 @@
     COMMAND(model_remove)                                                                          \
     COMMAND(components)                                                                            \
     COMMAND(verify)                                                                                \
+    COMMAND(export)                                                                                \
+    COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
     COMMAND(receipt_verify)                                                                        \

@@ -57,6 +57,9 @@ struct ctl_command {
     size_t option_count;
     size_t options_bytes; // Of the command's struct.
     enum err (*run)(struct ctl *ctl, const void *options, const struct args_list *words);
+    // Not NULL: this program beside unlearnctl does it all: it gets what follows the command's name,
+    // and `run` is NULL.
+    const char *program;
 };
 
 // Opens ctl->client. ERR_INVALID: no cluster is named. Else as unlearn_open_dir.

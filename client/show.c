@@ -151,6 +151,12 @@ static json_t *model_json(const Unlearn__Model *model)
                   (json_int_t)model->components_training, "samples_left",
                   (json_int_t)model->samples_left, "shards_used", (json_int_t)model->shards_used,
                   "shards_total", (json_int_t)model->shards_total, "run", (json_int_t)model->run);
+    json_object_set_new(answer, "reprofiling", json_boolean(model->reprofiling));
+    json_object_set_new(answer, "components_outdated",
+                        json_integer((json_int_t)model->components_outdated));
+    json_object_set_new(answer, "core", json_string(model->core));
+    json_object_set_new(answer, "run_components", json_integer((json_int_t)model->run_components));
+    json_object_set_new(answer, "run_samples", json_integer((json_int_t)model->run_samples));
     json_object_set_new(answer, "spec", spec_json(model->spec));
     return answer;
 }
@@ -167,6 +173,12 @@ void show_model(const struct ctl *ctl, const Unlearn__Model *model)
            model->components_total, model->components_valid, model->components_waiting,
            model->components_training, model->components_empty);
     printf("shards      %u of %u answer\n", model->shards_used, model->shards_total);
+    printf("profile     %s", model->core);
+    if (model->components_outdated > 0) {
+        printf("; %u components have an older one%s", model->components_outdated,
+               model->reprofiling ? ", being trained anew" : "");
+    }
+    putchar('\n');
     if (model->samples_left > 0) {
         printf("to train    %llu samples\n", (unsigned long long)model->samples_left);
     }

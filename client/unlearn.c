@@ -82,13 +82,14 @@ enum err unlearn_dataset_remove(struct unlearn *client, const char *dataset,
 // --- Models ---
 
 enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
-                       struct span spec, const Unlearn__Trained **trained_out)
+                       struct span spec, bool reprofile, const Unlearn__Trained **trained_out)
 {
     Unlearn__Train body;
     unlearn__train__init(&body);
     body.model = wire_text(model);
     body.dataset = wire_text(dataset);
     body.spec = wire_bytes(spec);
+    body.reprofile = reprofile;
     Unlearn__Request request = CALL_REQUEST(TRAIN, train, &body);
     const Unlearn__Reply *reply;
     TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(TRAIN), &reply));
@@ -174,6 +175,41 @@ enum err unlearn_verify_show(struct unlearn *client, uint64_t job,
     const Unlearn__Reply *reply;
     TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(VERIFY_STATE), &reply));
     *state_out = reply->verify_state;
+    return OK;
+}
+
+// --- Export ---
+
+enum err unlearn_export(struct unlearn *client, const char *model, const char *component,
+                        const Unlearn__Exported **exported_out)
+{
+    Unlearn__Export body;
+    unlearn__export__init(&body);
+    body.model = wire_text(model);
+    body.component = wire_text(component);
+    Unlearn__Request request = CALL_REQUEST(EXPORT, export, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(EXPORTED), &reply));
+    *exported_out = reply->exported;
+    return OK;
+}
+
+enum err unlearn_export_pull(struct unlearn *client, const char *model, const char *component,
+                             uint64_t instance, struct span cursor, bool with_ids,
+                             const Unlearn__ExportChunk **chunk_out, struct span *raw_out)
+{
+    Unlearn__ExportPull body;
+    unlearn__export_pull__init(&body);
+    body.model = wire_text(model);
+    body.component = wire_text(component);
+    body.instance = instance;
+    body.cursor = wire_bytes(cursor);
+    body.with_ids = with_ids;
+    Unlearn__Request request = CALL_REQUEST(EXPORT_PULL, export_pull, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(EXPORT_CHUNK), &reply));
+    *chunk_out = reply->export_chunk;
+    *raw_out = client->raw;
     return OK;
 }
 

@@ -101,9 +101,11 @@ void unlearn_import_end(struct unlearn_import *import); // Accepts NULL. Aborts 
 
 // --- Models ---
 
-// `spec` is canonical text (model/spec.h), or empty: go on with the existing model's.
+// `spec` is canonical text (model/spec.h), or empty: go on with the existing model's. reprofile:
+// train all of it anew where a part of it has an older numeric profile than the cluster.
 MUST_USE enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
-                                struct span spec, const Unlearn__Trained **trained_out);
+                                struct span spec, bool reprofile,
+                                const Unlearn__Trained **trained_out);
 MUST_USE enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
                                      const Unlearn__ModelPage **page_out);
 MUST_USE enum err unlearn_model_show(struct unlearn *client, const char *model,
@@ -119,6 +121,19 @@ MUST_USE enum err unlearn_verify(struct unlearn *client, const char *model, uint
                                  const Unlearn__VerifyState **state_out);
 MUST_USE enum err unlearn_verify_show(struct unlearn *client, uint64_t job,
                                       const Unlearn__VerifyState **state_out);
+
+// --- Export ---
+
+// What an auditor needs to train a valid component again (client/export.h), but for its records.
+// ERR_CONFLICT: the component is not valid now, or empty.
+MUST_USE enum err unlearn_export(struct unlearn *client, const char *model, const char *component,
+                                 const Unlearn__Exported **exported_out);
+// The next records. `cursor` is empty at first, then the last answer's `next`. The raw frame
+// (proto/unlearn.proto) is borrowed as the answer is. ERR_UNAVAILABLE: a deletion hit the slices.
+MUST_USE enum err unlearn_export_pull(struct unlearn *client, const char *model,
+                                      const char *component, uint64_t instance, struct span cursor,
+                                      bool with_ids, const Unlearn__ExportChunk **chunk_out,
+                                      struct span *raw_out);
 
 // --- Predictions ---
 

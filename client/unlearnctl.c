@@ -2,9 +2,11 @@
 //
 // A new command is one file or function of cmd_*.c, one line of commands.h.
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/build.h"
 #include "base/digest.h"
@@ -12,6 +14,7 @@
 #include "client/advice.h"
 #include "client/commands.h"
 #include "client/ctl.h"
+#include "client/process.h"
 #include "proto/wire.h"
 
 static const struct ctl_command *const commands[] = {
@@ -163,11 +166,34 @@ static enum err run_command(struct ctl *ctl, const struct ctl_command *command, 
     return err;
 }
 
+// Becomes the command's program. Comes back only on an error.
+static enum err become(const struct ctl *ctl, const struct ctl_command *command, char **arguments,
+                       int argument_count)
+{
+    char path[PROCESS_PATH_BYTES];
+    TRY(process_beside(command->program, path));
+    char **const argv = mem_alloc((size_t)argument_count + 3, sizeof *argv);
+    int count = 0;
+    argv[count++] = path;
+    if (ctl->json) {
+        argv[count++] = mem_text("--json");
+    }
+    for (int i = 0; i < argument_count; i++) {
+        argv[count++] = arguments[i];
+    }
+    execv(path, argv);
+    mem_free(argv);
+    FAIL(ERR_IO, "cannot execute %s: %s", path, strerror(errno));
+}
+
 static enum err run(struct ctl *ctl, int argc, char **argv)
 {
     TRY(digest_start());
     for (int i = 0; i < COMMAND_COUNT; i++) {
         const int matched = words_matched(commands[i], argc, argv);
+        if (matched > 0 && commands[i]->program != NULL) {
+            return become(ctl, commands[i], argv + matched, argc - matched);
+        }
         if (matched > 0) {
             char title[TITLE_BYTES];
             snprintf(title, sizeof title, "unlearnctl %s", commands[i]->name);

@@ -70,6 +70,60 @@ struct model *catalog_model_number(struct core *core, uint32_t number)
     return NULL;
 }
 
+struct model *catalog_successor(const struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (core->models[i]->replaces == model->number) {
+            return core->models[i];
+        }
+    }
+    return NULL;
+}
+
+// Every component of the shard that `model` holds, `other` holds too. A deletion takes the same from
+// both, so what was so once stays so.
+static bool holds_as_much(const struct model *other, const struct model *model, uint32_t shard)
+{
+    for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
+        struct component name;
+        if (ensemble_slot(&model->ensemble, shard, node)->state != SLOT_VALID) {
+            continue;
+        }
+        trie_name(&model->ensemble.trie, shard, node, &name);
+        const int32_t at = trie_find(&other->ensemble.trie, &name);
+        if (at < 0 || ensemble_slot(&other->ensemble, shard, (uint32_t)at)->state != SLOT_VALID) {
+            return false;
+        }
+    }
+    return true;
+}
+
+const struct model *catalog_answering(const struct core *core, const struct model *model,
+                                      uint32_t shard)
+{
+    const struct model *const successor = catalog_successor(core, model);
+    return successor != NULL && holds_as_much(successor, model, shard) ? successor : model;
+}
+
+uint32_t catalog_shards_used(const struct core *core, const struct model *model)
+{
+    uint32_t used = 0;
+    for (uint32_t shard = 0; shard < model->ensemble.placement.shards; shard++) {
+        used += ensemble_serving(&catalog_answering(core, model, shard)->ensemble, shard) >= 0;
+    }
+    return used;
+}
+
+const char *catalog_core_type(const struct core *core, const struct digest *profile)
+{
+    for (uint32_t i = 0; i < core->profile_count; i++) {
+        if (memcmp(&core->profiles[i].profile, profile, sizeof *profile) == 0) {
+            return core->profiles[i].core;
+        }
+    }
+    return "";
+}
+
 enum err catalog_dataset(struct core *core, const char *name, struct dataset **out)
 {
     for (uint32_t i = 0; i < core->dataset_count; i++) {
@@ -84,7 +138,7 @@ enum err catalog_dataset(struct core *core, const char *name, struct dataset **o
 enum err catalog_model(struct core *core, const char *name, struct model **out)
 {
     for (uint32_t i = 0; i < core->model_count; i++) {
-        if (strcmp(core->models[i]->name, name) == 0) {
+        if (strcmp(core->models[i]->name, name) == 0 && core->models[i]->replaces == 0) {
             *out = core->models[i];
             return OK;
         }
@@ -219,6 +273,7 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     model->number = row->number;
     memcpy(model->name, row->name, sizeof model->name);
     model->dataset = row->dataset;
+    model->replaces = row->replaces;
     model->generations = row->generations;
     buf_put(&model->spec_text, buf_span(&row->spec));
     model->spec_digest = spec_digest(&model->spec);
@@ -263,14 +318,16 @@ void catalog_drop_model(struct core *core, uint32_t number)
 }
 
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
-                     struct weights *weights, uint64_t records)
+                     struct weights *weights, uint64_t records, const struct digest *profile)
 {
     struct slot *const slot = ensemble_slot(&model->ensemble, shard, node);
     struct slot_extra *const extra = model_extra(model, shard, node);
     forget_weights(core, extra);
     core->resident_bytes += weights->param_count * sizeof(float);
-    *extra = (struct slot_extra){.weights = weights, .records = records};
+    *extra = (struct slot_extra){.weights = weights, .records = records, .profile = *profile};
     slot->state = SLOT_VALID;
+    slot->outdated = memcmp(profile, &core->profile, sizeof *profile) != 0;
+    model->has_outdated = model->has_outdated || slot->outdated;
     slot->instance = weights->instance;
 }
 
@@ -363,6 +420,12 @@ const char *request_problem(struct core *core, const struct request *request)
             ensemble_slot(&model->ensemble, awaited->name.shard, (uint32_t)node)->blocked) {
             return model->problem;
         }
+        if (node >= 0 && catalog_successor(core, model) == NULL &&
+            ensemble_is_stuck(&model->ensemble, awaited->name.shard, (uint32_t)node)) {
+            return "it stands on components of an older numeric profile, on which nothing is "
+                   "trained: "
+                   "unlearnctl train MODEL --reprofile";
+        }
     }
     return "";
 }
@@ -437,7 +500,8 @@ static enum err load_weights(struct load *load, const struct component *name,
                                        row->param_count);
     const int32_t node = trie_find(&model->ensemble.trie, name);
     CHECK(node >= 0);
-    model_set_valid(load->core, model, name->shard, (uint32_t)node, weights, row->records);
+    model_set_valid(load->core, model, name->shard, (uint32_t)node, weights, row->records,
+                    &row->profile);
     return OK;
 }
 
@@ -512,23 +576,23 @@ static enum err load_request(void *context, const struct request_row *row)
     return awaited_walk(load->txn, row->sequence, load_awaited, load);
 }
 
-// The store keeps the profile of its first start; a coordinator that computes otherwise must not
-// hand out leases under it.
+// The profile of this start is the store's from here on: components of an older one go on serving,
+// and workers must compute under this one.
 static enum err load_profile(struct core *core, struct txn *txn)
 {
     struct digest kept;
+    struct profile_name name = {.profile = core->profile};
+    memcpy(name.core, core->core_type, sizeof name.core);
     const enum err err = profile_get(txn, &kept);
-    if (err == ERR_NOT_FOUND) {
-        return profile_set(txn, &core->profile);
+    if (err != OK && err != ERR_NOT_FOUND) {
+        return err;
     }
-    TRY(err);
-    if (memcmp(kept.bytes, core->profile.bytes, DIGEST_BYTES) != 0) {
-        FAIL(ERR_INCOMPATIBLE,
-             "this process computes under another numeric profile than the store's (BLAS core type "
-             "here: %s): set OPENBLAS_CORETYPE to the one that the store was made with",
-             core->core_type);
+    if (err == OK && memcmp(kept.bytes, core->profile.bytes, DIGEST_BYTES) != 0) {
+        log_info("profile_changed", "core=%s", core->core_type);
     }
-    return OK;
+    TRY(profile_set(txn, &core->profile));
+    TRY(profile_name_put(txn, &name));
+    return profile_names_get(txn, core->profiles, &core->profile_count);
 }
 
 static enum err load_run(struct job *job, struct store *store, struct txn *txn)

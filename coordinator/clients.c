@@ -44,6 +44,7 @@ static void on_ping(struct core *core, const struct caller *caller)
     pong.build = wire_text(build_id);
     pong.epoch = core->epoch;
     pong.workers = leases_worker_count(core);
+    pong.refusal = wire_text(leases_refusal(core));
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_PONG;
     reply.pong = &pong;
@@ -137,6 +138,12 @@ static void dispatch(struct core *core, const struct caller *caller,
         return;
     case UNLEARN__REQUEST__BODY_LOG_CONSISTENCY:
         on_log_consistency(core, caller, request->log_consistency, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_EXPORT:
+        on_export(core, caller, request->export, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_EXPORT_PULL:
+        on_export_pull(core, caller, request->export_pull, raw);
         return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:

@@ -12,8 +12,19 @@
 #include "base/text.h"
 #include "base/yaml.h"
 #include "coordinator/core.h"
+#include "model/profile.h"
 
 enum { CONFIG_BYTES_MAX = 16 * 1024 };
+
+static enum err set_core(struct config *config, const char *value)
+{
+    if (value[0] != '\0' && !profile_core_is_name(value)) {
+        FAIL(ERR_INVALID, "blas_core is \"%.60s\", expected a core type of OpenBLAS, like %s",
+             value, profile_default());
+    }
+    snprintf(config->blas_core, sizeof config->blas_core, "%s", value);
+    return OK;
+}
 
 static const struct {
     const char *key;
@@ -31,6 +42,9 @@ static const struct {
 
 static enum err set(void *context, const char *key, const char *value)
 {
+    if (strcmp(key, "blas_core") == 0) {
+        return set_core(context, value);
+    }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         uint8_t *const at = (uint8_t *)context + table[i].offset;
         if (strcmp(table[i].key, key) != 0) {
@@ -59,7 +73,7 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks or lease_ms",
+         "predict_threads, ranks, lease_ms or blas_core",
          key);
 }
 

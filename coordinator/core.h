@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/sign.h"
 #include "coordinator/storage.h"
+#include "model/profile.h"
 #include "model/schema.h"
 #include "model/spec.h"
 #include "proto/link.h"
@@ -28,6 +29,7 @@ struct config {
     uint32_t predict_threads;
     uint32_t ranks; // For `unlearnctl up`.
     uint32_t lease_ms;
+    char blas_core[PROFILE_NAME_BYTES]; // "": left to the environment.
 };
 
 // Weights of one instance. Constant; freed with the last reference.
@@ -56,6 +58,7 @@ struct dataset {
 struct slot_extra {
     struct weights *weights; // NULL unless valid.
     uint64_t records;        // That it was trained on.
+    struct digest profile;   // It was trained under; of a valid one.
     uint32_t failures;       // In a row.
 };
 
@@ -63,6 +66,11 @@ struct model {
     uint32_t number;
     char name[LIMIT_NAME_BYTES + 1];
     uint32_t dataset; // Number.
+    // Not 0: this is the successor of the model of that number, under a newer numeric profile. It has
+    // the same name, is hidden from clients, and answers for each shard in which it holds all that
+    // the other holds; when it is trained, it takes the other's place (removal.c).
+    uint32_t replaces;
+    bool taking_over; // The job that does so is under way.
     uint32_t generations;
     struct spec spec;
     struct shape *shape;
@@ -78,6 +86,8 @@ struct model {
     uint64_t run_samples;
     int64_t run_began_ms, run_ended_ms;
     char problem[256];
+    bool has_outdated; // A component of an older profile was loaded.
+    bool stuck; // All that waits stands on components of an older profile; `problem` says so.
 };
 
 // An open request and what it still waits for.
@@ -112,7 +122,9 @@ struct core {
     struct buf frame; // For packing replies.
     uint8_t body_key[KEY_BYTES];
     struct digest profile;
-    char core_type[32];
+    char core_type[PROFILE_CORE_BYTES];
+    struct profile_name profiles[PROFILE_NAMES];
+    uint32_t profile_count;
     uint64_t epoch;
     uint64_t resident_bytes; // Weights in memory.
     int64_t started_ms;
@@ -137,6 +149,14 @@ MUST_USE enum err catalog_dataset(struct core *core, const char *name, struct da
 MUST_USE enum err catalog_model(struct core *core, const char *name, struct model **out);
 struct dataset *catalog_dataset_number(struct core *core, uint32_t number); // Or NULL.
 struct model *catalog_model_number(struct core *core, uint32_t number);     // Or NULL.
+// The one that is being trained to replace the model, or NULL.
+struct model *catalog_successor(const struct core *core, const struct model *model);
+// The model or its successor: whichever's components answer for the shard now.
+const struct model *catalog_answering(const struct core *core, const struct model *model,
+                                      uint32_t shard);
+uint32_t catalog_shards_used(const struct core *core, const struct model *model);
+// The core type of a profile that was in use once, or "".
+const char *catalog_core_type(const struct core *core, const struct digest *profile);
 
 // Takes the row over (row is emptied). Replaces one of the same number. ERR_CORRUPT: its schema.
 MUST_USE enum err catalog_put_dataset(struct core *core, struct dataset_row *row);
@@ -154,7 +174,7 @@ MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
 struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node);
 // The component is valid now with these weights (taken over).
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
-                     struct weights *weights, uint64_t records);
+                     struct weights *weights, uint64_t records, const struct digest *profile);
 // Records have gone from a cell: the lineage rule, and the weights leave memory.
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
 void model_placement(const struct spec *spec, struct placement *placement_out);
@@ -172,7 +192,7 @@ void catalog_drop_request(struct core *core, uint64_t sequence);
 // How many of the request's components are not yet valid again, and the samples of their stages.
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out);
 
-// Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed from its model.
+// Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed.
 const char *request_problem(struct core *core, const struct request *request);
 
 // --- clients.c: answering
@@ -209,6 +229,8 @@ VERB(on_receipt_get, Unlearn__ReceiptGet);
 VERB(on_log_head, Unlearn__LogHead);
 VERB(on_log_inclusion, Unlearn__LogInclusion);
 VERB(on_log_consistency, Unlearn__LogConsistency);
+VERB(on_export, Unlearn__Export);
+VERB(on_export_pull, Unlearn__ExportPull);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".
@@ -232,6 +254,14 @@ void deletion_component_valid(struct core *core);          // Something became v
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
                    const struct id128 *earlier, struct span accepted);
 
+// --- removal.c
+
+// A successor that is trained takes the place of its model, which is removed like any other: by a
+// request of our own.
+void removal_take_over(struct core *core, struct model *successor);
+// A successor that the profile has overtaken too is removed.
+void removal_drop_successor(struct core *core, const struct model *successor);
+
 // --- leases.c: workers, fleets and the stages they train
 
 MUST_USE enum err leases_open(struct core *core);
@@ -242,6 +272,8 @@ void leases_tick(struct core *core); // Deadlines, and stages for idle ranks.
 void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
 void leases_cancel_model(struct core *core, uint32_t model);
 uint32_t leases_worker_count(const struct core *core);
+const char *leases_refusal(
+    const struct core *core); // Of a worker since the last one joined, or "".
 uint64_t leases_samples_done(const struct core *core, uint32_t model);
 // Adds fleets and workers to reply->cluster and sends it.
 void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply);

@@ -303,6 +303,9 @@ static bool next_stage(struct core *core, struct model **model_out, uint32_t *sh
     for (uint32_t i = 0; i < core->model_count; i++) {
         uint32_t shard = 0, node = 0;
         bool repair = false;
+        if (catalog_successor(core, core->models[i]) != NULL) {
+            continue; // It serves until the successor takes over; nothing more is put into it.
+        }
         if (ensemble_next(&core->models[i]->ensemble, &shard, &node, &repair) &&
             (!found || repair)) {
             *model_out = core->models[i];
@@ -458,6 +461,53 @@ static void note_ended_runs(struct core *core)
     }
 }
 
+// Says why a model does not get on whose waiting stages all stand on an older numeric profile.
+static void note_stuck(struct model *model)
+{
+    uint32_t shard = 0, node = 0;
+    bool repair = false;
+    const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
+    const bool was_stuck = model->stuck;
+    model->stuck = totals.stuck > 0 && totals.training == 0 &&
+                   !ensemble_next(&model->ensemble, &shard, &node, &repair);
+    if (was_stuck && !model->stuck) {
+        model->problem[0] = '\0';
+    }
+    if (model->stuck && model->problem[0] == '\0') {
+        snprintf(model->problem, sizeof model->problem,
+                 "%u components stand on ones of an older numeric profile, on which nothing is "
+                 "trained: unlearnctl train %.60s --reprofile",
+                 totals.stuck, model->name);
+    }
+}
+
+static void note_all_stuck(struct core *core)
+{
+    enum { LOOK_MS = 200 }; // It looks at every component.
+    if (core->now_ms < core->fleetdom->stuck_ms) {
+        return;
+    }
+    core->fleetdom->stuck_ms = core->now_ms + LOOK_MS;
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (core->models[i]->has_outdated && catalog_successor(core, core->models[i]) == NULL) {
+            note_stuck(core->models[i]);
+        }
+    }
+}
+
+static void take_over(struct core *core)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        struct model *const model = core->models[i];
+        if (model->replaces != 0 && !model->taking_over) {
+            const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
+            if (totals.waiting + totals.training == 0) {
+                removal_take_over(core, model);
+            }
+        }
+    }
+}
+
 void leases_tick(struct core *core)
 {
     struct fleetdom *const dom = core->fleetdom;
@@ -474,6 +524,8 @@ void leases_tick(struct core *core)
         }
     }
     note_ended_runs(core);
+    note_all_stuck(core);
+    take_over(core);
     assign(core);
 }
 

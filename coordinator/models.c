@@ -22,6 +22,7 @@ struct train_job {
     struct dataset_row dataset; // As it stands afterwards.
     struct placement placement;
     uint64_t *cells;
+    uint32_t drop; // Number of a successor to be removed first; 0: none.
 };
 
 static enum err close_generation(struct train_job *train, struct txn *txn)
@@ -53,10 +54,25 @@ static enum err check_still(void *context, const struct model_row *row)
     if (same && row->removing) {
         FAIL(ERR_NOT_FOUND, "the model is being removed");
     }
-    if (!same && !row->removing && train->row.number == 0 &&
+    // Beside its model a successor may stand, and one alone.
+    const bool beside = train->row.replaces != 0 && row->number == train->row.replaces;
+    if (!same && !row->removing && train->row.number == 0 && !beside &&
         strcmp(row->name, train->row.name) == 0) {
         FAIL(ERR_CONFLICT, "another request has just made a model of this name: ask again");
     }
+    if (beside && row->removing) {
+        FAIL(ERR_NOT_FOUND, "the model is being removed");
+    }
+    return OK;
+}
+
+// The row that stands may have taken its model's place since the request was prepared.
+static enum err keep_place(struct train_job *train, struct txn *txn)
+{
+    struct model_row row = {0};
+    TRY(model_get(txn, train->row.number, &row));
+    train->row.replaces = row.replaces;
+    model_row_deinit(&row);
     return OK;
 }
 
@@ -70,6 +86,8 @@ static enum err train_run(struct job *job, struct store *store, struct txn *txn)
         uint64_t number = 0;
         TRY(counter_next(txn, COUNTER_MODEL, &number));
         train->row.number = (uint32_t)number;
+    } else {
+        TRY(keep_place(train, txn));
     }
     TRY(model_put(txn, &train->row));
     const uint32_t slices = placement_slice_count(&train->placement, train->row.generations);
@@ -86,6 +104,7 @@ static void begin_run(struct core *core, struct model *model)
     model->run_began_ms = core->now_ms;
     model->run_ended_ms = 0;
     model->problem[0] = '\0';
+    model->stuck = false;
     for (uint32_t i = 0; i < ensemble_count(&model->ensemble); i++) {
         model->ensemble.slots[i].blocked = false;
         model->extras[i].failures = 0;
@@ -123,6 +142,10 @@ static void train_done(struct job *job, void *core_)
         CHECK(err == OK); // Spec and schema were checked before the job.
         struct model *const model = catalog_model_number(core, train->row.number);
         begin_run(core, model);
+        if (train->row.replaces != 0) {
+            log_info("reprofile", "model=%u successor=%u core=%s", train->row.replaces,
+                     train->row.number, core->core_type);
+        }
         answer_train(core, &train->caller, model);
     } else {
         reply_error(core, &train->caller, err, job->text);
@@ -162,6 +185,15 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
         FAIL(ERR_NOT_FOUND, "there is no model \"%s\", and no spec was given to make it",
              body->model);
     }
+    // Once a second generation of the model is being trained, `train` means that one; but where the
+    // profile has changed again meanwhile, it is given up for a third, or for the first.
+    const struct model *successor = exists ? catalog_successor(core, model) : NULL;
+    const bool overtaken = successor != NULL && body->reprofile && !successor->taking_over &&
+                           ensemble_sum(&successor->ensemble).outdated > 0;
+    const bool renew = exists && body->reprofile && (successor == NULL || overtaken) &&
+                       ensemble_sum(&model->ensemble).outdated > 0;
+    train->drop = overtaken ? successor->number : 0;
+    successor = overtaken ? NULL : successor;
     const struct span text = exists ? buf_span(&model->spec_text) : wire_span(body->spec);
     struct spec spec;
     uint64_t param_count = 0;
@@ -169,7 +201,7 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     TRY(learner_param_count(&spec, &dataset->schema, &param_count));
     model_placement(&spec, &train->placement);
     const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;
-    if (!exists &&
+    if ((!exists || renew) &&
         (param_count * sizeof(float) > RESIDENT_BYTES_MAX / components ||
          param_count * sizeof(float) * components > RESIDENT_BYTES_MAX - core->resident_bytes)) {
         FAIL(ERR_LIMIT,
@@ -178,7 +210,10 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
              (unsigned long long)components, (unsigned long long)param_count,
              (unsigned long long)(RESIDENT_BYTES_MAX >> 30));
     }
-    train->row.number = exists ? model->number : 0;
+    train->row.number = !exists || renew    ? 0
+                        : successor != NULL ? successor->number
+                                            : model->number;
+    train->row.replaces = renew ? model->number : 0;
     memcpy(train->row.name, body->model, strlen(body->model) + 1);
     train->row.dataset = dataset->row.number;
     train->row.created_us = clock_wall_us();
@@ -199,13 +234,19 @@ VERB(on_train, Unlearn__Train)
         mem_free(train);
         return;
     }
+    if (train->drop != 0) {
+        removal_drop_successor(core, catalog_model_number(core, train->drop));
+    }
     storage_submit(core->storage, &train->job);
 }
 
 // ---------------------------------------------------------------- list and show
 
-static void describe(struct core *core, const struct model *model, Unlearn__Model *out)
+// Progress is told of the successor where there is one, answers of both.
+static void describe(struct core *core, const struct model *asked, Unlearn__Model *out)
 {
+    struct model *const successor = catalog_successor(core, asked);
+    const struct model *const model = successor == NULL ? asked : successor;
     const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
     const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
     const uint64_t under_way = leases_samples_done(core, model->number);
@@ -213,7 +254,7 @@ static void describe(struct core *core, const struct model *model, Unlearn__Mode
     out->name = wire_text(model->name);
     out->dataset = wire_text(dataset->row.name);
     out->run = model->run;
-    out->training = totals.waiting + totals.training > 0;
+    out->training = totals.waiting + totals.training > 0 || successor != NULL;
     out->components_total = ensemble_count(&model->ensemble);
     out->components_valid = totals.valid;
     out->components_waiting = totals.waiting;
@@ -225,7 +266,10 @@ static void describe(struct core *core, const struct model *model, Unlearn__Mode
     out->samples_left = totals.samples_waiting > under_way ? totals.samples_waiting - under_way : 0;
     const int64_t until = model->run_ended_ms != 0 ? model->run_ended_ms : core->now_ms;
     out->run_seconds = model->run == 0 ? 0 : (double)(until - model->run_began_ms) / 1000.0;
-    out->shards_used = ensemble_shards_used(&model->ensemble);
+    out->shards_used = catalog_shards_used(core, asked);
+    out->reprofiling = successor != NULL;
+    out->components_outdated = ensemble_sum(&asked->ensemble).outdated;
+    out->core = core->core_type;
     out->shards_total = model->ensemble.placement.shards;
     out->problem = wire_text(model->problem);
     out->outputs = schema_output_width(&dataset->schema);
@@ -258,12 +302,16 @@ VERB(on_model_list, Unlearn__ModelList)
     Unlearn__Model *pointers[PAGE];
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__ModelPage page = UNLEARN__MODEL_PAGE__INIT;
-    page.total = core->model_count;
     page.models = pointers;
-    for (uint32_t i = body->offset; i < core->model_count && page.n_models < PAGE; i++) {
-        describe(core, core->models[i], &rows[page.n_models]);
-        pointers[page.n_models] = &rows[page.n_models];
-        page.n_models++;
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (core->models[i]->replaces != 0) {
+            continue; // Shown with the model whose place it will take.
+        }
+        if (page.total++ >= body->offset && page.n_models < PAGE) {
+            describe(core, core->models[i], &rows[page.n_models]);
+            pointers[page.n_models] = &rows[page.n_models];
+            page.n_models++;
+        }
     }
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_MODEL_PAGE;
@@ -278,8 +326,9 @@ struct component_text {
     char parent[COMPONENT_TEXT_BYTES];
 };
 
-static void describe_component(const struct model *model, uint32_t shard, uint32_t node,
-                               struct component_text *text, Unlearn__Component *out)
+static void describe_component(const struct core *core, const struct model *asked, uint32_t shard,
+                               uint32_t asked_node, struct component_text *text,
+                               Unlearn__Component *out)
 {
     static const struct digest *empty = NULL;
     static struct digest empty_digest;
@@ -288,7 +337,11 @@ static void describe_component(const struct model *model, uint32_t shard, uint32
         empty = &empty_digest;
     }
     struct component name;
-    trie_name(&model->ensemble.trie, shard, node, &name);
+    trie_name(&asked->ensemble.trie, shard, asked_node, &name);
+    const struct model *const model = catalog_answering(core, asked, shard);
+    const int32_t at = trie_find(&model->ensemble.trie, &name);
+    CHECK(at >= 0); // A successor has at least the generations of its model.
+    const uint32_t node = (uint32_t)at;
     component_put(&name, text->name);
     name.count--;
     component_put(&name, text->parent);
@@ -304,6 +357,9 @@ static void describe_component(const struct model *model, uint32_t shard, uint32
     } else if (slot->state == SLOT_VALID) {
         out->state = UNLEARN__COMPONENT_STATE__COMPONENT_STATE_VALID;
         out->digest = wire_bytes(span_of(extra->weights->digest.bytes, DIGEST_BYTES));
+        out->profile = wire_bytes(span_of(extra->profile.bytes, DIGEST_BYTES));
+        out->core = wire_text(catalog_core_type(core, &extra->profile));
+        out->outdated = slot->outdated;
     } else {
         out->state = slot->leased || slot->state == SLOT_NEW
                          ? UNLEARN__COMPONENT_STATE__COMPONENT_STATE_TRAINING
@@ -329,8 +385,8 @@ VERB(on_components, Unlearn__Components)
     page.components = pointers;
     for (uint32_t i = body->offset; i < page.total && page.n_components < PAGE; i++) {
         const size_t at = page.n_components++;
-        describe_component(model, i / model->ensemble.trie.count, i % model->ensemble.trie.count,
-                           &texts[at], &rows[at]);
+        describe_component(core, model, i / model->ensemble.trie.count,
+                           i % model->ensemble.trie.count, &texts[at], &rows[at]);
         pointers[at] = &rows[at];
     }
     reply.status = UNLEARN__STATUS__STATUS_OK;
@@ -350,7 +406,9 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
     cluster.epoch = core->epoch;
     cluster.datasets = core->dataset_count;
-    cluster.models = core->model_count;
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        cluster.models += core->models[i]->replaces == 0;
+    }
     cluster.requests_open = core->request_count;
     cluster.core = core->core_type;
     cluster.profile = wire_bytes(span_of(core->profile.bytes, DIGEST_BYTES));

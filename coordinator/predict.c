@@ -16,6 +16,7 @@
 #include "model/learner.h"
 
 struct answer {              // Of one shard.
+    uint32_t model;          // Number: the asked one's, or its successor's.
     struct component name;   // Not its node: a trie may be extended meanwhile.
     struct weights *weights; // Held.
     float *outputs;          // float32[rows][width]. Owned.
@@ -24,7 +25,7 @@ struct answer {              // Of one shard.
 struct prediction {
     struct mail mail; // First.
     struct caller caller;
-    uint32_t model;
+    char model[LIMIT_NAME_BYTES + 1];
     struct shape *shape; // Held.
     uint32_t row_count;
     uint32_t width;
@@ -189,7 +190,7 @@ VERB(on_predict, Unlearn__Predict)
     struct prediction *const prediction = mem_alloc(1, sizeof *prediction);
     const uint32_t shards = model->ensemble.placement.shards;
     prediction->caller = *caller;
-    prediction->model = model->number;
+    memcpy(prediction->model, model->name, sizeof prediction->model);
     prediction->shape = shape_hold(model->shape);
     prediction->row_count = body->rows;
     prediction->width = schema_output_width(&model->shape->schema);
@@ -197,11 +198,13 @@ VERB(on_predict, Unlearn__Predict)
     prediction->answers = mem_alloc(shards, sizeof *prediction->answers);
     buf_put(&prediction->bytes, raw);
     for (uint32_t shard = 0; shard < shards; shard++) {
-        const int32_t node = ensemble_serving(&model->ensemble, shard);
+        const struct model *const answering = catalog_answering(core, model, shard);
+        const int32_t node = ensemble_serving(&answering->ensemble, shard);
         if (node >= 0) {
             struct answer *const answer = &prediction->answers[prediction->answer_count++];
-            trie_name(&model->ensemble.trie, shard, (uint32_t)node, &answer->name);
-            answer->weights = weights_hold(model_extra(model, shard, (uint32_t)node)->weights);
+            answer->model = answering->number;
+            trie_name(&answering->ensemble.trie, shard, (uint32_t)node, &answer->name);
+            answer->weights = weights_hold(model_extra(answering, shard, (uint32_t)node)->weights);
         }
     }
     if (prediction->answer_count == 0) {
@@ -215,12 +218,18 @@ VERB(on_predict, Unlearn__Predict)
 }
 
 // True while the component that made the answer is what training without any deleted record gives.
-static bool still_valid(const struct model *model, const struct answer *answer)
+// *records_out: of its slices.
+static bool still_valid(struct core *core, const struct answer *answer, uint64_t *records_out)
 {
+    const struct model *const model = catalog_model_number(core, answer->model);
+    if (model == NULL) { // Removed, or its successor took its place.
+        return false;
+    }
     const int32_t node = trie_find(&model->ensemble.trie, &answer->name);
     CHECK(node >= 0);
     const struct slot *const slot =
         ensemble_slot(&model->ensemble, answer->name.shard, (uint32_t)node);
+    *records_out = ensemble_records(&model->ensemble, answer->name.shard, (uint32_t)node);
     return slot->state == SLOT_VALID && slot->instance == answer->weights->instance;
 }
 
@@ -232,11 +241,10 @@ static void send_answer(struct core *core, const struct prediction *prediction,
     uint32_t used = 0;
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
         const struct answer *const answer = &prediction->answers[i];
-        if (still_valid(model, answer)) {
+        uint64_t records = 0;
+        if (still_valid(core, answer, &records)) {
             outputs[used] = answer->outputs;
-            weights[used++] =
-                (double)ensemble_records(&model->ensemble, answer->name.shard,
-                                         (uint32_t)trie_find(&model->ensemble.trie, &answer->name));
+            weights[used++] = (double)records;
         }
     }
     if (used == 0) {
@@ -270,11 +278,12 @@ void predict_finished(struct core *core)
 {
     for (struct mail *mail; (mail = mailbox_take(core->predictor->outbox, false)) != NULL;) {
         struct prediction *const prediction = (struct prediction *)mail;
-        const struct model *const model = catalog_model_number(core, prediction->model);
+        struct model *model = NULL;
+        const bool there = catalog_model(core, prediction->model, &model) == OK;
         core->predictor->under_way--;
         if (prediction->result != OK) {
             reply_error(core, &prediction->caller, prediction->result, prediction->text);
-        } else if (model == NULL) {
+        } else if (!there) {
             reply_error(core, &prediction->caller, ERR_NOT_FOUND, "the model was removed");
         } else {
             send_answer(core, prediction, model);

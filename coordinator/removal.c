@@ -58,6 +58,33 @@ static enum err remove_model(struct txn *txn, uint64_t sequence, uint32_t model,
     return OK;
 }
 
+struct successor {
+    uint32_t replaces, number;
+};
+
+static enum err find_successor(void *context, const struct model_row *row)
+{
+    struct successor *const successor = context;
+    if (row->removing && row->replaces == successor->replaces) {
+        successor->number = row->number;
+    }
+    return OK;
+}
+
+// A model that was being trained to take this one's place goes with it, and goes first.
+static enum err remove_with_successor(struct txn *txn, uint64_t sequence, uint32_t model,
+                                      bool *more_out)
+{
+    struct successor successor = {.replaces = model};
+    TRY(model_each(txn, find_successor, &successor));
+    if (successor.number == 0) {
+        return remove_model(txn, sequence, model, more_out);
+    }
+    TRY(remove_model(txn, sequence, successor.number, more_out));
+    *more_out = true;
+    return OK;
+}
+
 struct key_list {
     struct record_key keys[REMOVE_BATCH];
     uint32_t count;
@@ -129,7 +156,7 @@ enum err removal_step(struct txn *txn, const struct request_row *request, bool *
     *more_out = false;
     switch (request->kind) {
     case REQUEST_REMOVE_MODEL:
-        return remove_model(txn, request->sequence, request->model, more_out);
+        return remove_with_successor(txn, request->sequence, request->model, more_out);
     case REQUEST_REMOVE_DATASET:
         return remove_dataset(txn, request->sequence, request->dataset, more_out);
     case REQUEST_DELETE:
@@ -143,6 +170,8 @@ enum err removal_step(struct txn *txn, const struct request_row *request, bool *
 struct remove_job {
     struct job job;
     struct caller caller;
+    bool silent;        // Nobody asked: no answer.
+    uint32_t successor; // Takes the removed model's place; 0: none.
     struct request_row row;
     struct accepted accepted;
     bool repeated;
@@ -167,8 +196,11 @@ static enum err collect_marked(void *context, const struct model_row *row)
 {
     struct marking *const marking = context;
     const struct request_row *const request = &marking->remove->row;
-    const bool meant = request->kind == REQUEST_REMOVE_MODEL ? row->number == request->model
-                                                             : row->dataset == request->dataset;
+    const uint32_t model = request->model;
+    const bool gone = row->number == model ||
+                      (row->replaces == model && row->number != marking->remove->successor);
+    const bool meant =
+        request->kind == REQUEST_REMOVE_MODEL ? gone : row->dataset == request->dataset;
     if (meant && !row->removing && marking->count < LIMIT_MODELS) {
         marking->numbers[marking->count++] = row->number;
     }
@@ -235,6 +267,17 @@ static enum err mark_dataset(struct remove_job *remove, struct txn *txn)
     return err;
 }
 
+static enum err put_in_place(struct txn *txn, uint32_t successor)
+{
+    struct model_row row = {0};
+    TRY(model_get(txn, successor, &row));
+    row.replaces = 0;
+    const enum err err =
+        row.removing ? err_raise(ERR_CONFLICT, "the model is being removed") : model_put(txn, &row);
+    model_row_deinit(&row);
+    return err;
+}
+
 static enum err remove_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
@@ -260,6 +303,9 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
     row->components_invalidated = 0;
     TRY(counter_get(txn, COUNTER_EPOCH, &row->epoch_before));
     TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
+    if (remove->successor != 0) {
+        TRY(put_in_place(txn, remove->successor));
+    }
     if (row->kind == REQUEST_REMOVE_DATASET) {
         TRY(mark_dataset(remove, txn));
     }
@@ -272,12 +318,17 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
 }
 
 // Out of the loop's memory: nothing of it is served, leased or listed from here on.
-static void forget(struct core *core, const struct request_row *row)
+static void forget(struct core *core, const struct request_row *row, uint32_t successor)
 {
+    struct model *const next = successor == 0 ? NULL : catalog_model_number(core, successor);
+    if (next != NULL) {
+        next->replaces = 0;
+    }
     for (uint32_t i = 0; i < core->model_count;) {
         const struct model *const model = core->models[i];
-        const bool meant = row->kind == REQUEST_REMOVE_MODEL ? model->number == row->model
-                                                             : model->dataset == row->dataset;
+        const bool meant = row->kind == REQUEST_REMOVE_MODEL
+                               ? model->number == row->model || model->replaces == row->model
+                               : model->dataset == row->dataset;
         if (meant) {
             leases_cancel_model(core, model->number);
             catalog_drop_model(core, model->number);
@@ -299,16 +350,27 @@ static void remove_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct remove_job *const remove = (struct remove_job *)job;
     const struct id128 none = {{0}};
-    if (job->result != OK) {
+    if (remove->successor != 0) {
+        struct model *const successor = catalog_model_number(core, remove->successor);
+        if (successor != NULL) {
+            successor->taking_over = false;
+        }
+    }
+    if (job->result != OK && remove->silent) {
+        log_error("removal_failed", "model=%u successor=%u reason=\"%s\"", remove->row.model,
+                  remove->successor, job->text);
+    } else if (job->result != OK) {
         reply_error(core, &remove->caller, job->result, job->text);
     } else {
         if (!remove->repeated) {
-            forget(core, &remove->row);
+            forget(core, &remove->row, remove->successor);
             core->epoch = remove->row.epoch > core->epoch ? remove->row.epoch : core->epoch;
             catalog_put_request(core, &remove->row, NULL, 0);
         }
-        reply_request(core, &remove->caller, &remove->row, &none,
-                      buf_span(&remove->accepted.receipt));
+        if (!remove->silent) {
+            reply_request(core, &remove->caller, &remove->row, &none,
+                          buf_span(&remove->accepted.receipt));
+        }
         if (!remove->repeated) {
             log_info("removal_fenced", "dataset=%u model=%u components=%llu", remove->row.dataset,
                      remove->row.model, (unsigned long long)remove->row.components_invalidated);
@@ -342,6 +404,32 @@ static void submit(struct core *core, const struct caller *caller, enum request_
         return;
     }
     storage_submit(core->storage, &remove->job);
+}
+
+static void submit_silent(struct core *core, uint32_t model, uint32_t successor)
+{
+    struct remove_job *const remove = mem_alloc(1, sizeof *remove);
+    remove->job = (struct job){.kind = JOB_WRITE_ALONE, .run = remove_run, .done = remove_done};
+    remove->silent = true;
+    remove->successor = successor;
+    remove->row = (struct request_row){.kind = REQUEST_REMOVE_MODEL,
+                                       .model = model,
+                                       .uuid = text_uuid_new(),
+                                       .accepted_us = clock_wall_us()};
+    storage_submit(core->storage, &remove->job);
+}
+
+void removal_drop_successor(struct core *core, const struct model *successor)
+{
+    log_info("successor_dropped", "model=%u successor=%u", successor->replaces, successor->number);
+    submit_silent(core, successor->number, 0);
+}
+
+void removal_take_over(struct core *core, struct model *successor)
+{
+    successor->taking_over = true;
+    log_info("take_over", "model=%u successor=%u", successor->replaces, successor->number);
+    submit_silent(core, successor->replaces, successor->number);
 }
 
 VERB(on_dataset_remove, Unlearn__DatasetRemove)

@@ -314,7 +314,8 @@ static void apply_kept(struct core *core, struct keep_job *keep)
         weights_new(keep->row.instance, keep->params, keep->row.param_count);
     weights->digest = keep->digest;
     keep->params = NULL;
-    model_set_valid(core, model, keep->name.shard, (uint32_t)node, weights, keep->row.records);
+    model_set_valid(core, model, keep->name.shard, (uint32_t)node, weights, keep->row.records,
+                    &keep->row.profile);
     model->run_components++;
     model->run_samples += keep->row.samples;
     model->measured_seconds += keep->row.seconds;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -200,9 +201,16 @@ static int block_signals(void)
 static enum err open_all(struct core *core)
 {
     char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
-    TRY(config_load(core->dir, &core->config));
-    TRY(profile_probe(&core->profile));
     snprintf(core->core_type, sizeof core->core_type, "%s", profile_core());
+    if (core->config.blas_core[0] != '\0' &&
+        strcasecmp(core->config.blas_core, core->core_type) != 0) {
+        FAIL(ERR_INVALID,
+             "%s/config.yaml asks for blas_core: %s, but OpenBLAS computes as %s: this processor, "
+             "or "
+             "this OpenBLAS, has no such core type",
+             core->dir, core->config.blas_core, core->core_type);
+    }
+    TRY(profile_probe(&core->profile));
     TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
@@ -269,7 +277,11 @@ int main(int argc, char **argv)
     }
     const int signals = block_signals();
     core->started_ms = core->now_ms = clock_mono_ms();
-    enum err err = profile_pin(argv);
+    enum err err = config_load(core->dir, &core->config);
+    if (err == OK) { // Before anything else: the program may be executed anew.
+        err = core->config.blas_core[0] == '\0' ? profile_pin(argv)
+                                                : profile_pin_to(argv, core->config.blas_core);
+    }
     if (err == OK) {
         err = digest_start();
     }

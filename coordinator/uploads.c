@@ -567,7 +567,7 @@ VERB(on_dataset_show, Unlearn__DatasetShow)
     describe(dataset, &out);
     out.models = models;
     for (uint32_t i = 0; i < core->model_count && out.n_models < MODELS_SHOWN; i++) {
-        if (core->models[i]->dataset == dataset->row.number) {
+        if (core->models[i]->dataset == dataset->row.number && core->models[i]->replaces == 0) {
             models[out.n_models++] = core->models[i]->name;
         }
     }

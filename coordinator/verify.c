@@ -17,8 +17,10 @@ enum { JOBS_MAX = 64, ATTEMPTS_MAX = 5 };
 enum trial_state { TRIAL_WAITING, TRIAL_RUNNING, TRIAL_IDENTICAL, TRIAL_DIFFERENT, TRIAL_SKIPPED };
 
 struct trial {
+    uint32_t model; // Number: the asked one's, or its successor's.
     struct component name;
     enum trial_state state;
+    bool outdated; // Skipped, for it was trained under an older numeric profile.
     uint32_t attempts;
     uint64_t samples;
 };
@@ -87,6 +89,7 @@ static struct verification *begin(struct core *core, const struct model *model, 
     for (uint32_t i = 0; i < count; i++) {
         if (chosen[i]) {
             struct trial *const trial = &verification->trials[verification->count++];
+            trial->model = catalog_answering(core, model, i / nodes)->number;
             trie_name(&model->ensemble.trie, i / nodes, i % nodes, &trial->name);
             trial->samples = ensemble_samples(&model->ensemble, i / nodes, i % nodes);
         }
@@ -146,25 +149,33 @@ static bool can_compare(const struct model *model, const struct component *name,
            ensemble_slot(&model->ensemble, name->shard, (uint32_t)parent)->state == SLOT_VALID;
 }
 
+// What an older profile made cannot be made again by the workers of this one.
+static bool is_outdated(const struct model *model, const struct component *name)
+{
+    const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, name);
+    return node >= 0 && ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->outdated;
+}
+
 bool verify_next(struct core *core, struct verify_task *task_out)
 {
     const struct verifications *const all = verifications_of(core);
     for (uint32_t i = 0; i < all->count; i++) {
         struct verification *const verification = all->jobs[i];
-        const struct model *const model = catalog_model_number(core, verification->model);
         for (uint32_t j = 0; j < verification->count && verification->left > 0; j++) {
             struct trial *const trial = &verification->trials[j];
+            const struct model *const model = catalog_model_number(core, trial->model);
             uint32_t node = 0;
             if (trial->state != TRIAL_WAITING) {
                 continue;
             }
-            if (!can_compare(model, &trial->name, &node)) {
+            trial->outdated = is_outdated(model, &trial->name);
+            if (trial->outdated || !can_compare(model, &trial->name, &node)) {
                 settle(core, verification, trial, TRIAL_SKIPPED);
                 continue;
             }
             trial->state = TRIAL_RUNNING;
-            *task_out = (struct verify_task){verification->number, verification->model,
-                                             trial->name.shard, node};
+            *task_out =
+                (struct verify_task){verification->number, trial->model, trial->name.shard, node};
             return true;
         }
     }
@@ -245,6 +256,7 @@ static void answer(struct core *core, const struct caller *caller,
         state.identical += verdict_now == TRIAL_IDENTICAL;
         state.different += verdict_now == TRIAL_DIFFERENT;
         state.skipped += verdict_now == TRIAL_SKIPPED;
+        state.skipped_outdated += verdict_now == TRIAL_SKIPPED && trial->outdated;
         state.samples_total += trial->samples;
         state.samples_done += trial->state > TRIAL_RUNNING ? trial->samples : 0;
     }

@@ -78,6 +78,14 @@ static enum err check_hello(const struct core *core, const Unlearn__WorkerHello 
              "%d",
              hello->fleet.len, hello->profile.len, (int)ID_BYTES, (int)DIGEST_BYTES);
     }
+    const bool same_core = strcmp(hello->core, core->core_type) == 0;
+    if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0 && same_core) {
+        FAIL(
+            ERR_INCOMPATIBLE,
+            "this rank computes under another numeric profile though its BLAS core type is %s like "
+            "the store's: use the same build and the same OpenBLAS on every host",
+            core->core_type);
+    }
     if (memcmp(hello->profile.data, core->profile.bytes, DIGEST_BYTES) != 0) {
         FAIL(ERR_INCOMPATIBLE,
              "this rank computes under another numeric profile (BLAS core type %s, the store's is "
@@ -95,10 +103,12 @@ void workers_hello(struct core *core, const struct link_peer *peer,
 {
     struct fleetdom *const dom = core->fleetdom;
     if (check_hello(core, hello) != OK) {
+        snprintf(dom->refusal, sizeof dom->refusal, "%.500s", err_text());
         refuse(core, peer, err_text());
         return;
     }
     struct worker *worker = workers_find(core, peer);
+    dom->refusal[0] = '\0';
     if (worker == NULL) {
         worker = mem_alloc(1, sizeof *worker);
         worker->peer = *peer;
@@ -244,6 +254,11 @@ bool workers_may_lease(struct core *core, const struct worker *worker)
 {
     const struct fleet *const fleet = fleet_find(core, &worker->fleet);
     return worker->lease == NULL && !worker->stopping && !(fleet != NULL && fleet->lost_rank);
+}
+
+const char *leases_refusal(const struct core *core)
+{
+    return core->fleetdom->refusal;
 }
 
 uint32_t leases_worker_count(const struct core *core)

@@ -4,11 +4,7 @@
 // sgd and adamw, each activation's code, products wide and narrow, whole and partial batches.
 #include "model/profile.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -16,44 +12,6 @@
 #include "base/rng.h"
 #include "model/blas.h"
 #include "model/learner.h"
-
-static const char THREADS[] = "OPENBLAS_NUM_THREADS";
-static const char CORE[] = "OPENBLAS_CORETYPE";
-
-// The core type to ask for; NULL: leave it to OpenBLAS.
-static const char *core_wanted(void)
-{
-#ifdef __x86_64__
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "Haswell" : "Prescott";
-#else
-    return NULL;
-#endif
-}
-
-enum err profile_pin(char **argv)
-{
-    const char *const threads = getenv(THREADS);
-    const char *const core = core_wanted();
-    const bool threads_set = threads != NULL && strcmp(threads, "1") == 0;
-    const bool core_set = core == NULL || getenv(CORE) != NULL;
-    if (threads_set && core_set) {
-        return OK;
-    }
-    if (setenv(THREADS, "1", 1) != 0 || (core != NULL && setenv(CORE, core, 0) != 0)) {
-        FAIL(ERR_IO, "the environment could not be set: %s", strerror(errno));
-    }
-    // By its own path, so that the process keeps its name in lists.
-    char path[PATH_MAX];
-    const ssize_t bytes = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (bytes > 0) {
-        path[bytes] = '\0';
-        execv(path, argv);
-    }
-    execv("/proc/self/exe", argv); // The file was replaced while running.
-    FAIL(ERR_IO, "the program could not be executed anew with %s and %s set: %s", THREADS, CORE,
-         strerror(errno));
-}
 
 const char *profile_core(void)
 {

@@ -7,6 +7,8 @@
 // Source    docs/architecture.md, "Numeric profile".
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/digest.h"
 #include "base/err.h"
 
@@ -16,6 +18,18 @@
 // other x86-64, elsewhere unset) and executes the program anew with the same arguments.
 //   ERR_IO  the program could not be executed anew.
 MUST_USE enum err profile_pin(char **argv);
+
+// The same for a program whose settings name the core type: `core` counts whatever the environment
+// says; "" leaves it to the environment and OpenBLAS. What OpenBLAS makes of a name that it does not
+// know, profile_core tells.
+MUST_USE enum err profile_pin_to(char **argv, const char *core);
+
+// The core type that profile_pin chooses by itself ("Haswell"); "": none. Static storage.
+const char *profile_default(void);
+
+// True for what can be a core type: letters, digits and '_', shorter than PROFILE_NAME_BYTES.
+enum { PROFILE_NAME_BYTES = 32 };
+bool profile_core_is_name(const char *core);
 
 // The core type that OpenBLAS really uses ("Haswell"); static storage.
 const char *profile_core(void);

@@ -109,6 +109,7 @@ uint32_t ensemble_invalidate(struct ensemble *ensemble, struct cell cell)
         if (slot->state == SLOT_VALID && trie_contains(&ensemble->trie, node, cell.slice)) {
             slot->state = SLOT_INVALID;
             slot->instance = 0;
+            slot->outdated = false;
             count++;
         }
     }
@@ -142,16 +143,36 @@ uint32_t ensemble_shards_used(const struct ensemble *ensemble)
     return used;
 }
 
+// The parent of a node is valid, but nothing may be trained on it.
+static bool stands_on_outdated(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const int32_t parent = ensemble->trie.nodes[node].parent;
+    return parent >= 0 && ensemble_slot(ensemble, shard, (uint32_t)parent)->outdated &&
+           !ensemble_is_empty(ensemble, shard, (uint32_t)parent);
+}
+
 bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
     const struct slot *const slot = ensemble_slot(ensemble, shard, node);
     if (slot->state == SLOT_VALID || slot->leased || slot->blocked ||
-        ensemble_is_empty(ensemble, shard, node)) {
+        ensemble_is_empty(ensemble, shard, node) || stands_on_outdated(ensemble, shard, node)) {
         return false;
     }
     const int32_t parent = ensemble->trie.nodes[node].parent;
     return parent < 0 || ensemble_slot(ensemble, shard, (uint32_t)parent)->state == SLOT_VALID ||
            ensemble_is_empty(ensemble, shard, (uint32_t)parent);
+}
+
+bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    for (int32_t at = (int32_t)node; at >= 0; at = ensemble->trie.nodes[at].parent) {
+        const struct slot *const slot = ensemble_slot(ensemble, shard, (uint32_t)at);
+        if (slot->state == SLOT_VALID || ensemble_is_empty(ensemble, shard, (uint32_t)at)) {
+            return slot->state == SLOT_VALID && slot->outdated && at != (int32_t)node &&
+                   !ensemble_is_empty(ensemble, shard, (uint32_t)at);
+        }
+    }
+    return false;
 }
 
 bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
@@ -199,10 +220,12 @@ struct ensemble_totals ensemble_sum(const struct ensemble *ensemble)
                 totals.empty++;
             } else if (slot->state == SLOT_VALID) {
                 totals.valid++;
+                totals.outdated += slot->outdated;
             } else {
                 totals.samples_waiting += samples;
                 totals.training += slot->leased;
                 totals.waiting += !slot->leased;
+                totals.stuck += !slot->leased && stands_on_outdated(ensemble, shard, node);
             }
         }
         for (uint32_t slice = 0; slice < ensemble->trie.slice_count; slice++) {

@@ -21,8 +21,9 @@ enum slot_state {
 
 struct slot { // One component: (shard, node of the trie).
     enum slot_state state;
-    bool leased;  // Some rank trains it now.
-    bool blocked; // Its stage cannot succeed (the weights diverge): not leased until asked anew.
+    bool leased;   // Some rank trains it now.
+    bool blocked;  // Its stage cannot succeed (the weights diverge): not leased until asked anew.
+    bool outdated; // Valid, but under an older numeric profile: serves, nothing is trained on it.
     uint64_t instance; // Of its weights, when valid.
 };
 
@@ -60,8 +61,12 @@ int32_t ensemble_serving(const struct ensemble *ensemble, uint32_t shard);
 uint32_t ensemble_shards_used(const struct ensemble *ensemble);
 
 // True when the component is waiting (new or invalid, not empty), nobody trains it and its parent is
-// valid, empty or none: its stage may be leased.
+// valid and not outdated, empty or none: its stage may be leased.
 bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+
+// True when the component is waiting and the first valid one on the way up to its first stage is
+// outdated: nothing will train it until the model is trained anew.
+bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 
 // The stage to lease next: repairs before first trainings, then the shorter list (it unlocks more),
 // then the lower shard, then the lower node. False: none is ready.
@@ -76,6 +81,8 @@ struct ensemble_totals {
     uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
     uint64_t samples_all;                     // Samples of all stages: a training from scratch.
     uint32_t cells, cells_empty;
+    uint32_t outdated; // Of the valid ones.
+    uint32_t stuck;    // Of the waiting ones: the parent is outdated.
 };
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble);
 

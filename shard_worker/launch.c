@@ -111,6 +111,10 @@ enum err launch_start(const struct launch_plan *plan, pid_t *pid_out)
         argv[count++] = "--hostfile";
         argv[count++] = plan->hostfile;
     }
+    if (getenv("OPENBLAS_CORETYPE") != NULL) { // Ranks on other hosts must compute alike.
+        argv[count++] = "-x";
+        argv[count++] = "OPENBLAS_CORETYPE";
+    }
     const char *const rest[] = {plan->worker, "--coordinator", plan->endpoint, "--fleet", fleet};
     memcpy(argv + count, rest, sizeof rest);
     const pid_t parent = getpid();

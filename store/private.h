@@ -14,6 +14,7 @@ enum meta {
     META_BODY_KEY = 3,
     META_PROFILE = 4,
     META_LOG_HEAD = 5,
+    META_PROFILE_NAMES = 6,
     META_COUNTER = 16, // + enum counter
 };
 

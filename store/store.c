@@ -105,6 +105,54 @@ enum err profile_set(struct txn *txn, const struct digest *profile)
     return meta_put(txn, META_PROFILE, span_of(profile->bytes, sizeof profile->bytes));
 }
 
+enum err profile_names_get(struct txn *txn, struct profile_name names_out[PROFILE_NAMES],
+                           uint32_t *count_out)
+{
+    struct span value;
+    *count_out = 0;
+    const enum err err = meta_get(txn, META_PROFILE_NAMES, &value);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    struct cursor cursor = cursor_of(value);
+    while (cursor.left > 0 && !cursor.bad && *count_out < PROFILE_NAMES) {
+        struct profile_name *const name = &names_out[(*count_out)++];
+        const struct span profile = cursor_take(&cursor, DIGEST_BYTES);
+        *name = (struct profile_name){0};
+        if (profile.bytes == DIGEST_BYTES) {
+            memcpy(name->profile.bytes, profile.data, DIGEST_BYTES);
+        }
+        cursor_short_text(&cursor, name->core, sizeof name->core);
+    }
+    return cursor_done(&cursor, "table meta: the names of numeric profiles");
+}
+
+enum err profile_name_put(struct txn *txn, const struct profile_name *name)
+{
+    struct profile_name names[PROFILE_NAMES];
+    uint32_t count = 0;
+    TRY(profile_names_get(txn, names, &count));
+    struct buf buf = {0};
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (memcmp(&names[i].profile, &name->profile, sizeof name->profile) != 0) {
+            names[others++] = names[i];
+        }
+    }
+    for (uint32_t i = 0; i < others; i++) {
+        if (others < PROFILE_NAMES || i > 0) {
+            buf_put(&buf, span_of(names[i].profile.bytes, DIGEST_BYTES));
+            buf_short_text(&buf, names[i].core);
+        }
+    }
+    buf_put(&buf, span_of(name->profile.bytes, DIGEST_BYTES));
+    buf_short_text(&buf, name->core);
+    const enum err err = meta_put(txn, META_PROFILE_NAMES, buf_span(&buf));
+    buf_deinit(&buf);
+    return err;
+}
+
 static enum err format_put(struct txn *txn)
 {
     struct buf buf = {0};

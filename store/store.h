@@ -70,3 +70,15 @@ MUST_USE enum err counter_next(struct txn *txn, enum counter counter, uint64_t *
 // The numeric profile that components are trained under. ERR_NOT_FOUND: none set yet.
 MUST_USE enum err profile_get(struct txn *txn, struct digest *profile_out);
 MUST_USE enum err profile_set(struct txn *txn, const struct digest *profile);
+
+// The core type ("Haswell") of every profile that was ever set, so that a component of an older one
+// can still say what it needs. Of more than PROFILE_NAMES the oldest are forgotten.
+enum { PROFILE_NAMES = 64, PROFILE_CORE_BYTES = 32 };
+struct profile_name {
+    struct digest profile;
+    char core[PROFILE_CORE_BYTES];
+};
+// Adds one at the end; the same profile moves there.
+MUST_USE enum err profile_name_put(struct txn *txn, const struct profile_name *name);
+MUST_USE enum err profile_names_get(struct txn *txn, struct profile_name names_out[PROFILE_NAMES],
+                                    uint32_t *count_out);

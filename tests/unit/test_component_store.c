@@ -137,7 +137,8 @@ static void test_model_fields_come_back(void **state)
                             .dataset = 5,
                             .removing = true,
                             .generations = 6,
-                            .created_us = INT64_MIN},
+                            .created_us = INT64_MIN,
+                            .replaces = 77},
                      found;
     buf_put(&row.spec, span_text("learner: mlp\n"));
     assert_int_equal(model_put(people.txn, &row), OK);
@@ -151,6 +152,7 @@ static void test_model_fields_come_back(void **state)
     assert_true(found.removing);
     assert_int_equal(found.generations, 6);
     assert_int_equal(found.created_us, INT64_MIN);
+    assert_int_equal(found.replaces, 77);
     assert_true(span_equal(buf_span(&found.spec), span_text("learner: mlp\n")));
     model_row_deinit(&found);
     model_row_deinit(&row);

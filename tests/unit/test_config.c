@@ -65,6 +65,9 @@ static void test_what_is_left_out_has_its_default(void **state)
     assert_int_equal(config.predict_threads, 2);
     assert_int_equal(config.ranks, 2);
     assert_int_equal(config.lease_ms, 5000);
+    assert_string_equal(config.blas_core, ""); // Left to the environment.
+    accepts("blas_core:\n", &config);
+    assert_string_equal(config.blas_core, "");
 }
 
 static void test_every_key(void **state)
@@ -76,7 +79,8 @@ static void test_every_key(void **state)
             "map_bytes: 70368744177664\n" // 2^46, more than 32 bits
             "predict_threads: 3\n"
             "ranks: 4096\n"
-            "lease_ms: 500\n",
+            "lease_ms: 500\n"
+            "blas_core: SkylakeX\n",
             &config);
     assert_string_equal(config.listen, "tcp://0.0.0.0:7000");
     assert_string_equal(config.listen_workers, "tcp://*:7001");
@@ -84,6 +88,7 @@ static void test_every_key(void **state)
     assert_int_equal(config.predict_threads, 3);
     assert_int_equal(config.ranks, 4096);
     assert_int_equal(config.lease_ms, 500);
+    assert_string_equal(config.blas_core, "SkylakeX");
 }
 
 static void test_bounds(void **state)
@@ -105,6 +110,9 @@ static void test_bounds(void **state)
         {"ranks: 2\n", "ranks: 18446744073709551618\n", "ranks"}, // 2^64 + 2
         {"listen: tcp://127.0.0.1:1\n", "listen: ipc:///tmp/x\n", "expected tcp://ADDRESS:PORT"},
         {"listen: tcp://127.0.0.1:1\n", "listen: 127.0.0.1:1\n", "listen is \"127.0.0.1:1\""},
+        {"blas_core: Core_2\n", "blas_core: x-y\n", "blas_core is \"x-y\", expected a core type"},
+        {"blas_core: 1234567890123456789012345678901\n",
+         "blas_core: 12345678901234567890123456789012\n", "expected a core type"},
         {"ranks: 2\n", "rank: 2\n", "unknown key \"rank\", expected listen"},
         {"ranks: 2\n", "ranks: {a: 2}\n", "unknown key \"ranks.a\""},
         {"ranks: 2\n", "ranks: 2\nranks: 3\n", "ranks"},

@@ -68,6 +68,7 @@ static void make(struct ensemble *ensemble, struct draw *draw)
         slot->instance = slot->state == SLOT_VALID ? i + 1 : 0;
         slot->leased = slot->state != SLOT_VALID && draw_below(draw, 4) == 0;
         slot->blocked = slot->state != SLOT_VALID && draw_below(draw, 6) == 0;
+        slot->outdated = slot->state == SLOT_VALID && draw_below(draw, 4) == 0;
     }
 }
 
@@ -168,8 +169,56 @@ static bool ready(const struct ensemble *ensemble, uint32_t i)
     }
     const int32_t parent = parent_of(ensemble, i);
     name.count--;
-    return parent < 0 || slot_at(ensemble, (uint32_t)parent)->state == SLOT_VALID ||
-           records_of(ensemble, &name) == 0;
+    return parent < 0 || records_of(ensemble, &name) == 0 ||
+           (slot_at(ensemble, (uint32_t)parent)->state == SLOT_VALID &&
+            !slot_at(ensemble, (uint32_t)parent)->outdated);
+}
+
+// Nothing is trained on what an older profile made; what is, says so, and no other.
+static void test_outdated_components_hold_up_what_stands_on_them(void **state)
+{
+    (void)state;
+    struct draw draw = draw_new("outdated");
+    uint32_t seen = 0;
+    for (int trial = 0; trial < TRIALS; trial++) {
+        struct ensemble ensemble;
+        make(&ensemble, &draw);
+        uint32_t outdated = 0, direct = 0;
+        for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
+            struct component name;
+            name_of(&ensemble, i, &name);
+            const bool empty = records_of(&ensemble, &name) == 0;
+            const bool waits = !empty && slot_at(&ensemble, i)->state != SLOT_VALID;
+            outdated += !empty && slot_at(&ensemble, i)->outdated;
+            int32_t at = parent_of(&ensemble, i);
+            const bool on_outdated = at >= 0 && slot_at(&ensemble, (uint32_t)at)->outdated;
+            name.count--;
+            direct += waits && on_outdated && records_of(&ensemble, &name) > 0 &&
+                      !slot_at(&ensemble, i)->leased;
+            // The first valid one above decides, unless an empty one comes before it.
+            while (at >= 0 && slot_at(&ensemble, (uint32_t)at)->state != SLOT_VALID &&
+                   records_of(&ensemble, &name) > 0) {
+                at = parent_of(&ensemble, (uint32_t)at);
+                name.count--;
+            }
+            const bool stuck = waits && at >= 0 && records_of(&ensemble, &name) > 0 &&
+                               slot_at(&ensemble, (uint32_t)at)->outdated;
+            assert_true(ensemble_is_stuck(&ensemble, i / ensemble.trie.count,
+                                          i % ensemble.trie.count) == stuck);
+            seen += stuck;
+        }
+        const struct ensemble_totals totals = ensemble_sum(&ensemble);
+        assert_int_equal(totals.outdated, outdated);
+        assert_int_equal(totals.stuck, direct);
+        const struct cell cell = {0, 0};
+        ensemble_invalidate(&ensemble, cell);
+        for (uint32_t node = 0; node < ensemble.trie.count; node++) {
+            assert_false(ensemble_slot(&ensemble, 0, node)->outdated &&
+                         trie_contains(&ensemble.trie, node, 0));
+        }
+        ensemble_deinit(&ensemble);
+    }
+    assert_true(seen > 0);
 }
 
 static void test_next_is_the_first_in_the_documented_order(void **state)
@@ -239,6 +288,7 @@ static void test_next_reaches_everything(void **state)
         bool repair;
         for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
             slot_at(&ensemble, i)->leased = slot_at(&ensemble, i)->blocked = false;
+            slot_at(&ensemble, i)->outdated = false;
         }
         while (ensemble_next(&ensemble, &shard, &node, &repair)) {
             ensemble_slot(&ensemble, shard, node)->state = SLOT_VALID;
@@ -405,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_lineage_rule),
         cmocka_unit_test(test_serving),
         cmocka_unit_test(test_next_is_the_first_in_the_documented_order),
+        cmocka_unit_test(test_outdated_components_hold_up_what_stands_on_them),
         cmocka_unit_test(test_repairs_come_first),
         cmocka_unit_test(test_next_reaches_everything),
         cmocka_unit_test(test_totals),

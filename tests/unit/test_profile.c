@@ -86,6 +86,39 @@ static void test_another_kernel_gives_another_probe(void **state)
 #endif
 }
 
+// Settings count, whatever the environment says; without any, the environment is kept.
+static void test_pin_to_sets_the_core_that_is_asked_for(void **state)
+{
+    (void)state;
+#ifdef __x86_64__
+    char hex[65], core[32], threads[8];
+    probe_with("PIN_TO=Nehalem OPENBLAS_CORETYPE=Prescott OPENBLAS_NUM_THREADS=3", hex, core,
+               threads);
+    assert_string_equal(core, "Nehalem");
+    assert_string_equal(threads, "1");
+    probe_with("PIN_TO= OPENBLAS_CORETYPE=Prescott", hex, core, threads);
+    assert_string_equal(core, "Prescott");
+    assert_true(profile_core_is_name(profile_default()));
+#else
+    skip();
+#endif
+}
+
+static void test_names_of_core_types(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"Haswell", "SKYLAKEX", "ARMV8", "Core_2",
+                                       "1234567890123456789012345678901"};
+    static const char *const bad[] = {
+        "", "a b", "x-y", "a;b", "Haswell\n", "\xc3\xa9", "12345678901234567890123456789012"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(profile_core_is_name(good[i]));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_false(profile_core_is_name(bad[i]));
+    }
+}
+
 // Without the environment set, pinning must start the program anew; an argument beyond what the
 // kernel takes (128 KiB) makes that fail.
 static void test_pin_reports_a_refused_start(void **state)
@@ -104,7 +137,9 @@ static void test_pin_reports_a_refused_start(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "probe") == 0) {
-        return profile_pin(argv) == OK && digest_start() == OK ? print_probe() : 1;
+        const char *const core = getenv("PIN_TO");
+        const enum err pinned = core == NULL ? profile_pin(argv) : profile_pin_to(argv, core);
+        return pinned == OK && digest_start() == OK ? print_probe() : 1;
     }
     static char path[2048];
     const ssize_t bytes = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -116,6 +151,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_probe_repeats),
         cmocka_unit_test(test_pin_sets_one_thread_and_keeps_a_given_core),
+        cmocka_unit_test(test_pin_to_sets_the_core_that_is_asked_for),
+        cmocka_unit_test(test_names_of_core_types),
         cmocka_unit_test(test_another_kernel_gives_another_probe),
         cmocka_unit_test(test_pin_reports_a_refused_start),
     };

@@ -448,6 +448,47 @@ static void test_profile_is_set_and_replaced(void **state)
     store_close(store);
 }
 
+static void test_profile_names_are_kept_and_bounded(void **state)
+{
+    (void)state;
+    struct store *store = create_and_open(MAP_BYTES);
+    struct profile_name names[PROFILE_NAMES];
+    uint32_t count = 7;
+    struct txn *txn;
+    assert_int_equal(txn_begin(store, true, &txn), OK);
+    assert_int_equal(profile_names_get(txn, names, &count), OK);
+    assert_int_equal(count, 0);
+    for (uint32_t i = 0; i < PROFILE_NAMES; i++) {
+        struct profile_name name = {.profile = {{(uint8_t)i}}};
+        snprintf(name.core, sizeof name.core, "Core%u", i);
+        assert_int_equal(profile_name_put(txn, &name), OK);
+    }
+    // The same profile again moves to the end with its new name; nothing is forgotten for it.
+    const struct profile_name again = {.profile = {{3}}, .core = "Other"};
+    assert_int_equal(txn_end(txn, OK), OK);
+    store = reopen(store);
+    assert_int_equal(txn_begin(store, true, &txn), OK);
+    assert_int_equal(profile_names_get(txn, names, &count), OK);
+    assert_int_equal(count, PROFILE_NAMES);
+    assert_string_equal(names[0].core, "Core0");
+    assert_string_equal(names[PROFILE_NAMES - 1].core, "Core63");
+    assert_int_equal(profile_name_put(txn, &again), OK);
+    assert_int_equal(profile_names_get(txn, names, &count), OK);
+    assert_int_equal(count, PROFILE_NAMES);
+    assert_string_equal(names[count - 1].core, "Other");
+    assert_memory_equal(&names[count - 1].profile, &again.profile, DIGEST_BYTES);
+    assert_string_equal(names[0].core, "Core0");
+    // One more than fit: the oldest goes.
+    const struct profile_name more = {.profile = {{200}}, .core = "More"};
+    assert_int_equal(profile_name_put(txn, &more), OK);
+    assert_int_equal(profile_names_get(txn, names, &count), OK);
+    assert_int_equal(count, PROFILE_NAMES);
+    assert_string_equal(names[0].core, "Core1");
+    assert_string_equal(names[count - 1].core, "More");
+    assert_int_equal(txn_end(txn, OK), OK);
+    store_close(store);
+}
+
 static void test_rollback_leaves_nothing(void **state)
 {
     (void)state;
@@ -681,6 +722,7 @@ int main(void)
         CASE(test_refusals_of_the_kernel_are_io),
         CASE(test_counters_start_at_one_and_last),
         CASE(test_profile_is_set_and_replaced),
+        CASE(test_profile_names_are_kept_and_bounded),
         CASE(test_rollback_leaves_nothing),
         CASE(test_full_map_is_a_limit_and_passes),
         CASE(test_tight_above_four_fifths_of_the_map),

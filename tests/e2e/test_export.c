@@ -1,0 +1,181 @@
+// Goal: an export is of one state of its slices, or fails: a deletion between its metadata and its
+// records, or between two chunks of records, is told; made-up cursors are refused.
+// Method: a real coordinator and worker, started by the programs in $UNLEARN_BIN, else bin/; this
+// program is the client.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "client/unlearn.h"
+#include "tests/unit/scratch.h"
+
+static char dir[SCRATCH_BYTES];
+static struct unlearn *client;
+
+// Runs `unlearnctl ARGUMENTS` on the cluster; its answer goes away.
+static int ctl(const char *arguments)
+{
+    char command[2048];
+    const char *const bin = getenv("UNLEARN_BIN");
+    snprintf(command, sizeof command, "UNLEARN_DIR=%s/c '%s/unlearnctl' %s >%s/out 2>&1", dir,
+             bin == NULL ? "bin" : bin, arguments, dir);
+    return system(command);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    char text[512];
+    assert_true(scratch_make(dir));
+    snprintf(text, sizeof text, "%s/rows.csv", dir);
+    FILE *const file = fopen(text, "w");
+    assert_non_null(file);
+    fprintf(file, "id,a,y\n"); // Wide enough that the records need several chunks.
+    for (int i = 0; i < 60000; i++) {
+        fprintf(file, "r%d,%d,%s\n", i, i % 97, i % 2 == 0 ? "no" : "yes");
+    }
+    assert_int_equal(fclose(file), 0);
+    snprintf(text, sizeof text, "init %s/c", dir);
+    assert_int_equal(ctl(text), 0);
+    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach", dir);
+    assert_int_equal(ctl(text), 0);
+    snprintf(text, sizeof text, "import d %s/rows.csv --label y --id id", dir);
+    assert_int_equal(ctl(text), 0);
+    assert_int_equal(
+        ctl("train m --dataset d --wait --set learner=softmax shards=1 slices=1 epochs=1 "
+            "batch=512"),
+        0);
+    snprintf(text, sizeof text, "%s/c", dir);
+    assert_int_equal(digest_start(), OK);
+    assert_int_equal(unlearn_open_dir(text, &client), OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char text[512];
+    unlearn_close(client);
+    snprintf(text, sizeof text, "down %s/c", dir);
+    (void)!ctl(text);
+    scratch_remove(dir);
+    return 0;
+}
+
+static uint64_t begin(void)
+{
+    const Unlearn__Exported *exported;
+    assert_int_equal(unlearn_export(client, "m", "s0:[0]", &exported), OK);
+    return exported->instance;
+}
+
+static enum err pull(uint64_t instance, struct buf *cursor, uint32_t *count_out, bool *last_out)
+{
+    const Unlearn__ExportChunk *chunk;
+    struct span raw;
+    TRY(unlearn_export_pull(client, "m", "s0:[0]", instance, buf_span(cursor), false, &chunk,
+                            &raw));
+    *count_out = chunk->count;
+    *last_out = chunk->last;
+    assert_int_equal(raw.bytes, chunk->count * (2 * ID_BYTES + 4 + 2 + 4));
+    buf_clear(cursor);
+    buf_put(cursor, span_of(chunk->next.data, chunk->next.len));
+    return OK;
+}
+
+static void delete_one(const char *id)
+{
+    const struct id128 uuid = text_uuid_new();
+    const struct unlearn_ids records = {&id, 1}, none = {NULL, 0};
+    const Unlearn__RequestState *state;
+    assert_int_equal(unlearn_delete(client, "d", &uuid, records, none, false, &state), OK);
+    assert_int_equal(state->components_invalidated, 1);
+    assert_int_equal(ctl("train m --wait"), 0); // Valid again, and another instance.
+}
+
+static void test_records_come_in_chunks(void **state)
+{
+    (void)state;
+    const uint64_t instance = begin();
+    struct buf cursor = {0};
+    uint64_t records = 0;
+    uint32_t chunks = 0, count = 0;
+    for (bool last = false; !last; chunks++) {
+        assert_int_equal(pull(instance, &cursor, &count, &last), OK);
+        records += count;
+    }
+    assert_int_equal(records, 60000);
+    assert_true(chunks > 1);
+    buf_deinit(&cursor);
+}
+
+static void test_a_deletion_in_the_middle_is_told(void **state)
+{
+    (void)state;
+    struct buf cursor = {0};
+    uint32_t count = 0;
+    bool last = false;
+    uint64_t instance = begin(); // Between metadata and records.
+    delete_one("r5");
+    assert_int_equal(pull(instance, &cursor, &count, &last), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err_text(), "a deletion hit these slices: export again"));
+    instance = begin(); // Between two chunks.
+    assert_int_equal(pull(instance, &cursor, &count, &last), OK);
+    assert_false(last);
+    delete_one("r6");
+    assert_int_equal(pull(instance, &cursor, &count, &last), ERR_UNAVAILABLE);
+    instance = begin(); // Control.
+    buf_clear(&cursor);
+    assert_int_equal(pull(instance, &cursor, &count, &last), OK);
+    buf_deinit(&cursor);
+}
+
+static void test_made_up_cursors_are_refused(void **state)
+{
+    (void)state;
+    const uint64_t instance = begin();
+    struct buf good = {0};
+    uint32_t count = 0;
+    bool last = false;
+    assert_int_equal(pull(instance, &good, &count, &last), OK);
+    assert_int_equal(good.bytes, 4 + 41);
+    // Position 1 of a list of one; another dataset; another generation; short; long.
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } changes[] = {{0, 1}, {4, 9}, {11, 9}};
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct buf bad = {0};
+        buf_put(&bad, buf_span(&good));
+        bad.data[changes[i].at] = changes[i].value;
+        assert_int_equal(pull(instance, &bad, &count, &last), ERR_INVALID);
+        buf_deinit(&bad);
+    }
+    for (size_t bytes = 1; bytes < good.bytes; bytes++) {
+        struct buf bad = {0};
+        buf_put(&bad, span_of(good.data, bytes));
+        const enum err err = pull(instance, &bad, &count, &last);
+        assert_int_equal(err, bytes == 4 ? OK : ERR_INVALID); // 4: the start of the first slice.
+        buf_deinit(&bad);
+    }
+    assert_int_equal(pull(instance, &good, &count, &last), OK); // Control.
+    buf_deinit(&good);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_records_come_in_chunks),
+        cmocka_unit_test(test_made_up_cursors_are_refused),
+        cmocka_unit_test(test_a_deletion_in_the_middle_is_told),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
