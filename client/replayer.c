@@ -16,10 +16,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/ctl.h"
+#include "client/files.h"
 #include "client/input.h"
 #include "client/interrupt.h"
 #include "client/replay.h"
 #include "model/profile.h"
+#include "proto/receipt.h"
 
 const char *argp_program_version;
 
@@ -28,6 +30,7 @@ struct options {
     struct input input;
     struct args_list data;
     struct args_u64 generation;
+    const char *receipt, *key;
 };
 
 static const struct args_option option_table[] = {
@@ -37,6 +40,10 @@ static const struct args_option option_table[] = {
      ARGS_LIST, offsetof(struct options, data), 0},
     {"generation", 1201, "G", "The generation that the data were imported with (default: 0)",
      ARGS_U64, offsetof(struct options, generation), LIMIT_GENERATION},
+    {"receipt", 1202, "FILE", "Also check that this completed receipt names the component's bytes",
+     ARGS_TEXT, offsetof(struct options, receipt), 0},
+    {"key", 1203, "PUBLIC", "With --receipt: the cluster's receipt.pub, or its hex", ARGS_TEXT,
+     offsetof(struct options, key), 0},
 };
 
 static const struct args_syntax syntax = {
@@ -48,12 +55,14 @@ static const struct args_syntax syntax = {
         "DIR is what `unlearnctl export` wrote. The whole chain of stages is trained from nothing, "
         "without any coordinator, under the core type that the export names. With --data the "
         "records come from your own files, read with the options of the import; leave deleted "
-        "records out with --except.\n\n"
+        "records out with --except. With --receipt the bytes must be those that the receipt of a "
+        "deletion says it repaired the component to.\n\n"
         "Exit codes: 0 identical, 1 different or a damaged export, 2 usage, 3 not found, 4 "
         "refused, 5 "
         "interrupted.\n\n"
         "Examples:\n"
         "  unlearnctl replay audit\n"
+        "  unlearnctl replay audit --receipt bob.receipt --key cluster.client/receipt.pub\n"
         "  unlearnctl replay audit --data adult.csv --label income --except deleted.txt",
     .options = option_table,
     .option_count = sizeof option_table / sizeof option_table[0],
@@ -98,11 +107,79 @@ static void differs(struct outcome *outcome, const char *format, ...)
     outcome->identical = false;
 }
 
+// The component of this name in the receipt's account of this model, as it was repaired; or NULL.
+static const struct receipt_component *find_repaired(const struct receipt *receipt,
+                                                     const struct export *export)
+{
+    const struct digest spec = spec_digest(&export->spec);
+    const struct digest schema = schema_digest(&export->schema);
+    for (uint32_t i = 0; i < receipt->model_count; i++) {
+        const struct receipt_model *const model = &receipt->models[i];
+        if (memcmp(&model->spec, &spec, sizeof spec) != 0 ||
+            memcmp(&model->schema, &schema, sizeof schema) != 0) {
+            continue;
+        }
+        for (uint32_t j = model->first; j < model->first + model->count; j++) {
+            if (strcmp(receipt_component_name(receipt, j), export->name) == 0 &&
+                receipt->components[j].fate == RECEIPT_REPAIRED) {
+                return &receipt->components[j];
+            }
+        }
+    }
+    return NULL;
+}
+
+// Compares the export's commitment with the one that a signed receipt names. Sets outcome->text and
+// gives false where they differ.
+static enum err check_receipt(const struct export *export, const struct options *options,
+                              struct outcome *outcome, bool *agrees_out)
+{
+    struct sign_public key;
+    struct buf file = {0};
+    struct receipt receipt = {0};
+    struct receipt_file parts;
+    *agrees_out = true;
+    if (options->receipt == NULL) {
+        return OK;
+    }
+    if (options->key == NULL) {
+        FAIL(ERR_INVALID, "--receipt needs --key: the cluster's receipt.pub, or its 64 hex digits");
+    }
+    TRY_AS(sign_public_read(options->key, &key), "--key");
+    enum err err = files_read(options->receipt, 2 * (size_t)LIMIT_RECEIPT_BYTES, &file);
+    if (err == OK) {
+        err = receipt_verify(buf_span(&file), &key, &receipt, &parts);
+        err = err == OK ? OK : err_context(err, "%s", options->receipt);
+    }
+    if (err == OK) {
+        const struct receipt_component *const repaired = find_repaired(&receipt, export);
+        *agrees_out = repaired != NULL &&
+                      memcmp(&repaired->after, &export->commitment, sizeof export->commitment) == 0;
+        if (!*agrees_out) {
+            differs(outcome,
+                    repaired == NULL
+                        ? "different: the receipt says of no model with this spec and schema that "
+                          "%.300s was repaired"
+                        : "different: the receipt names another commitment for %.300s: a later "
+                          "deletion has replaced it, or the export is not of this cluster",
+                    export->name);
+        }
+    }
+    receipt_deinit(&receipt);
+    buf_deinit(&file);
+    return err;
+}
+
 static enum err compare(const struct export *export, const struct replay_data *data,
                         const struct options *options, struct outcome *outcome)
 {
     struct progress progress;
     uint32_t position = 0;
+    bool agrees = true;
+    TRY(check_receipt(export, options, outcome, &agrees));
+    if (!agrees) {
+        return OK;
+    }
     if (!replay_fits(data, export, &position)) {
         differs(outcome,
                 "different: slice %u has %" PRIu64
@@ -133,8 +210,9 @@ static enum err compare(const struct export *export, const struct replay_data *d
         outcome->identical = true;
         snprintf(outcome->text, sizeof outcome->text,
                  "identical: %.200s, trained again from nothing on %" PRIu64 " records (%" PRIu64
-                 " samples), has the export's digest and opens its commitment",
-                 export->name, export->records, outcome->samples);
+                 " samples), has the export's digest and opens its commitment%s",
+                 export->name, export->records, outcome->samples,
+                 options->receipt == NULL ? "" : ", which the receipt names");
     }
     return OK;
 }

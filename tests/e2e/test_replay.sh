@@ -206,4 +206,31 @@ done
 ok "$cuts truncations, and files longer, missing or no files, are refused"
 expect_exit 3 'export.json' "$E2E_BIN/unlearnctl" replay "$E2E_DIR/nowhere"
 expect_equal "the undamaged export still replays" "$(replay "$E2E_DIR/audit")" "0 identical"
+
+# --- The bytes that a receipt names ---
+
+use replay
+up 2
+
+pub=$UNLEARN_DIR.client/receipt.pub
+id=1
+ctl --json delete digits --record "$id" --wait completed >"$E2E_DIR/deleted"
+ctl --json receipt "$(jq -r .request "$E2E_DIR/deleted")" -o "$E2E_DIR/one.receipt" >"$E2E_DIR/one.json"
+name=$(jq -r '[.models[].components[] | select(.state == "repaired") | .name] | max_by(length)' "$E2E_DIR/one.json")
+ctl --json export m --component "$name" -o "$E2E_DIR/repaired" >/dev/null
+expect_equal "a repaired component has the bytes that the receipt names" \
+  "$(replay "$E2E_DIR/repaired" --receipt "$E2E_DIR/one.receipt" --key "$pub")" "0 identical"
+expect_exit 2 '--receipt needs --key' "$E2E_BIN/unlearnctl" replay "$E2E_DIR/repaired" --receipt "$E2E_DIR/one.receipt"
+cp "$E2E_DIR/one.receipt" "$E2E_DIR/spoilt.receipt"
+BAD=$E2E_DIR/spoilt.receipt poke 40 ff
+expect_exit 1 'spoilt.receipt' "$E2E_BIN/unlearnctl" replay "$E2E_DIR/repaired" --receipt "$E2E_DIR/spoilt.receipt" --key "$pub"
+other=$(json "[.components[] | select(.state == \"valid\") | .name] - [$(jq -c '[.models[].components[].name]' "$E2E_DIR/one.json" | sed 's/^.//;s/.$//')] | .[0]" components m)
+ctl --json export m --component "$other" -o "$E2E_DIR/other" >/dev/null
+expect_equal "the receipt does not speak of a component that was not repaired" \
+  "$(replay "$E2E_DIR/other" --receipt "$E2E_DIR/one.receipt" --key "$pub")" "1 different"
+ctl --json delete digits --subject "$(sed -n "$((id + 1))p" "$SUBJECTS")" --wait completed >/dev/null
+ctl --json export m --component "$name" -o "$E2E_DIR/later" >/dev/null
+expect_equal "nor of what a later deletion has put in its place" \
+  "$(replay "$E2E_DIR/later" --receipt "$E2E_DIR/one.receipt" --key "$pub")" "1 different"
+expect_equal "which is exact, too" "$(replay "$E2E_DIR/later")" "0 identical"
 finish
