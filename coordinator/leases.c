@@ -174,21 +174,22 @@ static enum err open_run(struct job *job, struct store *store, struct txn *txn)
 }
 
 // Sends its message to each member. False: one did not take it, and the lease has ended.
-static bool send_to_members(struct core *core, struct lease *lease, Unlearn__Lease *out)
+static bool send_to_members(struct core *core, struct lease *lease, const Unlearn__Lease *common)
 {
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Lease out = *common;
     uint32_t ranks[LIMIT_GRADIENT_CHUNKS];
     message.body_case = UNLEARN__TO_WORKER__BODY_LEASE;
-    message.lease = out;
+    message.lease = &out;
     for (uint32_t i = 0; i < lease->member_count; i++) {
         ranks[i] = lease->members[i].rank;
         lease->members[i].deadline_ms = core->now_ms + core->config.lease_ms;
     }
-    out->group_ranks = ranks;
-    out->n_group_ranks = lease->member_count > 1 ? lease->member_count : 0;
+    out.group_ranks = ranks;
+    out.n_group_ranks = lease->member_count > 1 ? lease->member_count : 0;
     for (uint32_t i = 0; i < lease->member_count; i++) {
         struct worker *const worker = lease->members[i].worker;
-        out->group_index = i;
+        out.group_index = i;
         if (!workers_send(core, &worker->peer, &message, span_of(NULL, 0))) {
             workers_drop(core, worker, true);
             return false;

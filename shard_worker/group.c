@@ -412,6 +412,7 @@ static enum err post_pieces(int partner, const float *mine, uint64_t count)
         const uint64_t slot = sending.posted % WINDOW;
         const uint64_t values = piece_values(sending.posted, count);
         float *const piece = sending.buffer + slot * PIECE_VALUES;
+        CHECK(mine != NULL); // Else there is no piece to send.
         // Synchronous: done when the other has begun to take it. Else a member with nothing to wait for
         // (the last batch may have rows for few of them) would run ahead of the others.
         memcpy(piece, mine + sending.posted * PIECE_VALUES, values * sizeof *piece);

@@ -4,8 +4,9 @@
 #   1. unit tests (cmocka), as they are released
 #   2. the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #   3. end-to-end tests with real mpirun, ZeroMQ and LMDB, and the demo
+#   4. lint: layering, clang-tidy, cppcheck, where these are installed (make lint installs them)
 #
-# A unit test counts per cmocka test, an end-to-end test per "ok" line. UNIT_ONLY=1 leaves out 3.
+# A unit test counts per cmocka test, an end-to-end test per "ok" line. UNIT_ONLY=1 leaves out 3 and 4.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,6 +52,12 @@ if [ -z "${UNIT_ONLY:-}" ]; then
     for test in tests/e2e/test_*.sh; do
         count "e2e $(basename "$test" .sh)" 420 bash "$test"
     done
+    count demo 180 bash -c 'scripts/demo.sh && echo "ok - the demo ran to its end"'
+    if command -v clang-tidy >/dev/null && command -v cppcheck >/dev/null; then
+        count lint 900 bash -c 'scripts/lint.sh && echo "ok - lint is clean"'
+    else
+        count lint 10 echo "skip - clang-tidy or cppcheck is not installed: make lint"
+    fi
 fi
 
 if [ "$skipped" -gt 0 ]; then

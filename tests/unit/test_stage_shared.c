@@ -232,7 +232,7 @@ static void test_batch_shorter_than_the_group(void **state)
 static void test_failed_exchange_ends_the_stage(void **state)
 {
     (void)state;
-    struct member members[MEMBERS_MAX];
+    struct member members[MEMBERS_MAX] = {0};
     struct group group = draw_group(4, 4);
     group.records = RECORDS_MAX;
     group.fail_index = 2;
