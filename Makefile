@@ -134,6 +134,14 @@ lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck
 	@scripts/lint.sh
 
+valgrind: install-test-packages  ## the unit tests under valgrind
+	@scripts/install.sh valgrind
+	@$(MAKE) --no-print-directory -j2 unit
+	@for test in $(filter-out %/test_profile,$(UNIT)); do `# test_profile executes itself anew` \
+	  valgrind -q --error-exitcode=9 --leak-check=full --suppressions=scripts/valgrind.supp \
+	    $$test >$(BUILD)/valgrind.log 2>&1 || { echo "$$test"; tail -n 30 $(BUILD)/valgrind.log; exit 1; }; \
+	done; echo "valgrind: $(words $(UNIT)) programs, nothing found"
+
 format:  ## format every source with clang-format
 	@scripts/install.sh clang-format
 	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch])

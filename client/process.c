@@ -125,9 +125,10 @@ bool process_ended(pid_t pid, int *code_out)
 
 // --- Finding ---
 
-// Reads a small file whole; 0 bytes when it cannot be read.
+// Reads a small file whole, with a NUL behind it; 0 bytes when it cannot be read.
 static size_t read_small(const char *path, char *out, size_t capacity)
 {
+    out[0] = '\0';
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) {
         return 0;
