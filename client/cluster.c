@@ -42,7 +42,7 @@ static const char config_text[] =
     "# Workers that `unlearnctl up` starts on this machine.\n"
     "ranks: 2\n"
     "# A worker that is silent for so long loses its task to another.\n"
-    "lease_ms: 5000\n"
+    "lease_ms: 4000\n"
     "# Core type that OpenBLAS computes as, here and on every worker: it decides bits. After a "
     "change\n"
     "# what is trained goes on serving; unlearnctl train MODEL --reprofile trains it anew.\n"

@@ -64,7 +64,7 @@ static void test_what_is_left_out_has_its_default(void **state)
     assert_true(config.map_bytes == (uint64_t)64 << 30);
     assert_int_equal(config.predict_threads, 2);
     assert_int_equal(config.ranks, 2);
-    assert_int_equal(config.lease_ms, 5000);
+    assert_int_equal(config.lease_ms, 4000);
     assert_string_equal(config.blas_core, ""); // Left to the environment.
     accepts("blas_core:\n", &config);
     assert_string_equal(config.blas_core, "");
