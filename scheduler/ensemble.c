@@ -17,8 +17,8 @@ void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
                    uint32_t generations, uint32_t sequences, uint32_t epochs)
 {
     *ensemble = (struct ensemble){.placement = *placement, .epochs = epochs};
-    trie_init(&ensemble->trie, placement->slices, placement_slice_count(placement, generations),
-              sequences);
+    trie_init_rotation(&ensemble->trie, placement->slices,
+                       placement_slice_count(placement, generations), sequences);
     allocate(ensemble);
 }
 

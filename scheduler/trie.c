@@ -1,58 +1,9 @@
 // scheduler/trie.c: see trie.h.
 #include "scheduler/trie.h"
 
-#include <string.h>
-
 #include "base/check.h"
 #include "base/mem.h"
-
-// Appends the sequence unless it is among the first *count. Returns whether it was new.
-static bool add_sequence(uint16_t *sequences, uint32_t *count, uint32_t slices,
-                         const uint16_t *sequence)
-{
-    for (uint32_t i = 0; i < *count; i++) {
-        if (memcmp(sequences + (size_t)i * slices, sequence, slices * sizeof *sequence) == 0) {
-            return false;
-        }
-    }
-    memcpy(sequences + (size_t)*count * slices, sequence, slices * sizeof *sequence);
-    (*count)++;
-    return true;
-}
-
-// out = first `keep` entries of `from`, then its rest rotated left by `by`.
-static void rotate_rest(const uint16_t *from, uint32_t slices, uint32_t keep, uint32_t by,
-                        uint16_t *out)
-{
-    const uint32_t rest = slices - keep;
-    for (uint32_t i = 0; i < slices; i++) {
-        out[i] = i < keep ? from[i] : from[keep + (i - keep + by) % rest];
-    }
-}
-
-// Fills sequences[wanted][slices].
-static void make_sequences(uint16_t *sequences, uint32_t slices, uint32_t wanted)
-{
-    uint16_t order[LIMIT_SLICES], rotated[LIMIT_SLICES];
-    for (uint32_t i = 0; i < slices; i++) {
-        order[i] = (uint16_t)i;
-    }
-    uint32_t count = 0;
-    for (uint32_t j = 0; j < slices && count < wanted; j++) {
-        rotate_rest(order, slices, 0, j, rotated);
-        add_sequence(sequences, &count, slices, rotated);
-    }
-    for (uint32_t keep = 1; keep + 1 < slices && count < wanted; keep++) {
-        const uint32_t earlier = count;
-        for (uint32_t j = 1; j < slices - keep && count < wanted; j++) {
-            for (uint32_t i = 0; i < earlier && count < wanted; i++) {
-                rotate_rest(sequences + (size_t)i * slices, slices, keep, j, rotated);
-                add_sequence(sequences, &count, slices, rotated);
-            }
-        }
-    }
-    CHECK(count == wanted); // B <= L!: the rounds reach every permutation.
-}
+#include "scheduler/sequence.h"
 
 static int32_t child_of(const struct trie *trie, int32_t parent, uint16_t slice)
 {
@@ -80,11 +31,10 @@ static int32_t add_node(struct trie *trie, struct trie_node node)
     return at;
 }
 
-void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences)
+void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences,
+               const uint16_t *orders)
 {
     CHECK(slices > 0 && slice_count >= slices && slice_count <= LIMIT_SLICES && sequences > 0);
-    uint16_t *const orders = mem_alloc((size_t)sequences * slices, sizeof *orders);
-    make_sequences(orders, slices, sequences);
     *trie = (struct trie){
         .nodes = mem_alloc((size_t)sequences * slice_count, sizeof *trie->nodes),
         .slices = slices,
@@ -104,6 +54,14 @@ void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_
             at = child;
         }
     }
+}
+
+void trie_init_rotation(struct trie *trie, uint32_t slices, uint32_t slice_count,
+                        uint32_t sequences)
+{
+    uint16_t *const orders = mem_alloc((size_t)sequences * slices, sizeof *orders);
+    sequence_rotation(slices, sequences, orders);
+    trie_init(trie, slices, slice_count, sequences, orders);
     mem_free(orders);
 }
 

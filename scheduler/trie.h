@@ -3,11 +3,8 @@
 // A model has B sequences, the same in every shard; sequences that begin alike share components, so
 // the components of a shard are the nodes of a trie. With B = 1 it is a chain: plain SISA.
 //
-// Sequences: round 0 gives the L rotations of 0 .. L-1. Round k = 1, 2, ...: for j = 1 .. L-k-1, each
-// earlier sequence in order, keep its first k entries, rotate the rest by j, skip what is there
-// already; stop at B. Appended slices stand at the end of every sequence, in order.
+// Which sequences, scheduler/sequence.h says. Appended slices stand at the end of each, in order.
 //
-// Source    S3T, arXiv 2406.16257, Algorithm 1 (iterative cyclic rotation).
 // Lifetime  trie_init to trie_deinit. Threads  Constant after trie_init: any may read.
 #pragma once
 
@@ -32,8 +29,13 @@ struct trie {
     uint32_t slice_count; // L and the appended ones.
 };
 
-// slices = L, 1 .. LIMIT_SLICES; slice_count >= slices; 1 <= sequences <= L! (checked by the spec).
-void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences);
+// slices = L, 1 .. LIMIT_SLICES; slice_count >= slices; sequences >= 1; orders[sequences][slices] are
+// permutations of 0 .. L-1 (scheduler/sequence.h), read only here.
+void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences,
+               const uint16_t *orders);
+// With the orders of sequence_rotation: sequences <= L! (checked by the spec).
+void trie_init_rotation(struct trie *trie, uint32_t slices, uint32_t slice_count,
+                        uint32_t sequences);
 void trie_deinit(struct trie *trie);
 
 // The name of node `node` in shard `shard`.

@@ -367,7 +367,7 @@ static void test_extend_keeps_what_is_known(void **state)
         memcpy(longer.slots, old.slots, count * sizeof *old.slots);
         memcpy(longer.records, old.records,
                (size_t)old.placement.shards * slices * sizeof *old.records);
-        trie_init(&longer.trie, old.trie.slices, slices, sequences);
+        trie_init_rotation(&longer.trie, old.trie.slices, slices, sequences);
         ensemble_extend(&longer, generations, sequences);
         assert_int_equal(longer.trie.slice_count,
                          placement_slice_count(&old.placement, generations));

@@ -66,8 +66,9 @@ static void put_model(uint32_t m)
     MUST(model_put(people.txn, &row));
     model_row_deinit(&row);
     placements[m] = (struct placement){spec.shards, spec.slices, 1};
-    trie_init(&tries[m], spec.slices, placement_slice_count(&placements[m], models[m].generations),
-              spec.sequences);
+    trie_init_rotation(&tries[m], spec.slices,
+                       placement_slice_count(&placements[m], models[m].generations),
+                       spec.sequences);
     assert_true(tries[m].count <= NODES_MAX);
     for (uint32_t shard = 0; shard < spec.shards; shard++) {
         for (uint32_t node = 0; node < tries[m].count; node++) {
