@@ -26,6 +26,7 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(simulate)                                                                              \
     COMMAND(receipt_verify)                                                                        \
     COMMAND(receipt)                                                                               \
     COMMAND(log_head)                                                                              \

@@ -2,7 +2,7 @@
 // are shared exactly where they begin alike.
 //
 // Method: the lists of the trie are compared with a set of all prefixes of the sequences; the order
-// for L = 4 is written out from the description in trie.h, independently of the code.
+// for L = 4 is written out from the description in sequence.h, independently of the code.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
