@@ -178,7 +178,7 @@ static void match_row(struct matching *m, uint32_t row)
 static void settle_row(struct matching *m, uint32_t row)
 {
     uint32_t queue[LIMIT_SLICES + 1], to[LIMIT_SLICES + 1] = {0}, head = 0, tail = 0;
-    uint32_t column_of[LIMIT_SLICES + 1];
+    uint32_t column_of[LIMIT_SLICES + 1] = {0};
     bool reached[LIMIT_SLICES + 1] = {false}; // Columns that can be freed for `row`.
     for (uint32_t j = 1; j <= m->n; j++) {
         column_of[m->row_of[j]] = j;
@@ -289,7 +289,7 @@ uint32_t sequence_matching(uint32_t slices, uint32_t wanted, const double *proba
                            uint16_t *orders_out)
 {
     check_arguments(slices, wanted);
-    struct shares shares;
+    struct shares shares = {0};
     shares_of(slices, probabilities, &shares);
     const size_t cells = (size_t)slices * slices;
     struct growth *const growth = mem_alloc(1, sizeof *growth);
@@ -343,8 +343,8 @@ static uint64_t uniform_below(struct rng_key key, uint32_t draw, uint32_t positi
 static void draw_order(uint32_t slices, const struct shares *shares, struct rng_key key,
                        uint32_t draw, uint16_t *order)
 {
-    uint64_t weight[LIMIT_SLICES], sum = 0;
-    uint16_t left[LIMIT_SLICES];
+    uint64_t weight[LIMIT_SLICES] = {0}, sum = 0;
+    uint16_t left[LIMIT_SLICES] = {0};
     for (uint32_t i = 0; i < slices; i++) {
         left[i] = (uint16_t)i;
         weight[i] = shares->total - shares->of[i];
@@ -371,7 +371,7 @@ uint32_t sequence_sampling(uint32_t slices, uint32_t wanted, const double *proba
                            struct rng_key key, uint16_t *orders_out)
 {
     check_arguments(slices, wanted);
-    struct shares shares;
+    struct shares shares = {0};
     shares_of(slices, probabilities, &shares);
     uint32_t count = 0;
     for (uint64_t i = 0; i < (uint64_t)SEQUENCE_DRAWS_PER_ORDER * wanted && count < wanted; i++) {

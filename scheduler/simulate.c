@@ -142,7 +142,7 @@ static void hit(struct simulate *s, uint32_t cell)
 
 static void run_with(struct simulate *s)
 {
-    uint32_t cells[BATCH_MAX];
+    uint32_t cells[BATCH_MAX] = {0};
     while (s->shards_left > 0) {
         draw_batch(&s->batch, s->cells, &s->stream, cells);
         for (uint32_t i = 0; i < s->batch.size && s->shards_left > 0; i++) {
@@ -183,7 +183,7 @@ static void run_given(struct simulate *s)
 
 static void run_subjects(struct simulate *s)
 {
-    uint32_t cells[BATCH_MAX], at = s->batch.size;
+    uint32_t cells[BATCH_MAX] = {0}, at = s->batch.size;
     while (s->shards_left > 0) {
         s->deletions++;
         for (uint32_t record = 0; record < s->setup.records; record++) {
@@ -322,7 +322,7 @@ static enum err check(const struct simulate_setup *setup)
 static void alias_init(struct alias *alias, uint32_t slices, const double *probabilities)
 {
     double scaled[LIMIT_SLICES], sum = 0;
-    uint32_t small[LIMIT_SLICES], large[LIMIT_SLICES], small_count = 0, large_count = 0;
+    uint32_t small[LIMIT_SLICES] = {0}, large[LIMIT_SLICES] = {0}, small_count = 0, large_count = 0;
     for (uint32_t i = 0; i < slices; i++) {
         sum += probabilities == NULL ? 1.0 : probabilities[i];
     }

@@ -53,8 +53,8 @@ static double until_first_lost(uint32_t m, uint32_t slices, uint32_t firsts)
 {
     double sum = 0;
     const double step = 1e-3;
-    for (double t = step / 2; t < 60; t += step) {
-        sum += pow(1 - pow(1 - exp(-t), firsts), m) * step;
+    for (int i = 0; i < 60000; i++) {
+        sum += pow(1 - pow(1 - exp(-(i + 0.5) * step), firsts), m) * step;
     }
     return m * slices * sum;
 }
@@ -62,16 +62,17 @@ static double until_first_lost(uint32_t m, uint32_t slices, uint32_t firsts)
 static void test_uniform_with_replacement(void **state)
 {
     (void)state;
-    static const double issue[4][2] = {{45.7, 4.00}, {58.6, 10.12}, {66.4, 15.17}, {72.0, 19.27}};
+    static const double issue[5][2] = {
+        {0}, {45.7, 4.00}, {58.6, 10.12}, {66.4, 15.17}, {72.0, 19.27}};
     for (uint32_t budget = 1; budget <= 6; budget++) {
         struct simulate_setup setup = five_by_four;
         setup.budget = budget;
-        const uint32_t firsts = budget < 4 ? budget : 4; // More orders begin nowhere else.
+        const uint32_t firsts = budget > 4 ? 4 : budget; // More orders begin nowhere else.
         const struct simulate_result result = run(&setup, TRIALS);
         assert_mean(result.until_exhausted, simulate_theory(&setup));
         assert_mean(result.until_first_lost, until_first_lost(5, 4, firsts));
-        assert_true(fabs(simulate_theory(&setup) / issue[firsts - 1][0] - 1) < 0.002);
-        assert_true(fabs(until_first_lost(5, 4, firsts) / issue[firsts - 1][1] - 1) < 0.002);
+        assert_true(fabs(simulate_theory(&setup) / issue[firsts][0] - 1) < 0.002);
+        assert_true(fabs(until_first_lost(5, 4, firsts) / issue[firsts][1] - 1) < 0.002);
     }
     assert_true(
         fabs(simulate_theory(&(struct simulate_setup){.shards = 2, .slices = 3, .budget = 2}) -
@@ -106,15 +107,15 @@ static void test_without_replacement(void **state)
 static void test_given_probabilities(void **state)
 {
     (void)state;
-    const double p[3] = {6, 3, 1}; // Tenths.
+    const double p[4] = {5, 3, 1, 1}; // Tenths.
     struct simulate_setup setup = {
-        .shards = 2, .slices = 3, .budget = 3, .deletions = SIMULATE_GIVEN, .probabilities = p};
+        .shards = 2, .slices = 4, .budget = 4, .deletions = SIMULATE_GIVEN, .probabilities = p};
     double expected = 0;
-    for (uint32_t set = 1; set < 64; set++) {
+    for (uint32_t set = 1; set < 256; set++) {
         double rate = 0;
         int sign = -1;
-        for (uint32_t cell = 0; cell < 6; cell++) {
-            rate += set >> cell & 1 ? p[cell % 3] / 20 : 0;
+        for (uint32_t cell = 0; cell < 8; cell++) {
+            rate += set >> cell & 1 ? p[cell % 4] / 20 : 0;
             sign = set >> cell & 1 ? -sign : sign;
         }
         expected += sign / rate;
@@ -122,14 +123,14 @@ static void test_given_probabilities(void **state)
     assert_mean(run(&setup, TRIALS).until_exhausted, expected);
     // With one sequence, the first shard is lost when the slice that leads is hit anywhere.
     setup.budget = 1;
-    assert_mean(run(&setup, TRIALS).until_first_lost, 10.0 / 6);
+    assert_mean(run(&setup, TRIALS).until_first_lost, 10.0 / 5);
     setup.policy = SEQUENCE_BMS;
     assert_mean(run(&setup, TRIALS).until_first_lost, 10.0);
-    setup.policy = SEQUENCE_SAMPLING; // Slice i leads with probability (1 - p_i) / 2.
+    setup.policy = SEQUENCE_SAMPLING; // Slice i leads with probability (1 - p_i) / 3.
     assert_mean(run(&setup, TRIALS).until_first_lost,
-                0.4 / 2 * 10 / 6 + 0.7 / 2 * 10 / 3 + 0.9 / 2 * 10);
+                0.5 / 3 * 10 / 5 + 0.7 / 3 * 10 / 3 + 2 * 0.9 / 3 * 10);
     setup.probabilities = NULL; // All alike.
-    assert_mean(run(&setup, TRIALS).until_first_lost, 3);
+    assert_mean(run(&setup, TRIALS).until_first_lost, 4);
 }
 
 static void test_subjects(void **state)
