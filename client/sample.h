@@ -14,9 +14,9 @@
 enum {
     SAMPLE_SIDE = 28,
     SAMPLE_DIGITS = 10,
-    SAMPLE_WRITERS = 40,        // By default.
+    SAMPLE_WRITERS = 40,       // By default.
     SAMPLE_WRITERS_MAX = 4096, // 204,800 images, 160 MB, which are drawn in memory.
-    SAMPLE_TRAIN = 5,           // Drawings of each digit by each writer.
+    SAMPLE_TRAIN = 5,          // Drawings of each digit by each writer.
     SAMPLE_TEST = 1,
 };
 

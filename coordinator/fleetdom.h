@@ -97,7 +97,7 @@ struct fleetdom {
     uint32_t fleet_count;
     uint64_t last_worker;
     uint64_t last_lease;
-    int64_t stuck_ms; // When to look again for models that do not get on.
+    int64_t stuck_ms;  // When to look again for models that do not get on.
     char refusal[512]; // Why a worker was refused since the last one joined.
     struct buf frame;
     struct wire_arena arena;

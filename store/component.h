@@ -18,9 +18,9 @@ struct model_row {
     bool removing;        // Its removal is journaled; hidden from clients.
     uint32_t generations; // Generations that the last accepted `train` covers, 1 ..
     int64_t created_us;
-    uint32_t replaces;    // Number of the model of this name whose place it takes when it is trained
-                          // (a new numeric profile); 0: none. Hidden from clients until then.
-    struct buf spec;      // Canonical text (model/spec.h). Owned.
+    uint32_t replaces; // Number of the model of this name whose place it takes when it is trained
+                       // (a new numeric profile); 0: none. Hidden from clients until then.
+    struct buf spec;   // Canonical text (model/spec.h). Owned.
 };
 
 void model_row_deinit(struct model_row *row);

@@ -130,7 +130,8 @@ enum err ledger_append(struct txn *txn, const struct signer *signer, struct span
     struct head head;
     const struct merkle tree = tree_of(txn);
     TRY(ledger_head(txn, &head));
-    TRY(check_root(txn, &head)); // It reads all that the append will read: no half of it is written.
+    TRY(check_root(txn,
+                   &head)); // It reads all that the append will read: no half of it is written.
     const struct kv_key key = entry_key(head.size);
     const struct digest leaf = merkle_leaf(entry);
     TRY(value_put(txn, KV_LOG_ENTRY, kv_key_span(&key), entry));

@@ -41,7 +41,9 @@ static void test_a_record_without_a_subject_is_its_own(void **state)
     (void)state;
     struct id128 rid, sid;
     dataset_ids(key, span_text("17"), span_of(NULL, 0), &rid, &sid);
-    assert_hex(&rid, "8c64f35ebf899d547536a6f0352f4516"); // The same id gives the same rid whoever it belongs to.
+    assert_hex(
+        &rid,
+        "8c64f35ebf899d547536a6f0352f4516"); // The same id gives the same rid whoever it belongs to.
     assert_hex(&sid, "5e477a65a15ff5fcd0234a7ae2401a24");
 }
 
