@@ -40,6 +40,14 @@ enum {
     LIMIT_GRADIENT_CHUNKS = 64,
     LIMIT_PARAM_COUNT = 256 * 1024 * 1024, // float32 parameters of one component (1 GiB).
 
+    // Of a base. Layers: five times the deepest published ViT and GPT-2, 48. Side of an image: a
+    // square of it is what LIMIT_RECORD_VALUES holds. Tokens of one sample: its attention keeps
+    // heads * tokens * tokens float32 a layer, with 16 heads 256 MiB; GPT-2 has 1,024, ViT-L/14 at
+    // 518 pixels 1,370.
+    LIMIT_BASE_LAYERS = 256,
+    LIMIT_BASE_SIDE = 1024,
+    LIMIT_BASE_TOKENS = 2048,
+
     // Records of one stage: a worker keeps 32 bytes about each beside the row (8 GiB).
     LIMIT_STAGE_RECORDS = 256 * 1024 * 1024,
 

@@ -100,13 +100,19 @@ enum err text_u64(const char *text, uint64_t max, uint64_t *value_out)
     return OK;
 }
 
-enum err text_f64(struct span text, double *value_out)
+// The locale in which numbers are written and read.
+static locale_t plain_locale(void)
 {
     static _Thread_local locale_t plain = (locale_t)0;
     if (plain == (locale_t)0) {
         plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
         CHECK(plain != (locale_t)0);
     }
+    return plain;
+}
+
+enum err text_f64(struct span text, double *value_out)
+{
     char copy[64];
     if (text.bytes == 0 || text.bytes >= sizeof copy) {
         FAIL(ERR_INVALID, "not a number: %zu characters, expected 1 to 63", text.bytes);
@@ -118,12 +124,37 @@ enum err text_f64(struct span text, double *value_out)
         FAIL(ERR_INVALID, "not a number");
     }
     char *end = NULL;
-    const double value = strtod_l(copy, &end, plain);
+    const double value = strtod_l(copy, &end, plain_locale());
     if (end != copy + text.bytes || !isfinite(value)) { // Also where a NUL stands inside.
         FAIL(ERR_INVALID, "not a finite number");
     }
     *value_out = value;
     return OK;
+}
+
+static void put_number(double number, bool single, char out[static TEXT_NUMBER_BYTES])
+{
+    CHECK(isfinite(number));
+    const locale_t before = uselocale(plain_locale());
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, TEXT_NUMBER_BYTES, "%.*g", digits, number);
+        double back = 0;
+        if (text_f64(span_text(out), &back) == OK &&
+            (back == number || (single && (float)back == (float)number))) {
+            break;
+        }
+    }
+    uselocale(before);
+}
+
+void text_f64_put(double number, char out[static TEXT_NUMBER_BYTES])
+{
+    put_number(number, false, out);
+}
+
+void text_f32_put(float number, char out[static TEXT_NUMBER_BYTES])
+{
+    put_number((double)number, true, out);
 }
 
 void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES])

@@ -13,7 +13,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 
-enum { TEXT_TIME_BYTES = 32, TEXT_UUID_BYTES = 37 };
+enum { TEXT_TIME_BYTES = 32, TEXT_UUID_BYTES = 37, TEXT_NUMBER_BYTES = 32 };
 
 // True for well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without control
 // characters (U+0000-U+001F, U+007F-U+009F).
@@ -32,6 +32,10 @@ MUST_USE enum err text_u64(const char *text, uint64_t max, uint64_t *value_out);
 // A finite decimal number, independent of the locale. ERR_INVALID: anything else. `bytes` of text
 // need not be terminated.
 MUST_USE enum err text_f64(struct span text, double *value_out);
+// The first of "%.1g", "%.2g", ... "%.17g" that reads back as the same double, or float; with a dot
+// whatever the locale. The number is finite.
+void text_f64_put(double number, char out[static TEXT_NUMBER_BYTES]);
+void text_f32_put(float number, char out[static TEXT_NUMBER_BYTES]);
 
 // "2026-01-02T03:04:05.678901Z" from microseconds since 1970 UTC; "" for 0.
 void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES]);

@@ -4,7 +4,6 @@
 // "-" in the canonical text, so that specs which train the same model have the same digest.
 #include "model/spec.h"
 
-#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -352,25 +351,6 @@ static enum err set_key(const struct key *key, const char *value, struct spec *s
 
 // --- Writing one value ---
 
-// The shortest "%.17g" form that reads back equal, with a dot whatever the locale.
-static void put_f64(double number, char out[static VALUE_BYTES])
-{
-    static _Thread_local locale_t plain = (locale_t)0;
-    if (plain == (locale_t)0) {
-        plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-        CHECK(plain != (locale_t)0);
-    }
-    const locale_t before = uselocale(plain);
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(out, VALUE_BYTES, "%.*g", digits, number);
-        double back = 0;
-        if (text_f64(span_text(out), &back) == OK && back == number) {
-            break;
-        }
-    }
-    uselocale(before);
-}
-
 static void put_value(const struct key *key, const struct spec *spec, char out[static VALUE_BYTES])
 {
     if (key->in_effect != NULL && !key->in_effect(spec)) {
@@ -404,11 +384,12 @@ static void put_value(const struct key *key, const struct spec *spec, char out[s
         snprintf(out, VALUE_BYTES, "%llu", (unsigned long long)*(const uint64_t *)field);
         break;
     case TYPE_F64:
-        put_f64(*(const double *)field, out);
+        text_f64_put(*(const double *)field, out);
         break;
     }
 }
 _Static_assert(LIMIT_LAYERS * 6 < VALUE_BYTES, "the widths of all layers fit a value");
+_Static_assert((int)TEXT_NUMBER_BYTES <= (int)VALUE_BYTES, "a number fits a value");
 
 // --- Unknown keys ---
 

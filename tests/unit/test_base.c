@@ -2,6 +2,7 @@
 //
 // Method: examples with known answers (RFC 3629, RFC 7693, RFC 9562 forms) and, for every refusal,
 // the accepted neighbour beside it.
+#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <setjmp.h>
@@ -330,6 +331,26 @@ static void test_decimal_numbers(void **state)
     setlocale(LC_ALL, "C");
 }
 
+static void test_numbers_are_written_short_and_read_back_equal(void **state)
+{
+    (void)state;
+    char text[TEXT_NUMBER_BYTES];
+    setlocale(LC_ALL, "de_DE.UTF-8");
+    text_f64_put(0.1, text);
+    assert_string_equal(text, "0.1");
+    setlocale(LC_ALL, "C");
+    text_f64_put(-DBL_MAX, text); // The longest there is; rounded up it would not be finite.
+    assert_string_equal(text, "-1.7976931348623157e+308");
+    text_f64_put((double)0.1f, text);
+    assert_string_equal(text, "0.10000000149011612");
+    text_f32_put(0.1f, text); // Needs no more than tells it from other floats.
+    assert_string_equal(text, "0.1");
+    text_f32_put(-FLT_MAX, text);
+    assert_string_equal(text, "-3.4028235e+38");
+    text_f32_put(0.0f, text);
+    assert_string_equal(text, "0");
+}
+
 static void test_times(void **state)
 {
     (void)state;
@@ -423,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_names_are_bounded_and_not_repeated),
         cmocka_unit_test(test_whole_numbers),
         cmocka_unit_test(test_decimal_numbers),
+        cmocka_unit_test(test_numbers_are_written_short_and_read_back_equal),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_uuids),
         cmocka_unit_test(test_memory),
