@@ -296,10 +296,16 @@ enum err replay_collect(const struct reader_options *files, uint32_t generation,
     return err;
 }
 
+static struct recipe recipe_of(const struct export *export)
+{
+    return (struct recipe){&export->spec, &export->schema, NULL};
+}
+
 enum err replay_check(const struct export *export)
 {
     uint64_t param_count = 0;
-    if (learner_param_count(&export->spec, &export->schema, &param_count) != OK) {
+    const struct recipe recipe = recipe_of(export);
+    if (learner_param_count(&recipe, export->component.count, &param_count) != OK) {
         return err_context(ERR_CORRUPT, "spec and schema of the export");
     }
     if (param_count != export->param_count) {
@@ -354,8 +360,7 @@ static enum err train_chain(const struct export *export, const struct replay_dat
     struct stage_data seen = {data->rows, data->rids, data->slice_records, 0};
     for (uint32_t i = 0; i < export->component.count; i++) {
         const bool empty_parent = seen.count == 0;
-        const struct stage stage = {.spec = &export->spec,
-                                    .schema = &export->schema,
+        const struct stage stage = {.recipe = recipe_of(export),
                                     .shard = export->component.shard,
                                     .list = export->component.list,
                                     .list_count = i + 1,
@@ -385,7 +390,8 @@ enum err replay_train(const struct export *export, const struct replay_data *dat
     if (err == OK) {
         const struct digest spec = spec_digest(&export->spec);
         const struct digest schema = schema_digest(&export->schema);
-        *digest_out = component_digest(export->name, &spec, &schema, parent, export->param_count);
+        *digest_out =
+            component_digest(export->name, &spec, &schema, NULL, parent, export->param_count);
     }
     mem_free(parent);
     mem_free(params);

@@ -34,6 +34,32 @@ void weights_release(struct weights *weights)
     }
 }
 
+enum err shape_new(const struct spec *spec, struct span schema, struct base *base,
+                   struct shape **shape_out)
+{
+    struct shape *const shape = mem_alloc(1, sizeof *shape);
+    *shape_out = NULL;
+    shape->references = 1;
+    shape->spec = *spec;
+    const enum err err = schema_get(schema, &shape->schema);
+    if (err != OK) {
+        mem_free(shape);
+        return err;
+    }
+    shape->base = base == NULL ? NULL : base_hold(base);
+    *shape_out = shape;
+    return OK;
+}
+
+enum err shape_check(const struct shape *shape, uint32_t generations)
+{
+    const struct recipe recipe = shape_recipe(shape);
+    struct placement placement;
+    model_placement(&shape->spec, &placement);
+    uint64_t count = 0;
+    return learner_param_count(&recipe, placement_slice_count(&placement, generations), &count);
+}
+
 struct shape *shape_hold(struct shape *shape)
 {
     atomic_fetch_add(&shape->references, 1);
@@ -44,6 +70,7 @@ void shape_release(struct shape *shape)
 {
     if (shape != NULL && atomic_fetch_sub(&shape->references, 1) == 1) {
         schema_deinit(&shape->schema);
+        base_release(shape->base);
         mem_free(shape);
     }
 }
@@ -258,6 +285,14 @@ static void extend(struct model *model, uint32_t generations)
     model->generations = generations;
 }
 
+uint64_t model_param_count(const struct model *model, uint32_t list_count)
+{
+    const struct recipe recipe = shape_recipe(model->shape);
+    uint64_t count = 0;
+    CHECK(learner_param_count(&recipe, list_count, &count) == OK); // shape_check said so.
+    return count;
+}
+
 static enum err fill_model(struct core *core, struct model *model, const struct model_row *row)
 {
     TRY(spec_get(buf_span(&row->spec), &model->spec));
@@ -265,11 +300,8 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     if (dataset == NULL) {
         FAIL(ERR_CORRUPT, "its dataset %u is not there", row->dataset);
     }
-    TRY(learner_param_count(&model->spec, &dataset->schema, &model->param_count));
-    model->shape = mem_alloc(1, sizeof *model->shape);
-    model->shape->references = 1;
-    model->shape->spec = model->spec;
-    TRY(schema_get(buf_span(&dataset->row.schema), &model->shape->schema));
+    TRY(shape_new(&model->spec, buf_span(&dataset->row.schema), NULL, &model->shape));
+    TRY(shape_check(model->shape, row->generations));
     model->number = row->number;
     memcpy(model->name, row->name, sizeof model->name);
     model->dataset = row->dataset;
@@ -496,8 +528,8 @@ static enum err load_weights(struct load *load, const struct component *name,
     char text[COMPONENT_TEXT_BYTES];
     component_put(name, text);
     struct weights *const weights = weights_new(row->instance, params, row->param_count);
-    weights->digest = component_digest(text, &model->spec_digest, &dataset->schema_digest, params,
-                                       row->param_count);
+    weights->digest = component_digest(text, &model->spec_digest, &dataset->schema_digest,
+                                       model->shape->base, params, row->param_count);
     const int32_t node = trie_find(&model->ensemble.trie, name);
     CHECK(node >= 0);
     model_set_valid(load->core, model, name->shard, (uint32_t)node, weights, row->records,
@@ -520,9 +552,10 @@ static enum err load_component(void *context, const struct component *name,
         ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state = SLOT_INVALID;
         return OK;
     }
-    if (row->param_count != model->param_count) {
+    const uint64_t param_count = model_param_count(model, name->count);
+    if (row->param_count != param_count) {
         FAIL(ERR_CORRUPT, "a component of %llu parameters, expected %llu",
-             (unsigned long long)row->param_count, (unsigned long long)model->param_count);
+             (unsigned long long)row->param_count, (unsigned long long)param_count);
     }
     float *params = NULL;
     TRY(mem_try_aligned(row->param_count, sizeof *params, &params));

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/sign.h"
 #include "coordinator/storage.h"
+#include "model/learner.h"
 #include "model/profile.h"
 #include "model/schema.h"
 #include "model/spec.h"
@@ -46,7 +47,12 @@ struct shape {
     _Atomic uint32_t references;
     struct spec spec;
     struct schema schema;
+    struct base *base; // Held; NULL where the spec names none.
 };
+static inline struct recipe shape_recipe(const struct shape *shape)
+{
+    return (struct recipe){&shape->spec, &shape->schema, shape->base};
+}
 
 struct dataset {
     struct dataset_row row;
@@ -76,7 +82,6 @@ struct model {
     struct shape *shape;
     struct buf spec_text;
     struct digest spec_digest;
-    uint64_t param_count;
     struct ensemble ensemble;
     struct slot_extra *extras;
     double measured_seconds; // Of stages, with
@@ -178,7 +183,15 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
 // Records have gone from a cell: the lineage rule, and the weights leave memory.
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
 void model_placement(const struct spec *spec, struct placement *placement_out);
+// float32 of a component whose list has `list_count` entries.
+uint64_t model_param_count(const struct model *model, uint32_t list_count);
 
+// Reads the schema; holds the base (NULL: none). Errors: schema_get's.
+MUST_USE enum err shape_new(const struct spec *spec, struct span schema, struct base *base,
+                            struct shape **shape_out);
+// The parts fit each other, up to the longest list of so many generations. Errors:
+// learner_param_count's.
+MUST_USE enum err shape_check(const struct shape *shape, uint32_t generations);
 struct shape *shape_hold(struct shape *shape);
 void shape_release(struct shape *shape); // Accepts NULL. Any thread.
 struct weights *weights_new(uint64_t instance, float *params, uint64_t param_count);

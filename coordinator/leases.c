@@ -277,7 +277,6 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     }
     lease->model = model->number;
     lease->dataset = model->dataset;
-    lease->param_count = model->param_count;
     lease->compare = task != NULL;
     if (task != NULL) {
         lease->task = *task;
@@ -285,6 +284,7 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
         ensemble_slot(&model->ensemble, shard, node)->leased = true;
     }
     trie_name(&model->ensemble.trie, shard, node, &lease->name);
+    lease->param_count = model_param_count(model, lease->name.count);
     model_placement(&model->spec, &lease->placement);
     if (parent >= 0 && !ensemble_is_empty(&model->ensemble, shard, (uint32_t)parent)) {
         lease->parent = weights_hold(model_extra(model, shard, (uint32_t)parent)->weights);

@@ -21,6 +21,7 @@ struct train_job {
     struct model_row row;       // number 0: a new model. spec is filled in by the loop.
     struct dataset_row dataset; // As it stands afterwards.
     struct placement placement;
+    struct shape *shape; // Held: what the model computes by.
     uint64_t *cells;
     uint32_t drop; // Number of a successor to be removed first; 0: none.
 };
@@ -43,6 +44,8 @@ static enum err close_generation(struct train_job *train, struct txn *txn)
         FAIL(ERR_LIMIT, "generation %u would give a shard more than %d slices",
              train->row.generations - 1, (int)LIMIT_SLICES);
     }
+    TRY_AS(shape_check(train->shape, train->row.generations), "generation %u",
+           train->row.generations - 1);
     return OK;
 }
 
@@ -152,6 +155,7 @@ static void train_done(struct job *job, void *core_)
     }
     dataset_row_deinit(&train->dataset);
     model_row_deinit(&train->row);
+    shape_release(train->shape);
     mem_free(train->cells);
     mem_free(train);
 }
@@ -198,7 +202,9 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     struct spec spec;
     uint64_t param_count = 0;
     TRY_AS(spec_get(text, &spec), "the spec");
-    TRY(learner_param_count(&spec, &dataset->schema, &param_count));
+    TRY(shape_new(&spec, buf_span(&dataset->row.schema), NULL, &train->shape));
+    const struct recipe recipe = shape_recipe(train->shape);
+    TRY(learner_param_count(&recipe, spec.slices, &param_count));
     model_placement(&spec, &train->placement);
     const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;
     if ((!exists || renew) &&
@@ -231,6 +237,7 @@ VERB(on_train, Unlearn__Train)
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         model_row_deinit(&train->row);
+        shape_release(train->shape);
         mem_free(train);
         return;
     }
@@ -272,7 +279,8 @@ static void describe(struct core *core, const struct model *asked, Unlearn__Mode
     out->core = core->core_type;
     out->shards_total = model->ensemble.placement.shards;
     out->problem = wire_text(model->problem);
-    out->outputs = schema_output_width(&dataset->schema);
+    const struct recipe recipe = shape_recipe(model->shape);
+    out->outputs = learner_output_width(&recipe);
 }
 
 VERB(on_model_show, Unlearn__ModelShow)

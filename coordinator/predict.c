@@ -79,14 +79,14 @@ static enum err parse_rows(struct prediction *prediction)
 
 static enum err compute(struct prediction *prediction)
 {
+    const struct recipe recipe = shape_recipe(prediction->shape);
     TRY(parse_rows(prediction));
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
         struct answer *const answer = &prediction->answers[i];
         TRY(mem_try_aligned((size_t)prediction->row_count * prediction->width, sizeof(float),
                             &answer->outputs));
-        TRY(learner_predict(&prediction->shape->spec, &prediction->shape->schema,
-                            answer->weights->params, prediction->rows, prediction->row_count,
-                            answer->outputs));
+        TRY(learner_predict(&recipe, answer->name.count, answer->weights->params, prediction->rows,
+                            prediction->row_count, answer->outputs));
     }
     return OK;
 }
@@ -158,7 +158,8 @@ static enum err check(struct core *core, const Unlearn__Predict *body, struct sp
                       struct model **model_out)
 {
     TRY(catalog_model(core, body->model, model_out));
-    const uint32_t width = schema_output_width(&(*model_out)->shape->schema);
+    const struct recipe recipe = shape_recipe((*model_out)->shape);
+    const uint32_t width = learner_output_width(&recipe);
     const uint64_t most = LIMIT_CHUNK_BYTES / sizeof(float) / width;
     if (body->rows == 0 || body->rows > LIMIT_ROWS_PREDICT || body->rows > most ||
         body->rows > raw.bytes / 4) {
@@ -193,7 +194,8 @@ VERB(on_predict, Unlearn__Predict)
     memcpy(prediction->model, model->name, sizeof prediction->model);
     prediction->shape = shape_hold(model->shape);
     prediction->row_count = body->rows;
-    prediction->width = schema_output_width(&model->shape->schema);
+    const struct recipe recipe = shape_recipe(model->shape);
+    prediction->width = learner_output_width(&recipe);
     prediction->rows = mem_alloc(body->rows, sizeof *prediction->rows);
     prediction->answers = mem_alloc(shards, sizeof *prediction->answers);
     buf_put(&prediction->bytes, raw);
@@ -253,7 +255,8 @@ static void send_answer(struct core *core, const struct prediction *prediction,
     } else {
         const size_t values = (size_t)prediction->row_count * prediction->width;
         float *const answer = mem_alloc(values, sizeof *answer);
-        aggregate_rows(model->spec.aggregate, model->shape->schema.task == TASK_CLASSES, outputs,
+        const struct recipe recipe = shape_recipe(model->shape);
+        aggregate_rows(model->spec.aggregate, learner_predicts_classes(&recipe), outputs,
                        model->spec.weighted ? weights : NULL, used, prediction->row_count,
                        prediction->width, answer);
         Unlearn__Reply reply = UNLEARN__REPLY__INIT;

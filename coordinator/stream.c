@@ -242,6 +242,7 @@ struct keep_job {
     uint64_t versions[LIMIT_SLICES];
     struct digest digest; // As the worker said.
     struct digest spec, schema;
+    struct shape *shape; // Held: for the base.
     float *params;
     struct component_row row;
     uint64_t epoch;
@@ -256,8 +257,8 @@ static enum err check_result(const struct keep_job *keep)
             FAIL(ERR_CORRUPT, "a weight of the result is not finite");
         }
     }
-    const struct digest real =
-        component_digest(name, &keep->spec, &keep->schema, keep->params, keep->row.param_count);
+    const struct digest real = component_digest(name, &keep->spec, &keep->schema, keep->shape->base,
+                                                keep->params, keep->row.param_count);
     if (memcmp(&real, &keep->digest, sizeof real) != 0) {
         FAIL(ERR_CORRUPT, "the result's bytes do not have the digest that the worker gave");
     }
@@ -347,6 +348,7 @@ static void keep_done(struct job *job, void *core_)
     } else if (current) {
         lease_failed(core, lease, true, job->text);
     }
+    shape_release(keep->shape);
     mem_free(keep->params);
     mem_free(keep);
 }
@@ -362,6 +364,7 @@ static void keep_result(struct core *core, struct lease *lease)
     memcpy(keep->versions, lease->versions, sizeof keep->versions);
     keep->digest = lease->digest;
     keep->spec = model->spec_digest;
+    keep->shape = shape_hold(model->shape);
     keep->schema = catalog_dataset_number(core, model->dataset)->schema_digest;
     keep->params = lease->params;
     lease->params = NULL;

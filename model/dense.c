@@ -34,18 +34,19 @@ struct dense_work {
     size_t name_bytes;        // Length of the part that the stage decides.
 };
 
-static enum err shape_of(const struct spec *spec, const struct schema *schema, bool hidden,
-                         const char *learner, struct shape *shape_out)
+static enum err shape_of(const struct recipe *recipe, bool hidden, const char *learner,
+                         struct shape *shape_out)
 {
+    const struct spec *const spec = recipe->spec;
     *shape_out = (struct shape){0};
-    TRY(schema_input_width(schema, learner, &shape_out->width[0]));
+    TRY(schema_input_width(recipe->schema, learner, &shape_out->width[0]));
     const uint32_t hidden_count = hidden ? spec->hidden_count : 0;
     CHECK(hidden_count <= LIMIT_LAYERS);
     for (uint32_t i = 0; i < hidden_count; i++) {
         shape_out->width[i + 1] = spec->hidden[i];
     }
     shape_out->layers = hidden_count + 1;
-    shape_out->width[shape_out->layers] = schema_output_width(schema);
+    shape_out->width[shape_out->layers] = schema_output_width(recipe->schema);
     return OK;
 }
 
@@ -54,15 +55,21 @@ static uint64_t layer_weights(const struct shape *shape, uint32_t layer)
     return ((uint64_t)shape->width[layer] + 1) * shape->width[layer + 1];
 }
 
-static enum err weight_count(const struct spec *spec, const struct schema *schema, bool hidden,
-                             const char *learner, uint64_t *count_out)
+static uint64_t count_weights(const struct shape *shape)
+{
+    uint64_t count = 0; // At most 33 layers of below 2^48 weights: no overflow.
+    for (uint32_t i = 0; i < shape->layers; i++) {
+        count += layer_weights(shape, i);
+    }
+    return count;
+}
+
+static enum err weight_count(const struct recipe *recipe, bool hidden, const char *learner,
+                             uint64_t *count_out)
 {
     struct shape shape;
-    TRY(shape_of(spec, schema, hidden, learner, &shape));
-    uint64_t count = 0; // At most 33 layers of below 2^48 weights: no overflow.
-    for (uint32_t i = 0; i < shape.layers; i++) {
-        count += layer_weights(&shape, i);
-    }
+    TRY(shape_of(recipe, hidden, learner, &shape));
+    const uint64_t count = count_weights(&shape);
     if (count > LIMIT_PARAM_COUNT) {
         FAIL(ERR_LIMIT, "learner %s would have %llu parameters, expected at most %d", learner,
              (unsigned long long)count, (int)LIMIT_PARAM_COUNT);
@@ -71,10 +78,14 @@ static enum err weight_count(const struct spec *spec, const struct schema *schem
     return OK;
 }
 
-static void init(const struct stage *stage, bool hidden, float *weights_out)
+static void init(const struct stage *stage, bool hidden, const float *parent, float *weights_out)
 {
     struct shape shape;
-    CHECK(shape_of(stage->spec, stage->schema, hidden, "dense", &shape) == OK);
+    CHECK(shape_of(&stage->recipe, hidden, "dense", &shape) == OK);
+    if (parent != NULL) {
+        memcpy(weights_out, parent, count_weights(&shape) * sizeof *weights_out);
+        return;
+    }
     for (uint32_t i = 0; i < shape.layers; i++) {
         const uint64_t in = shape.width[i], out = shape.width[i + 1];
         const float bound = (float)sqrt(6.0 / (double)(in + out));
@@ -121,13 +132,14 @@ static enum err take_memory(struct dense_work *work, bool training)
     return OK;
 }
 
-static enum err work_new(const struct spec *spec, const struct schema *schema,
-                         const struct stage *stage, uint32_t rows_max, bool hidden, void **work_out)
+static enum err work_new(const struct recipe *recipe, const struct stage *stage, uint32_t rows_max,
+                         bool hidden, void **work_out)
 {
+    const struct spec *const spec = recipe->spec;
     *work_out = NULL;
     struct dense_work *const work = mem_alloc(1, sizeof *work);
-    CHECK(shape_of(spec, schema, hidden, "dense", &work->shape) == OK);
-    work->task = schema->task;
+    CHECK(shape_of(recipe, hidden, "dense", &work->shape) == OK);
+    work->task = recipe->schema->task;
     work->activation = spec->activation;
     work->rows_max = rows_max;
     if (stage != NULL) {
@@ -288,10 +300,7 @@ static void gradient(void *memory, const float *weights, const struct stage_rows
     if (loss_out != NULL) {
         *loss_out = loss;
     }
-    uint64_t at = 0;
-    for (uint32_t i = 0; i < shape->layers; i++) {
-        at += layer_weights(shape, i);
-    }
+    uint64_t at = count_weights(shape);
     for (uint32_t layer = shape->layers; layer-- > 0;) {
         const size_t in = shape->width[layer], width = shape->width[layer + 1];
         at -= layer_weights(shape, layer);
@@ -319,56 +328,34 @@ static void gradient(void *memory, const float *weights, const struct stage_rows
 
 // --- The two learners ---
 
-static enum err softmax_weight_count(const struct spec *spec, const struct schema *schema,
-                                     uint64_t *count_out)
-{
-    return weight_count(spec, schema, false, "softmax", count_out);
-}
+#define DENSE(stem, hidden)                                                                        \
+    static enum err stem##_weight_count(const struct recipe *recipe, uint32_t list_count,          \
+                                        uint64_t *count_out)                                       \
+    {                                                                                              \
+        (void)list_count;                                                                          \
+        return weight_count(recipe, hidden, #stem, count_out);                                     \
+    }                                                                                              \
+    static void stem##_init(const struct stage *stage, const float *parent, float *weights_out)    \
+    {                                                                                              \
+        init(stage, hidden, parent, weights_out);                                                  \
+    }                                                                                              \
+    static enum err stem##_work_new(const struct recipe *recipe, uint32_t list_count,              \
+                                    const struct stage *stage, const struct stage_data *data,      \
+                                    uint32_t rows_max, void **work_out)                            \
+    {                                                                                              \
+        (void)list_count;                                                                          \
+        (void)data;                                                                                \
+        return work_new(recipe, stage, rows_max, hidden, work_out);                                \
+    }                                                                                              \
+    const struct learner learner_##stem = {                                                        \
+        .name = #stem,                                                                             \
+        .weight_count = stem##_weight_count,                                                       \
+        .init = stem##_init,                                                                       \
+        .work_new = stem##_work_new,                                                               \
+        .work_free = work_free,                                                                    \
+        .gradient = gradient,                                                                      \
+        .forward = forward,                                                                        \
+    };
 
-static void softmax_init(const struct stage *stage, float *weights_out)
-{
-    init(stage, false, weights_out);
-}
-
-static enum err softmax_work_new(const struct spec *spec, const struct schema *schema,
-                                 const struct stage *stage, uint32_t rows_max, void **work_out)
-{
-    return work_new(spec, schema, stage, rows_max, false, work_out);
-}
-
-static enum err mlp_weight_count(const struct spec *spec, const struct schema *schema,
-                                 uint64_t *count_out)
-{
-    return weight_count(spec, schema, true, "mlp", count_out);
-}
-
-static void mlp_init(const struct stage *stage, float *weights_out)
-{
-    init(stage, true, weights_out);
-}
-
-static enum err mlp_work_new(const struct spec *spec, const struct schema *schema,
-                             const struct stage *stage, uint32_t rows_max, void **work_out)
-{
-    return work_new(spec, schema, stage, rows_max, true, work_out);
-}
-
-const struct learner learner_softmax = {
-    .name = "softmax",
-    .weight_count = softmax_weight_count,
-    .init = softmax_init,
-    .work_new = softmax_work_new,
-    .work_free = work_free,
-    .gradient = gradient,
-    .forward = forward,
-};
-
-const struct learner learner_mlp = {
-    .name = "mlp",
-    .weight_count = mlp_weight_count,
-    .init = mlp_init,
-    .work_new = mlp_work_new,
-    .work_free = work_free,
-    .gradient = gradient,
-    .forward = forward,
-};
+DENSE(softmax, false)
+DENSE(mlp, true)

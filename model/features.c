@@ -227,6 +227,35 @@ static size_t expand_column(const struct column *column, const float *constants,
     return 0;
 }
 
+float schema_label(const struct schema *schema, const float *constants, struct span row)
+{
+    struct cursor cursor = cursor_of(row);
+    const float label = take_label(schema, &cursor);
+    CHECK(!cursor.bad);
+    const bool standardise = schema->task == TASK_NUMBER && schema->label_standardise;
+    // The label's constants are the last ones.
+    return standardise
+               ? standardised(label, constants + 2 * ((size_t)schema_constant_count(schema) - 1))
+               : label;
+}
+
+struct span schema_value(const struct schema *schema, struct span row, uint32_t column)
+{
+    CHECK(column < schema->column_count);
+    struct cursor cursor = cursor_of(row);
+    take_label(schema, &cursor);
+    for (uint32_t i = 0; i < column; i++) {
+        skip_column(&schema->columns[i], &cursor);
+    }
+    const bool text = schema->columns[column].kind == COLUMN_TEXT;
+    struct cursor end = cursor;
+    skip_column(&schema->columns[column], &end);
+    const size_t bytes = cursor.left - end.left;
+    const struct span value = cursor_take(&cursor, bytes);
+    CHECK(!cursor.bad && !end.bad);
+    return text ? span_of((const uint8_t *)value.data + 4, bytes - 4) : value;
+}
+
 void schema_expand(const struct schema *schema, const float *constants, struct span row,
                    float *x_out, float *y_out)
 {

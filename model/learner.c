@@ -40,16 +40,17 @@ const char *learner_names(void)
     return names + 2;
 }
 
-enum err learner_param_count(const struct spec *spec, const struct schema *schema,
-                             uint64_t *count_out)
+enum err learner_param_count(const struct recipe *recipe, uint32_t list_count, uint64_t *count_out)
 {
-    const struct learner *const learner = learner_find(spec->learner);
+    const struct learner *const learner = learner_find(recipe->spec->learner);
     if (learner == NULL) {
-        FAIL(ERR_INVALID, "learner is %.15s, expected one of %s", spec->learner, learner_names());
+        FAIL(ERR_INVALID, "learner is %.15s, expected one of %s", recipe->spec->learner,
+             learner_names());
     }
+    CHECK(list_count > 0);
     uint64_t weights = 0;
-    TRY(learner->weight_count(spec, schema, &weights));
-    const uint64_t count = weights + 2 * (uint64_t)schema_constant_count(schema);
+    TRY(learner->weight_count(recipe, list_count, &weights));
+    const uint64_t count = weights + 2 * (uint64_t)schema_constant_count(recipe->schema);
     if (count > LIMIT_PARAM_COUNT) {
         FAIL(ERR_LIMIT, "learner %s would have %llu parameters, expected at most %d", learner->name,
              (unsigned long long)count, (int)LIMIT_PARAM_COUNT);
@@ -58,80 +59,178 @@ enum err learner_param_count(const struct spec *spec, const struct schema *schem
     return OK;
 }
 
+// The learner of a spec, which has been checked.
+static const struct learner *learner_of(const struct recipe *recipe)
+{
+    const struct learner *const learner = learner_find(recipe->spec->learner);
+    CHECK(learner != NULL);
+    return learner;
+}
+
+uint32_t learner_output_width(const struct recipe *recipe)
+{
+    const struct learner *const learner = learner_of(recipe);
+    return learner->output_width == NULL ? schema_output_width(recipe->schema)
+                                         : learner->output_width(recipe);
+}
+
+bool learner_predicts_classes(const struct recipe *recipe)
+{
+    const struct learner *const learner = learner_of(recipe);
+    return learner->output_width != NULL || recipe->schema->task == TASK_CLASSES;
+}
+
 // --- Predict ---
 
 struct prediction {
     const struct learner *learner;
-    const struct schema *schema;
+    const struct recipe *recipe;
     const float *params;
+    uint32_t rows_max; // At once.
     uint32_t input_width;
-    float *x;   // [PREDICT_ROWS][input_width]. Owned.
+    float *x;   // [rows_max][input_width], or NULL. Owned.
     void *work; // The learner's.
 };
+
+static enum err prediction_begin(struct prediction *p, uint32_t list_count, uint64_t row_count)
+{
+    const uint32_t most = p->learner->predict_rows_max == NULL
+                              ? PREDICT_ROWS
+                              : p->learner->predict_rows_max(p->recipe);
+    p->rows_max = row_count < most ? (uint32_t)row_count : most;
+    if (!p->learner->takes_rows) {
+        TRY(schema_input_width(p->recipe->schema, p->learner->name, &p->input_width));
+        TRY(mem_try_aligned((size_t)p->rows_max * p->input_width, sizeof *p->x, &p->x));
+    }
+    return p->learner->work_new(p->recipe, list_count, NULL, NULL, p->rows_max, &p->work);
+}
+
+static void prediction_end(struct prediction *p)
+{
+    p->learner->work_free(p->work);
+    mem_free(p->x);
+}
+
+static const float *weights_of(const struct prediction *p)
+{
+    return p->params + 2 * (size_t)schema_constant_count(p->recipe->schema);
+}
 
 // Turns standardised numbers back into their own unit.
 static void restore_unit(const struct prediction *p, float *outputs, size_t count)
 {
-    if (p->schema->task != TASK_NUMBER || !p->schema->label_standardise) {
+    const struct schema *const schema = p->recipe->schema;
+    if (schema->task != TASK_NUMBER || !schema->label_standardise) {
         return;
     }
-    const float *const constant = p->params + 2 * (size_t)schema_constant_count(p->schema) - 2;
+    const float *const constant = weights_of(p) - 2;
     for (size_t i = 0; i < count; i++) {
         outputs[i] = outputs[i] * constant[1] + constant[0];
     }
 }
 
-static void predict_block(const struct prediction *p, const struct span *rows, size_t row_count,
+static void predict_block(const struct prediction *p, const struct span *rows, uint32_t row_count,
                           float *outputs_out)
 {
-    for (size_t i = 0; i < row_count; i++) {
-        schema_expand(p->schema, p->params, rows[i], p->x + i * p->input_width, NULL);
+    static const uint32_t first_pieces[PREDICT_ROWS] = {0};
+    CHECK(row_count <= PREDICT_ROWS);
+    struct stage_rows block = {.x = p->x, .count = row_count};
+    if (p->learner->takes_rows) {
+        block.rows = rows;
+        block.pieces = first_pieces;
+    } else {
+        for (uint32_t i = 0; i < row_count; i++) {
+            schema_expand(p->recipe->schema, p->params, rows[i], p->x + (size_t)i * p->input_width,
+                          NULL);
+        }
     }
-    const struct stage_rows block = {.x = p->x, .count = (uint32_t)row_count};
-    const float *const weights = p->params + 2 * (size_t)schema_constant_count(p->schema);
-    p->learner->forward(p->work, weights, &block, outputs_out);
+    p->learner->forward(p->work, weights_of(p), &block, outputs_out);
     restore_unit(p, outputs_out, row_count);
 }
 
-static enum err predict_in(struct prediction *p, const struct spec *spec, const struct span *rows,
-                           size_t row_count, float *outputs_out)
+static enum err check_prompts(const struct prediction *p, const struct span *rows, size_t row_count)
 {
-    const size_t most = row_count < PREDICT_ROWS ? row_count : PREDICT_ROWS;
-    TRY(mem_try_aligned(most * p->input_width, sizeof *p->x, &p->x));
-    TRY(p->learner->work_new(spec, p->schema, NULL, (uint32_t)most, &p->work));
-    for (size_t at = 0; at < row_count; at += most) {
-        const size_t left = row_count - at;
-        predict_block(p, rows + at, left < most ? left : most,
-                      outputs_out + at * schema_output_width(p->schema));
+    for (size_t i = 0; p->learner->check_prompt != NULL && i < row_count; i++) {
+        TRY_AS(p->learner->check_prompt(p->recipe, rows[i]), "row %zu", i);
     }
     return OK;
 }
 
-enum err learner_predict(const struct spec *spec, const struct schema *schema, const float *params,
+enum err learner_predict(const struct recipe *recipe, uint32_t list_count, const float *params,
                          const struct span *rows, size_t row_count, float *outputs_out)
 {
     uint64_t param_count = 0;
-    TRY(learner_param_count(spec, schema, &param_count));
+    TRY(learner_param_count(recipe, list_count, &param_count));
     if (row_count == 0) {
         return OK;
     }
     struct prediction p = {
-        .learner = learner_find(spec->learner), .schema = schema, .params = params};
-    TRY(schema_input_width(schema, spec->learner, &p.input_width));
-    const enum err err = predict_in(&p, spec, rows, row_count, outputs_out);
-    p.learner->work_free(p.work);
-    mem_free(p.x);
+        .learner = learner_of(recipe), .recipe = recipe, .params = params};
+    TRY(check_prompts(&p, rows, row_count));
+    const enum err err = prediction_begin(&p, list_count, row_count);
+    const size_t width = learner_output_width(recipe);
+    for (size_t at = 0; err == OK && at < row_count; at += p.rows_max) {
+        const size_t left = row_count - at;
+        predict_block(&p, rows + at, left < p.rows_max ? (uint32_t)left : p.rows_max,
+                      outputs_out + at * width);
+    }
+    prediction_end(&p);
+    return err;
+}
+
+// --- Score ---
+
+uint64_t learner_score_count(const struct recipe *recipe, struct span row)
+{
+    const struct learner *const learner = learner_of(recipe);
+    return learner->score_count == NULL ? 0 : learner->score_count(recipe, row);
+}
+
+// Piece by piece: a piece's values follow those of the one before it.
+static void score_rows(const struct prediction *p, const struct span *rows, size_t row_count,
+                       float *outputs_out)
+{
+    for (size_t i = 0; i < row_count; i++) {
+        const uint32_t pieces =
+            p->learner->piece_count == NULL ? 1 : p->learner->piece_count(p->recipe, rows[i]);
+        for (uint32_t piece = 0; piece < pieces; piece++) {
+            const struct stage_rows one = {.rows = &rows[i], .pieces = &piece, .count = 1};
+            p->learner->score(p->work, weights_of(p), &one, outputs_out);
+            outputs_out += p->learner->unit_count(p->recipe, rows[i], piece);
+        }
+    }
+}
+
+enum err learner_score(const struct recipe *recipe, uint32_t list_count, const float *params,
+                       const struct span *rows, size_t row_count, float *outputs_out)
+{
+    uint64_t param_count = 0;
+    TRY(learner_param_count(recipe, list_count, &param_count));
+    struct prediction p = {
+        .learner = learner_of(recipe), .recipe = recipe, .params = params};
+    if (p.learner->score == NULL) {
+        FAIL(ERR_INVALID, "learner %s does not score texts", p.learner->name);
+    }
+    const enum err err = prediction_begin(&p, list_count, 1);
+    if (err == OK) {
+        score_rows(&p, rows, row_count, outputs_out);
+    }
+    prediction_end(&p);
     return err;
 }
 
 struct digest component_digest(const char *name, const struct digest *spec,
-                               const struct digest *schema, const float *params, uint64_t count)
+                               const struct digest *schema, const struct base *base,
+                               const float *params, uint64_t count)
 {
-    const struct span parts[] = {
-        span_text(name),
-        span_of(spec->bytes, sizeof spec->bytes),
-        span_of(schema->bytes, sizeof schema->bytes),
-        span_of(params, count * sizeof *params),
-    };
-    return digest_of("unlearnd-comp", parts, sizeof parts / sizeof *parts);
+    struct span parts[5];
+    size_t used = 0;
+    parts[used++] = span_text(name);
+    parts[used++] = span_of(spec->bytes, sizeof spec->bytes);
+    parts[used++] = span_of(schema->bytes, sizeof schema->bytes);
+    if (base != NULL) {
+        parts[used++] = span_of(base->digest.bytes, sizeof base->digest.bytes);
+    }
+    parts[used++] = span_of(params, count * sizeof *params);
+    return digest_of("unlearnd-comp", parts, used);
 }

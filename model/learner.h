@@ -5,13 +5,19 @@
 // and one file; the loop over passes, batches and gradient chunks (stage.c) is shared.
 //
 // A component's parameters are one array of float32: the constants of the schema (see schema.h),
-// then the learner's weights in its declared order (dense.c: for each layer W[out][in], b[out]).
+// then the learner's weights in its declared order (dense.c: for each layer W[out][in], b[out]). How
+// many there are may depend on the length of the component's list: LoRA learners add a block of
+// adapters with each slice. A stage trains the last of its weights, or all of them; the others are
+// the parent's, bit for bit.
 //
-// Passes. In each pass the records of the slices seen are sorted by Philox(seed, shard, list,
-// pass, rid), ties by rid, and cut into batches of spec.batch rows, the last one shorter. A batch
+// Pieces. A long text is cut into windows, each a row of its own for order and batches: a learner
+// tells how many pieces a record has, 1 for most.
+//
+// Passes. In each pass the pieces of the records seen are sorted by Philox(seed, shard, list, pass,
+// rid, piece), ties by rid and piece, and cut into batches of spec.batch rows, the last one shorter. A batch
 // of n rows is cut into C chunks, chunk c = rows floor(c*n/C) .. floor((c+1)*n/C)-1; chunks hold
 // sums, empty ones are skipped, a fixed binary tree over the chunk index adds them, the total is
-// divided once by n. The optimiser starts fresh in each stage.
+// divided once by n (text: by the predicted tokens of the batch). The optimiser starts fresh in each stage.
 //
 // Source    Bourtoule et al., "Machine Unlearning" (SISA), IEEE S&P 2021: slicing and epochs.
 //           Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: adamw.
@@ -24,13 +30,20 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "model/base.h"
 #include "model/schema.h"
 #include "model/spec.h"
 
-// What to train: component `shard:[list]` of a model.
-struct stage {
+// What a model computes by. Borrowed and constant.
+struct recipe {
     const struct spec *spec;
     const struct schema *schema;
+    const struct base *base; // That spec->base names; NULL where it names none.
+};
+
+// What to train: component `shard:[list]` of a model.
+struct stage {
+    struct recipe recipe;
     uint32_t shard;
     const uint16_t *list; // Slices seen, in order; borrowed.
     uint32_t list_count;  // 1 ..
@@ -76,17 +89,19 @@ bool learner_known(const char *name);
 // "softmax, mlp": for messages. Static storage.
 const char *learner_names(void);
 
-// Checks that spec and schema fit each other and tells the number of float32 of a component.
-//   ERR_INVALID  the learner cannot learn this schema (a text column, no label, ...).
+// Checks that spec, schema and base fit each other and tells the number of float32 of a component
+// whose list has `list_count` entries (1 ..).
+//   ERR_INVALID  the learner cannot learn this schema (a text column, no label, ...) or on this base;
+//                or no block of layers is left for a list as long as that.
 //   ERR_LIMIT    more than LIMIT_PARAM_COUNT.
-MUST_USE enum err learner_param_count(const struct spec *spec, const struct schema *schema,
+MUST_USE enum err learner_param_count(const struct recipe *recipe, uint32_t list_count,
                                       uint64_t *count_out);
 
 // Trains one stage.
 //
-//   parent      float32[param count] of the component named by the list without its last entry, or
-//               NULL where the list has one entry or the parent is empty: then constants come from
-//               the first slice of the list that has records and weights from Philox.
+//   parent      float32[its param count] of the component named by the list without its last entry,
+//               or NULL where the list has one entry or the parent is empty: then constants come
+//               from the first slice of the list that has records and weights from Philox.
 //   watch       may be NULL.
 //   params_out  float32[param count], 64-byte aligned; unspecified on error.
 //   ERR_CANCELLED  watch said so.   ERR_LIMIT  not enough memory.   ERR_INVALID as above.
@@ -100,14 +115,32 @@ MUST_USE enum err stage_train_shared(const struct stage *stage, const struct sta
                                      const float *parent, const struct stage_watch *watch,
                                      const struct stage_peers *peers, float *params_out);
 
-// Predicts rows with one component: outputs_out float32[row_count][schema_output_width], logits for
-// TASK_CLASSES, the number in its own unit for TASK_NUMBER. Rows must have been checked; their
-// labels are not looked at.
-MUST_USE enum err learner_predict(const struct spec *spec, const struct schema *schema,
+// Values of one prediction: classes, 1 for a number, BASE_BYTES + 1 for a text (its next byte, or the
+// end as the last one).
+uint32_t learner_output_width(const struct recipe *recipe);
+// True when the outputs are logits of classes, false when they are a number.
+bool learner_predicts_classes(const struct recipe *recipe);
+
+// Predicts rows with one component whose list has `list_count` entries:
+// outputs_out float32[row_count][learner_output_width], logits of the classes or of what follows the
+// text, or the number in its own unit. Rows must have been checked; their labels are not looked at.
+//   ERR_INVALID  a text longer than the base's context.   ERR_LIMIT  not enough memory.
+MUST_USE enum err learner_predict(const struct recipe *recipe, uint32_t list_count,
                                   const float *params, const struct span *rows, size_t row_count,
                                   float *outputs_out);
 
+// Scoring: what probability a text learner gives to each byte of a row and to its end, given what
+// stands before it in its window. 0 for learners that do not score.
+uint64_t learner_score_count(const struct recipe *recipe, struct span row);
+// outputs_out: the probabilities of all rows, one after the other.
+//   ERR_INVALID  the learner does not score.   ERR_LIMIT  not enough memory.
+MUST_USE enum err learner_score(const struct recipe *recipe, uint32_t list_count,
+                                const float *params, const struct span *rows, size_t row_count,
+                                float *outputs_out);
+
 // The digest that names a component's content: domain "unlearnd-comp" over component name text
-// ("s3:[2,0,1]"), spec digest, schema digest, parameters as little-endian float32.
+// ("s3:[2,0,1]"), spec digest, schema digest, the base's digest where there is one, parameters as
+// little-endian float32.
 struct digest component_digest(const char *name, const struct digest *spec,
-                               const struct digest *schema, const float *params, uint64_t count);
+                               const struct digest *schema, const struct base *base,
+                               const float *params, uint64_t count);

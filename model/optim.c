@@ -51,7 +51,7 @@ static void settle(float values[static BLOCK])
 // --- sgd ---
 
 struct sgd {
-    float rows, rate, momentum, decay;
+    float units, rate, momentum, decay;
 };
 
 static void sgd_block(struct sgd k, const float *restrict gradient, float *restrict v,
@@ -59,7 +59,7 @@ static void sgd_block(struct sgd k, const float *restrict gradient, float *restr
 {
     float next[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
-        next[i] = k.momentum * v[i] + (gradient[i] / k.rows + k.decay * w[i]);
+        next[i] = k.momentum * v[i] + (gradient[i] / k.units + k.decay * w[i]);
     }
     settle(next);
     for (int i = 0; i < BLOCK; i++) {
@@ -68,10 +68,10 @@ static void sgd_block(struct sgd k, const float *restrict gradient, float *restr
     }
 }
 
-static void sgd_step(struct optim *optim, const float *gradient, uint32_t rows, float *w)
+static void sgd_step(struct optim *optim, const float *gradient, uint64_t units, float *w)
 {
     const struct spec *const spec = optim->spec;
-    const struct sgd k = {(float)rows, (float)spec->rate, (float)spec->momentum,
+    const struct sgd k = {(float)units, (float)spec->rate, (float)spec->momentum,
                           (float)spec->weight_decay};
     const uint64_t whole = optim->count - optim->count % BLOCK;
     for (uint64_t i = 0; i < whole; i += BLOCK) {
@@ -92,7 +92,7 @@ static void sgd_step(struct optim *optim, const float *gradient, uint32_t rows, 
 // --- adamw ---
 
 struct adamw {
-    float rows, rate, shrink, epsilon;
+    float units, rate, shrink, epsilon;
     float beta1, rest1, beta2, rest2;
     float correct1, correct2; // 1 - beta^step
 };
@@ -117,7 +117,7 @@ static void adamw_block(struct adamw k, const float *restrict gradient, float *r
 {
     float mean[BLOCK], square[BLOCK], root[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
-        const float g = gradient[i] / k.rows;
+        const float g = gradient[i] / k.units;
         mean[i] = k.beta1 * m[i] + k.rest1 * g;
         square[i] = k.beta2 * s[i] + k.rest2 * g * g;
     }
@@ -135,13 +135,13 @@ static void adamw_block(struct adamw k, const float *restrict gradient, float *r
     }
 }
 
-static void adamw_step(struct optim *optim, const float *gradient, uint32_t rows, float *w)
+static void adamw_step(struct optim *optim, const float *gradient, uint64_t units, float *w)
 {
     const struct spec *const spec = optim->spec;
     optim->beta1_power *= spec->beta1;
     optim->beta2_power *= spec->beta2;
     const struct adamw k = {
-        .rows = (float)rows,
+        .units = (float)units,
         .rate = (float)spec->rate,
         .shrink = (float)(spec->rate * spec->weight_decay),
         .epsilon = (float)spec->epsilon,
@@ -170,12 +170,12 @@ static void adamw_step(struct optim *optim, const float *gradient, uint32_t rows
     }
 }
 
-void optim_step(struct optim *optim, const float *gradient_sum, uint32_t rows, float *weights)
+void optim_step(struct optim *optim, const float *gradient_sum, uint64_t units, float *weights)
 {
-    CHECK(rows > 0);
+    CHECK(units > 0);
     if (optim->spec->optimizer == OPTIMIZER_SGD) {
-        sgd_step(optim, gradient_sum, rows, weights);
+        sgd_step(optim, gradient_sum, units, weights);
     } else {
-        adamw_step(optim, gradient_sum, rows, weights);
+        adamw_step(optim, gradient_sum, units, weights);
     }
 }

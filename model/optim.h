@@ -1,7 +1,7 @@
 // model/optim.h: how a gradient moves the weights.
 //
-// Elementwise, in float32, in a fixed order of operations. g is the sum of the gradients of n rows
-// divided by n. The state starts at zero with each stage.
+// Elementwise, in float32, in a fixed order of operations. g is the sum of the gradients of a batch
+// divided by its n rows (text: tokens). The state starts at zero with each stage.
 //
 //   sgd     g' = g + decay * w;  v = momentum * v + g';  w = w - rate * v
 //   adamw   w = w - (rate * decay) * w;  m = beta1 * m + (1 - beta1) * g;
@@ -31,5 +31,6 @@ struct optim {
 MUST_USE enum err optim_init(struct optim *optim, const struct spec *spec, uint64_t count);
 void optim_deinit(struct optim *optim); // Accepts {0}.
 
-// One step: weights[count] moves by gradient_sum[count], the sum over `rows` rows.
-void optim_step(struct optim *optim, const float *gradient_sum, uint32_t rows, float *weights);
+// One step: weights[count] moves by gradient_sum[count] divided by `units`, the rows or tokens that
+// the sum is over.
+void optim_step(struct optim *optim, const float *gradient_sum, uint64_t units, float *weights);

@@ -100,8 +100,8 @@ static enum err train_one(const struct spec *spec, const struct schema *schema,
 {
     const uint16_t list[1] = {0};
     const struct stage stage = {
-        .spec = spec, .schema = schema, .shard = 0, .list = list, .list_count = 1, .passes = 2};
-    TRY(learner_param_count(spec, schema, count_out));
+        .recipe = {.spec = spec, .schema = schema}, .list = list, .list_count = 1, .passes = 2};
+    TRY(learner_param_count(&stage.recipe, 1, count_out));
     TRY(mem_try_aligned(*count_out, sizeof **params_out, params_out));
     return stage_train(&stage, data, NULL, NULL, *params_out);
 }

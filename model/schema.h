@@ -82,6 +82,12 @@ struct digest schema_digest(const struct schema *schema); // Domain "unlearnd-sc
 // hands over goes through here once. ERR_INVALID: names the column, never the value.
 MUST_USE enum err schema_check_row(const struct schema *schema, struct span row);
 
+// A checked row's label: a class index, or the number, standardised by the constants (below) where
+// the schema says so; 0 without one.
+float schema_label(const struct schema *schema, const float *constants, struct span row);
+// The bytes of a column's value in a checked row; of a TEXT without their length. Borrowed.
+struct span schema_value(const struct schema *schema, struct span row, uint32_t column);
+
 // Index of a category or class by its text, or -1.
 int64_t schema_category(const struct column *column, struct span text);
 int64_t schema_class(const struct schema *schema, struct span text);

@@ -32,16 +32,17 @@ struct lease {
     struct spec spec;
     struct schema schema;
     uint32_t passes;
-    uint64_t param_count;
+    uint64_t param_count, parent_count; // Of the component, of its parent.
     uint64_t records;
     uint64_t slice_records[LIMIT_SLICES];
     bool compare_only;
+    struct base *base; // NULL: the spec names none. Held.
     struct lease_group group;
 
     Unlearn__StreamKind stream; // Being fetched; UNSPECIFIED: all is there.
     uint32_t asked, taken;      // Chunks of that stream.
     float *parent;              // NULL: none.
-    size_t parent_bytes;        // Received so far.
+    size_t parent_taken;        // Bytes received so far.
     struct block *blocks;
     size_t block_count;
     uint64_t records_taken;
@@ -54,6 +55,16 @@ struct lease {
 static size_t params_bytes(const struct lease *lease)
 {
     return (size_t)lease->param_count * sizeof(float);
+}
+
+static size_t parent_bytes(const struct lease *lease)
+{
+    return (size_t)lease->parent_count * sizeof(float);
+}
+
+static struct recipe recipe_of(const struct lease *lease)
+{
+    return (struct recipe){&lease->spec, &lease->schema, lease->base};
 }
 
 static size_t chunks_of(size_t bytes)
@@ -80,6 +91,7 @@ void lease_free(struct lease *lease)
         free_inputs(lease);
         mem_free(lease->params);
         schema_deinit(&lease->schema);
+        base_release(lease->base);
         mem_free(lease);
     }
 }
@@ -190,14 +202,17 @@ static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
              (int)LIMIT_EPOCHS);
     }
     lease->passes = offer->passes;
-    TRY(learner_param_count(&lease->spec, &lease->schema, &lease->param_count));
+    const struct recipe recipe = recipe_of(lease);
+    TRY(learner_param_count(&recipe, lease->component.count, &lease->param_count));
     if (lease->param_count != offer->param_count) {
         FAIL(ERR_INVALID, "a lease of %llu parameters, but its spec and schema make %llu",
              (unsigned long long)offer->param_count, (unsigned long long)lease->param_count);
     }
     lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
     if (offer->has_parent) {
-        TRY(mem_try_aligned((size_t)lease->param_count, sizeof(float), &lease->parent));
+        CHECK(lease->component.count > 1); // Slices before the last one have records.
+        TRY(learner_param_count(&recipe, lease->component.count - 1u, &lease->parent_count));
+        TRY(mem_try_aligned((size_t)lease->parent_count, sizeof(float), &lease->parent));
         lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
     }
     return OK;
@@ -254,7 +269,7 @@ bool lease_wants(const struct lease *lease, Unlearn__StreamKind *stream_out, uin
 {
     const bool parent = lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
     // The parent's chunks are full but for the last, so their number is known.
-    const bool all_asked = parent && lease->asked >= chunks_of(params_bytes(lease));
+    const bool all_asked = parent && lease->asked >= chunks_of(parent_bytes(lease));
     if (lease_complete(lease) || all_asked || lease->asked - lease->taken >= LIMIT_CREDIT) {
         return false;
     }
@@ -270,7 +285,7 @@ void lease_asked(struct lease *lease)
 
 static enum err take_parent(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
 {
-    const size_t left = params_bytes(lease) - lease->parent_bytes;
+    const size_t left = parent_bytes(lease) - lease->parent_taken;
     const size_t expected = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES;
     if (raw.bytes != expected || chunk->last != (left == expected)) {
         FAIL(ERR_CORRUPT,
@@ -278,8 +293,8 @@ static enum err take_parent(struct lease *lease, const Unlearn__Chunk *chunk, st
              "left",
              chunk->sequence, raw.bytes, chunk->last ? " and is the last" : "", expected, left);
     }
-    memcpy((uint8_t *)lease->parent + lease->parent_bytes, raw.data, raw.bytes);
-    lease->parent_bytes += raw.bytes;
+    memcpy((uint8_t *)lease->parent + lease->parent_taken, raw.data, raw.bytes);
+    lease->parent_taken += raw.bytes;
     return OK;
 }
 
@@ -392,8 +407,7 @@ static enum err train(struct lease *lease, struct span *rows, struct id128 *rids
 {
     index_rows(lease, rows, rids);
     const struct stage stage = {
-        .spec = &lease->spec,
-        .schema = &lease->schema,
+        .recipe = recipe_of(lease),
         .shard = lease->component.shard,
         .list = lease->component.list,
         .list_count = lease->component.count,
@@ -403,8 +417,8 @@ static enum err train(struct lease *lease, struct span *rows, struct id128 *rids
     TRY(stage_train_shared(&stage, &data, lease->parent, watch, peers, lease->params));
     const struct digest spec = spec_digest(&lease->spec);
     const struct digest schema = schema_digest(&lease->schema);
-    lease->digest =
-        component_digest(lease->name, &spec, &schema, lease->params, lease->param_count);
+    lease->digest = component_digest(lease->name, &spec, &schema, lease->base, lease->params,
+                                     lease->param_count);
     lease->trained = true;
     return OK;
 }

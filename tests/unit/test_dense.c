@@ -46,7 +46,7 @@ static void set_up(enum task task, enum activation activation, double dropout)
     spec.activation = activation;
     spec.dropout = dropout;
     stage = (struct stage){
-        .spec = &spec, .schema = &schema, .shard = 3, .list = list, .list_count = 2, .passes = 1};
+        .recipe = {&spec, &schema, NULL}, .shard = 3, .list = list, .list_count = 2, .passes = 1};
     for (int i = 0; i < ROWS * INPUTS; i++) {
         x[i] = (float)sin(i * 1.7);
     }
@@ -56,7 +56,7 @@ static void set_up(enum task task, enum activation activation, double dropout)
     }
 }
 
-static const struct stage_rows rows = {x, y, rids, ROWS, 1};
+static const struct stage_rows rows = {.x = x, .y = y, .rids = rids, .count = ROWS, .pass = 1};
 
 static double loss_of(const struct learner *learner, void *work, const float *weights)
 {
@@ -69,16 +69,16 @@ static double loss_of(const struct learner *learner, void *work, const float *we
 static void check_gradient(const struct learner *learner)
 {
     uint64_t count = 0;
-    assert_int_equal(learner->weight_count(&spec, &schema, &count), OK);
+    assert_int_equal(learner->weight_count(&stage.recipe, 1, &count), OK);
     assert_true(count <= WEIGHTS_MAX);
     float *weights = NULL;
     assert_int_equal(mem_try_aligned(count, sizeof *weights, &weights), OK);
-    learner->init(&stage, weights);
+    learner->init(&stage, NULL, weights);
     for (uint64_t i = 0; i < count; i++) {
         weights[i] += 0.05f * (float)cos((double)i); // Biases too must not be zero.
     }
     void *work = NULL;
-    assert_int_equal(learner->work_new(&spec, &schema, &stage, ROWS, &work), OK);
+    assert_int_equal(learner->work_new(&stage.recipe, 1, &stage, NULL, ROWS, &work), OK);
     float gradient[WEIGHTS_MAX], again[WEIGHTS_MAX];
     learner->gradient(work, weights, &rows, gradient, NULL);
     double size = 0;
@@ -125,16 +125,17 @@ static void test_dropout_belongs_to_the_record(void **state)
     (void)state;
     set_up(TASK_NUMBER, ACTIVATION_TANH, 0.5);
     uint64_t count = 0;
-    assert_int_equal(learner_mlp.weight_count(&spec, &schema, &count), OK);
+    assert_int_equal(learner_mlp.weight_count(&stage.recipe, 1, &count), OK);
     float *weights = NULL;
     assert_int_equal(mem_try_aligned(count, sizeof *weights, &weights), OK);
-    learner_mlp.init(&stage, weights);
+    learner_mlp.init(&stage, NULL, weights);
     void *work = NULL;
-    assert_int_equal(learner_mlp.work_new(&spec, &schema, &stage, ROWS, &work), OK);
+    assert_int_equal(learner_mlp.work_new(&stage.recipe, 1, &stage, NULL, ROWS, &work), OK);
     float together[ROWS], other_pass[ROWS], undropped[ROWS];
     learner_mlp.forward(work, weights, &rows, together);
     for (int i = 0; i < ROWS; i++) {
-        const struct stage_rows one = {x + i * INPUTS, y + i, rids + i, 1, 1};
+        const struct stage_rows one = {
+            .x = x + i * INPUTS, .y = y + i, .rids = rids + i, .count = 1, .pass = 1};
         float alone;
         learner_mlp.forward(work, weights, &one, &alone);
         assert_true(fabsf(alone - together[i]) < 1e-6f);
@@ -144,12 +145,12 @@ static void test_dropout_belongs_to_the_record(void **state)
     learner_mlp.forward(work, weights, &next, other_pass);
     assert_memory_not_equal(other_pass, together, sizeof together);
     learner_mlp.work_free(work);
-    assert_int_equal(learner_mlp.work_new(&spec, &schema, NULL, ROWS, &work), OK);
+    assert_int_equal(learner_mlp.work_new(&stage.recipe, 1, NULL, NULL, ROWS, &work), OK);
     learner_mlp.forward(work, weights, &rows, undropped); // Predictions drop nothing.
     assert_memory_not_equal(undropped, together, sizeof together);
     spec.dropout = 0;
     learner_mlp.work_free(work);
-    assert_int_equal(learner_mlp.work_new(&spec, &schema, &stage, ROWS, &work), OK);
+    assert_int_equal(learner_mlp.work_new(&stage.recipe, 1, &stage, NULL, ROWS, &work), OK);
     learner_mlp.forward(work, weights, &rows, together);
     assert_memory_equal(undropped, together, sizeof together);
     learner_mlp.work_free(work);
@@ -162,7 +163,7 @@ static void test_first_weights(void **state)
     (void)state;
     set_up(TASK_CLASSES, ACTIVATION_RELU, 0);
     float a[WEIGHTS_MAX] = {0}, b[WEIGHTS_MAX] = {0};
-    learner_mlp.init(&stage, a);
+    learner_mlp.init(&stage, NULL, a);
     const float bound = (float)sqrt(6.0 / (INPUTS + 6));
     float most = 0;
     for (int i = 0; i < INPUTS * 6; i++) {
@@ -174,18 +175,18 @@ static void test_first_weights(void **state)
         assert_true(a[i] == 0);
     }
     assert_memory_not_equal(a, a + INPUTS * 6 + 6, 24 * sizeof *a); // Another layer's.
-    learner_mlp.init(&stage, b);
+    learner_mlp.init(&stage, NULL, b);
     assert_memory_equal(a, b, sizeof a);
     stage.shard = 4;
-    learner_mlp.init(&stage, b);
+    learner_mlp.init(&stage, NULL, b);
     assert_memory_not_equal(a, b, sizeof a);
     stage.shard = 3;
     stage.list_count = 1;
-    learner_mlp.init(&stage, b);
+    learner_mlp.init(&stage, NULL, b);
     assert_memory_not_equal(a, b, sizeof a);
     stage.list_count = 2;
     spec.seed = 8;
-    learner_mlp.init(&stage, b);
+    learner_mlp.init(&stage, NULL, b);
     assert_memory_not_equal(a, b, sizeof a);
 }
 
@@ -231,8 +232,8 @@ static void test_dropout_vector(void **state)
         weights[(INPUTS + 1) * UNITS + u] = (float)(1 << u);
     }
     void *work = NULL;
-    assert_int_equal(learner_mlp.work_new(&spec, &schema, &stage, 1, &work), OK);
-    const struct stage_rows one = {x, y, rids, 1, 5};
+    assert_int_equal(learner_mlp.work_new(&stage.recipe, 1, &stage, NULL, 1, &work), OK);
+    const struct stage_rows one = {.x = x, .y = y, .rids = rids, .count = 1, .pass = 5};
     float output = 0;
     learner_mlp.forward(work, weights, &one, &output);
     learner_mlp.work_free(work);
@@ -257,7 +258,8 @@ static void test_work_refuses_what_memory_cannot_hold(void **state)
     set_up(TASK_CLASSES, ACTIVATION_RELU, 0);
     spec.hidden[0] = UINT32_MAX; // Times as many rows: more bytes than can be counted.
     void *work = &spec;
-    assert_int_equal(learner_mlp.work_new(&spec, &schema, &stage, UINT32_MAX, &work), ERR_LIMIT);
+    assert_int_equal(learner_mlp.work_new(&stage.recipe, 1, &stage, NULL, UINT32_MAX, &work),
+                     ERR_LIMIT);
     assert_null(work);
 }
 

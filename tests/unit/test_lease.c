@@ -362,7 +362,9 @@ static void test_weights_travel_in_chunks(void **state)
     buf_clear(&tiny->spec_text);
     spec_put(&tiny->spec, &tiny->spec_text);
     tiny->offer.spec = (ProtobufCBinaryData){tiny->spec_text.bytes, tiny->spec_text.data};
-    assert_int_equal(learner_param_count(&tiny->spec, &tiny->schema, &tiny->offer.param_count), OK);
+    assert_int_equal(learner_param_count(&(const struct recipe){&tiny->spec, &tiny->schema, NULL},
+                                         1, &tiny->offer.param_count),
+                     OK);
     uint64_t first_only[2] = {0, RECORDS};
     tiny->offer.slice_records = first_only;
     tiny->offer.has_parent = false;

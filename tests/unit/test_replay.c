@@ -105,8 +105,8 @@ static void train_by_hand(struct export *export)
     assert_true(count > 0 && export->records > count);
     assert_int_equal(mem_try_aligned(export->param_count, sizeof *first, &first), OK);
     assert_int_equal(mem_try_aligned(export->param_count, sizeof *second, &second), OK);
-    struct stage stage = {&export->spec,    &export->schema, 1, export->component.list, 1,
-                          export->passes[0]};
+    struct stage stage = {
+        {&export->spec, &export->schema, NULL}, 1, export->component.list, 1, export->passes[0]};
     struct stage_data data = {world.rows, world.rids, export->slice_records, count};
     assert_int_equal(stage_train(&stage, &data, NULL, NULL, first), OK);
     stage.list_count = 2;
@@ -114,7 +114,8 @@ static void train_by_hand(struct export *export)
     data.count = export->records;
     assert_int_equal(stage_train(&stage, &data, first, NULL, second), OK);
     const struct digest spec = spec_digest(&export->spec), schema = schema_digest(&export->schema);
-    export->digest = component_digest(export->name, &spec, &schema, second, export->param_count);
+    export->digest =
+        component_digest(export->name, &spec, &schema, NULL, second, export->param_count);
     mem_free(first);
     mem_free(second);
 }
@@ -173,7 +174,10 @@ static int setup(void **state)
     spec_put(&export->spec, &export->spec_text);
     make_schema(&export->schema_bytes);
     assert_int_equal(schema_get(buf_span(&export->schema_bytes), &export->schema), OK);
-    assert_int_equal(learner_param_count(&export->spec, &export->schema, &export->param_count), OK);
+    assert_int_equal(
+        learner_param_count(&(const struct recipe){&export->spec, &export->schema, NULL}, 1,
+                            &export->param_count),
+        OK);
     memset(export->placement_key, 5, KEY_BYTES);
     memset(export->commit_key, 6, KEY_BYTES);
     make_people();

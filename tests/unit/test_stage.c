@@ -24,6 +24,7 @@ static char *classes[CLASSES] = {names[0], names[1], names[2]};
 static struct column columns[2];
 static struct schema schema;
 static struct spec spec;
+static const struct recipe recipe = {&spec, &schema, NULL};
 static const uint16_t list[3] = {2, 0, 1};
 static uint64_t param_count;
 
@@ -56,7 +57,7 @@ static int reset(void **state)
     spec.rate = 0.05;
     spec.dropout = 0.2;
     assert_int_equal(spec_set(&spec, "hidden", "9,7"), OK);
-    assert_int_equal(learner_param_count(&spec, &schema, &param_count), OK);
+    assert_int_equal(learner_param_count(&recipe, 1, &param_count), OK);
     assert_true(param_count <= PARAMS_MAX);
     return 0;
 }
@@ -118,7 +119,7 @@ static struct trained train_watched(const struct set *set, uint32_t list_count, 
         const struct digest digest = digest_of("test", &parts, 1);
         memcpy(rids[i].bytes, digest.bytes, sizeof rids[i].bytes);
     }
-    const struct stage stage = {&spec, &schema, 1, list, list_count, passes};
+    const struct stage stage = {recipe, 1, list, list_count, passes};
     const struct stage_data data = {spans, rids, set->slice_count, count};
     float *params = NULL;
     assert_int_equal(mem_try_aligned(PARAMS_MAX, sizeof *params, &params), OK);
@@ -156,7 +157,7 @@ static void test_same_bits_whatever_the_addresses(void **state)
         for (int learner = 0; learner < 2; learner++) {
             assert_int_equal(spec_set(&spec, "optimizer.kind", kinds[kind]), OK);
             assert_int_equal(spec_set(&spec, "learner", learners[learner]), OK);
-            assert_int_equal(learner_param_count(&spec, &schema, &param_count), OK);
+            assert_int_equal(learner_param_count(&recipe, 1, &param_count), OK);
             const struct trained first = train(&set, 3, 3, NULL, 0);
             for (unsigned shuffle = 0; shuffle < 6; shuffle++) {
                 const struct trained again = train(&set, 3, 3, NULL, shuffle);
@@ -175,7 +176,7 @@ static void test_arrival_does_not_matter(void **state)
     const struct trained first = train(&set, 3, 2, NULL, 0);
     columns[1].standardise = false; // Constants are summed in the given order; see learner.h.
     const uint64_t before = param_count;
-    assert_int_equal(learner_param_count(&spec, &schema, &param_count), OK);
+    assert_int_equal(learner_param_count(&recipe, 1, &param_count), OK);
     assert_int_equal(before - param_count, 2);
     const struct trained plain = train(&set, 3, 2, NULL, 0);
     const int kept = set.record[3];
@@ -366,22 +367,22 @@ static void test_param_count(void **state)
     spec.hidden_count = 2;
     spec.hidden[0] = spec.hidden[1] = LIMIT_WIDTH;
     uint64_t count = 0;
-    assert_int_equal(learner_param_count(&spec, &schema, &count), ERR_LIMIT);
+    assert_int_equal(learner_param_count(&recipe, 1, &count), ERR_LIMIT);
     assert_non_null(strstr(err_text(), "expected at most 268435456"));
     columns[0].kind = COLUMN_TEXT;
-    assert_int_equal(learner_param_count(&spec, &schema, &count), ERR_INVALID);
+    assert_int_equal(learner_param_count(&recipe, 1, &count), ERR_INVALID);
     assert_non_null(strstr(err_text(), "column 1 (image)"));
     reset(NULL);
     schema.task = TASK_NONE;
-    assert_int_equal(learner_param_count(&spec, &schema, &count), ERR_INVALID);
+    assert_int_equal(learner_param_count(&recipe, 1, &count), ERR_INVALID);
     reset(NULL);
     memcpy(spec.learner, "tree", 5);
-    assert_int_equal(learner_param_count(&spec, &schema, &count), ERR_INVALID);
+    assert_int_equal(learner_param_count(&recipe, 1, &count), ERR_INVALID);
     assert_non_null(strstr(err_text(), "learner is tree, expected one of softmax, mlp"));
     const struct set set = set_without(-1); // Training and predicting refuse it too.
     param_count = 0;
     assert_int_equal(train(&set, 3, 1, NULL, 0).err, ERR_INVALID);
-    assert_int_equal(learner_predict(&spec, &schema, NULL, NULL, 0, NULL), ERR_INVALID);
+    assert_int_equal(learner_predict(&recipe, 1, NULL, NULL, 0, NULL), ERR_INVALID);
 }
 
 static void test_learners_are_named(void **state)
@@ -408,7 +409,7 @@ static void test_prediction_learns(void **state)
         put_record(i % RECORDS, &bytes[i]);
         rows[i] = buf_span(&bytes[i]);
     }
-    assert_int_equal(learner_predict(&spec, &schema, t.params, rows, MANY, outputs), OK);
+    assert_int_equal(learner_predict(&recipe, 1, t.params, rows, MANY, outputs), OK);
     int right = 0;
     for (int i = 0; i < MANY; i++) {
         const float *const o = outputs + i * CLASSES;
@@ -434,7 +435,7 @@ static void test_regression_predicts_in_its_unit(void **state)
     assert_int_equal(spec_set(&spec, "hidden", "8"), OK);
     assert_int_equal(spec_set(&spec, "activation", "tanh"), OK);
     spec.dropout = 0;
-    assert_int_equal(learner_param_count(&spec, &schema, &param_count), OK);
+    assert_int_equal(learner_param_count(&recipe, 1, &param_count), OK);
     struct buf bytes = {0};
     struct span rows[40];
     struct id128 rids[40];
@@ -446,12 +447,12 @@ static void test_regression_predicts_in_its_unit(void **state)
         memset(&rids[i], i, sizeof rids[i]);
     }
     const uint64_t slice_count[1] = {40};
-    const struct stage stage = {&spec, &schema, 0, list, 1, 400};
+    const struct stage stage = {recipe, 0, list, 1, 400};
     const struct stage_data data = {rows, rids, slice_count, 40};
     float *params = NULL, outputs[40];
     assert_int_equal(mem_try_aligned(param_count, sizeof *params, &params), OK);
     assert_int_equal(stage_train(&stage, &data, NULL, NULL, params), OK);
-    assert_int_equal(learner_predict(&spec, &schema, params, rows, 40, outputs), OK);
+    assert_int_equal(learner_predict(&recipe, 1, params, rows, 40, outputs), OK);
     for (int i = 0; i < 40; i++) {
         assert_true(fabsf(outputs[i] - (1000.0f + 50.0f * (float)i)) < 60.0f);
     }
@@ -464,12 +465,12 @@ static void test_component_digest_covers_each_part(void **state)
     (void)state;
     float params[3] = {1, 2, 3};
     const struct digest s = spec_digest(&spec), m = schema_digest(&schema);
-    const struct digest first = component_digest("s1:[2,0,1]", &s, &m, params, 3);
-    const struct digest named = component_digest("s1:[2,0]", &s, &m, params, 3);
-    const struct digest swapped = component_digest("s1:[2,0,1]", &m, &s, params, 3);
-    const struct digest shorter = component_digest("s1:[2,0,1]", &s, &m, params, 2);
+    const struct digest first = component_digest("s1:[2,0,1]", &s, &m, NULL, params, 3);
+    const struct digest named = component_digest("s1:[2,0]", &s, &m, NULL, params, 3);
+    const struct digest swapped = component_digest("s1:[2,0,1]", &m, &s, NULL, params, 3);
+    const struct digest shorter = component_digest("s1:[2,0,1]", &s, &m, NULL, params, 2);
     params[2] = -3;
-    const struct digest changed = component_digest("s1:[2,0,1]", &s, &m, params, 3);
+    const struct digest changed = component_digest("s1:[2,0,1]", &s, &m, NULL, params, 3);
     assert_memory_not_equal(&first, &named, sizeof first);
     assert_memory_not_equal(&first, &swapped, sizeof first);
     assert_memory_not_equal(&first, &shorter, sizeof first);

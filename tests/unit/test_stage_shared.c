@@ -123,7 +123,7 @@ static enum err exchange(void *context, uint32_t partner, const float *mine, flo
 
 static enum err train(const struct group *group, const struct stage_peers *peers, float *params_out)
 {
-    const struct stage stage = {&group->spec, &schema, 1, list, 2, 2};
+    const struct stage stage = {{&group->spec, &schema, NULL}, 1, list, 2, 2};
     const uint64_t slices[2] = {group->records / 2, group->records - group->records / 2};
     const struct stage_data data = {rows, rids, slices, group->records};
     return stage_train_shared(&stage, &data, NULL, NULL, peers, params_out);
@@ -179,7 +179,9 @@ static struct group draw_group(uint32_t chunks, uint32_t members)
     group.spec.gradient_chunks = chunks;
     group.spec.batch = chunks + draw(3 * chunks);
     group.records = 2 + draw(RECORDS_MAX - 2);
-    assert_int_equal(learner_param_count(&group.spec, &schema, &group.param_count), OK);
+    assert_int_equal(learner_param_count(&(const struct recipe){&group.spec, &schema, NULL}, 1,
+                                         &group.param_count),
+                     OK);
     return group;
 }
 

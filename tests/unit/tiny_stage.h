@@ -70,7 +70,9 @@ static inline int tiny_setup(void **state)
     spec_put(&tiny->spec, &tiny->spec_text);
     tiny_make_schema(&tiny->schema_bytes);
     assert_int_equal(schema_get(buf_span(&tiny->schema_bytes), &tiny->schema), OK);
-    assert_int_equal(learner_param_count(&tiny->spec, &tiny->schema, &tiny->param_count), OK);
+    assert_int_equal(learner_param_count(&(const struct recipe){&tiny->spec, &tiny->schema, NULL},
+                                         1, &tiny->param_count),
+                     OK);
     assert_int_equal(mem_try_aligned(tiny->param_count, sizeof(float), &tiny->parent), OK);
     for (uint64_t i = 0; i < tiny->param_count; i++) {
         tiny->parent[i] = 0.01f * (float)(i % 13) + 0.1f;
@@ -121,9 +123,9 @@ static inline struct digest tiny_expected(const struct tiny *tiny, uint32_t pass
         rows[i] = span_of(at + ID_BYTES + 4, ROW_BYTES);
     }
     const uint16_t list[] = {2, 0};
-    const struct stage stage = {&tiny->spec, &tiny->schema, 3, list, 2, passes};
+    const struct stage stage = {{&tiny->spec, &tiny->schema, NULL}, 3, list, 2, passes};
     const struct stage_data data = {rows, rids, slice_records, RECORDS};
     assert_int_equal(stage_train(&stage, &data, tiny->parent, NULL, params_out), OK);
     const struct digest spec = spec_digest(&tiny->spec), schema = schema_digest(&tiny->schema);
-    return component_digest("s3:[2,0]", &spec, &schema, params_out, tiny->param_count);
+    return component_digest("s3:[2,0]", &spec, &schema, NULL, params_out, tiny->param_count);
 }
