@@ -164,8 +164,7 @@ enum err learner_predict(const struct recipe *recipe, uint32_t list_count, const
     if (row_count == 0) {
         return OK;
     }
-    struct prediction p = {
-        .learner = learner_of(recipe), .recipe = recipe, .params = params};
+    struct prediction p = {.learner = learner_of(recipe), .recipe = recipe, .params = params};
     TRY(check_prompts(&p, rows, row_count));
     const enum err err = prediction_begin(&p, list_count, row_count);
     const size_t width = learner_output_width(recipe);
@@ -206,8 +205,7 @@ enum err learner_score(const struct recipe *recipe, uint32_t list_count, const f
 {
     uint64_t param_count = 0;
     TRY(learner_param_count(recipe, list_count, &param_count));
-    struct prediction p = {
-        .learner = learner_of(recipe), .recipe = recipe, .params = params};
+    struct prediction p = {.learner = learner_of(recipe), .recipe = recipe, .params = params};
     if (p.learner->score == NULL) {
         FAIL(ERR_INVALID, "learner %s does not score texts", p.learner->name);
     }
