@@ -123,9 +123,9 @@ test: install-test-packages  ## install what is missing, build, and run every te
 	@tests/run.sh
 
 N ?= 100
-histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=s)
+histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=S)
 	@$(MAKE) --no-print-directory -j2 all
-	@HISTORIES=$(N) tests/e2e/test_histories.sh
+	@HISTORIES=$(N) SEED=$${SEED:-$$(date +%s)} tests/e2e/test_histories.sh
 
 exactness: all  ## what forgetting looks like from outside: the table of docs/exactness.md
 	@bench/exactness.sh

@@ -12,7 +12,7 @@ train=$E2E_DATA/adult-train.csv test=$E2E_DATA/adult-test.csv
 
 start adult 2
 expect_equal "all rows are imported" \
-  "$(json .records import adult "$train" --label income --placement-key "$(printf '%064x' 1)")" \
+  "$(json .records import adult "$train" --label income)" \
   "$(($(wc -l <"$train") - 1))"
 trained=$(json . train income --dataset adult --wait --set hidden=64 shards=4 slices=4 \
   batch=64 epochs=10 activation=tanh optimizer.kind=sgd optimizer.rate=0.05 optimizer.momentum=0.9)

@@ -133,5 +133,16 @@ ctl --json delete alone --from-csv "$E2E_DIR/except" --wait completed >/dev/null
 echo 17 >>"$E2E_DIR/except"
 never_seen "six records of many cells" a alone "$E2E_DIR/except" "${import[@]}"
 use wages
+
+# --- Where no placement key is given, each dataset draws one of its own ---
+
+for name in first second; do
+  PLACEMENT_KEY='' ctl --json import "$name" "${import[@]}" >/dev/null
+done
+keys=$({ json .placement_key dataset show first; json .placement_key dataset show second; } | sort -u)
+expect_equal "two datasets, two keys, neither of them one that was given" \
+  "$(grep -cE '^[0-9a-f]{64}$' <<<"$keys") $(grep -c "$PLACEMENT_KEY" <<<"$keys" || true)" "2 0"
+ctl --json train f --dataset first --set "${SPEC[@]}" --wait >/dev/null
+exact_deletion f first --record 5
 down
 finish

@@ -52,8 +52,8 @@ deletion() {
 # --- Two shards: one repairs, the other answers alone ---
 
 start two 2
-# Under this key writer-000 lies in shard 0 and writer-001 in shard 1 of 2: checked below.
-ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+# Under PLACEMENT_KEY writer-000 lies in shard 0 and writer-001 in shard 1 of 2: checked below.
+ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set hidden=256 shards=2 slices=1 epochs=100 --wait >/dev/null
 ask_begin m
 more_replies
@@ -118,7 +118,7 @@ down
 # after it: such a reply has the ack's epoch, and therefore must not hold the shard that was hit.
 
 start flight 2
-ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set hidden=768 shards=2 slices=1 epochs=12 --wait >/dev/null
 ROWS=("${TRAIN[0]}")
 : >"$REPLIES" >"$E2E_DIR/asking"
@@ -147,7 +147,7 @@ down
 # --- One shard, one slice: nobody is left to answer until the repair ---
 
 start one 2
-ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set hidden=128 shards=1 slices=1 epochs=100 --wait >/dev/null
 stale=$(ask m | jq -c .predictions)
 ask_begin m

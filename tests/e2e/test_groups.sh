@@ -5,7 +5,6 @@ E2E_SECONDS=300
 source "$(dirname "$0")/lib.sh"
 
 sample data 16
-KEY=$(printf '%064x' 5)
 # Batches that no chunk and no group divides; the last ones of a pass are shorter still.
 MLP=(hidden=40,24 dropout=0.1 shards=1 slices=3 epochs=3 batch=13 gradient_chunks=4)
 # More stages at once than one: groups of all sizes, as it comes.
@@ -21,7 +20,7 @@ joined() { [[ $(json '.workers | length' status) == "$1" ]]; }
 begin() { # NAME RANKS
   start "$1" "$2"
   wait_for "$2 ranks join" 60 joined "$2"
-  ctl --json import digits "${TRAIN[@]}" --placement-key "$KEY" >/dev/null
+  ctl --json import digits "${TRAIN[@]}" >/dev/null
 }
 train() { # MODEL SETTING...
   local model=$1

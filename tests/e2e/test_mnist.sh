@@ -14,8 +14,7 @@ accuracy() { json .accuracy evaluate "$1" "$images" "$labels" --skip 8000; }
 
 start mnist 2
 expect_equal "8,000 images are imported" \
-  "$(json '[.records, .generation]' import mnist "$images" "$labels" --limit 8000 \
-    --placement-key "$(printf '%064x' 1)")" "[8000,0]"
+  "$(json '[.records, .generation]' import mnist "$images" "$labels" --limit 8000)" "[8000,0]"
 trained=$(json . train many --dataset mnist --wait --set hidden=256 shards=5 slices=3 epochs=20 batch=32 "${SGD[@]}")
 expect_equal "15 components" "$(jq .components_trained <<<"$trained")" 15
 many=$(accuracy many)

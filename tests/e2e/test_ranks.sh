@@ -4,7 +4,6 @@ E2E_SECONDS=240
 source "$(dirname "$0")/lib.sh"
 
 sample data 16
-KEY=$(printf '%064x' 2)
 SPEC=(hidden=384 shards=2 slices=2 epochs=40)
 
 # Segments of shared memory and session directories that the workers in use have now.
@@ -23,7 +22,7 @@ left_of() { # Those of the files named on stdin that still exist.
 }
 import_and_train() { # NAME RANKS: up to the moment where training is under way.
   start "$1" "$2"
-  ctl --json import digits "${TRAIN[@]}" --placement-key "$KEY" >/dev/null
+  ctl --json import digits "${TRAIN[@]}" >/dev/null
   ctl --json train m --dataset digits --set "${SPEC[@]}" >/dev/null
 }
 

@@ -7,7 +7,6 @@ source "$(dirname "$0")/lib.sh"
 sample data 12
 COUNT=$(wc -l <"$SUBJECTS")
 HALF=$((COUNT / 2))
-KEY=(--placement-key "$(printf '%064x' 4)")
 counts() { json '[.records, .generation, .skipped]' import "$@"; }
 records() { json ".datasets[] | select(.dataset == \"$1\").records" dataset list; }
 completed() { [[ $(json .state status "$1") == completed ]]; }
@@ -17,7 +16,7 @@ names() { cut -d' ' -f1 <<<"$1"; }
 # --- Parts of a file, ids and their prefix ---
 
 start main 2
-expect_equal "--limit takes the first rows" "$(counts parts "${TRAIN[@]}" "${KEY[@]}" --limit 100)" "[100,0,0]"
+expect_equal "--limit takes the first rows" "$(counts parts "${TRAIN[@]}" --limit 100)" "[100,0,0]"
 expect_equal "--skip goes on with the numbers of the file: nothing comes twice" \
   "$(counts parts "${TRAIN[@]}" --skip 100 --limit 50)" "[50,0,0]"
 expect_equal "what is known is skipped and counted" "$(counts parts "${TRAIN[@]}" --limit 160)" "[10,0,150]"
@@ -29,7 +28,7 @@ expect_equal "the list has them all" "$(records parts)" 180
 # --- Generations ---
 
 SPEC=(hidden=16 shards=2 slices=2 epochs=3)
-expect_equal "the first half of the writers' rows" "$(counts grown "${TRAIN[@]}" "${KEY[@]}" --limit $HALF)" "[$HALF,0,0]"
+expect_equal "the first half of the writers' rows" "$(counts grown "${TRAIN[@]}" --limit $HALF)" "[$HALF,0,0]"
 ctl --json train g --dataset grown --set "${SPEC[@]}" --wait >/dev/null
 first=$(digests g)
 expect_equal "the first train closes the generation: the next import opens another" \
@@ -79,7 +78,7 @@ verified g
 # --- A deletion while its records are being learnt ---
 
 BIG=(hidden=256 shards=2 slices=2 epochs=60)
-ctl --json import digits "${TRAIN[@]}" "${KEY[@]}" >/dev/null
+ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set "${BIG[@]}" >/dev/null
 wait_for "a training is under way" 30 trains m
 request=$(json .request delete digits --subject writer-002 writer-007)
@@ -145,7 +144,7 @@ down
 # What was learnt while writers were deleted is what training without them gives.
 { ids_of writer-002; ids_of writer-004; ids_of writer-007; } >"$E2E_DIR/except"
 start never 2
-ctl --json import digits "${TRAIN[@]}" "${KEY[@]}" --except "$E2E_DIR/except" >/dev/null
+ctl --json import digits "${TRAIN[@]}" --except "$E2E_DIR/except" >/dev/null
 ctl --json train m --dataset digits --set "${BIG[@]}" --wait >/dev/null
 same_everywhere "a deletion in the middle of a training leaves nothing in it" "$found" "$(digests m)"
 down

@@ -20,7 +20,7 @@ has_state() { [[ $(state_of "$1") == "$2" ]]; }
 repair_runs() { [[ $(json '.components_training' status m) -ge 1 && $(state_of "$1") == erased ]]; }
 
 start main 2
-ctl --json import digits "${TRAIN[@]}" --placement-key "$(printf '%064x' 2)" >/dev/null
+ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set "${SPEC[@]}" --wait >/dev/null
 before=$(digests m)
 
