@@ -28,6 +28,13 @@ enum {
     LIMIT_ROW_TEXT_BYTES = 8 * 1024 * 1024,
     LIMIT_EXCEPT_IDS = 10000000, // Ids of one --except file; at 32 bytes each 320 MiB of a client.
 
+    // The JSON in front of a safetensors file: at about 130 bytes a tensor 30,000 of them, several
+    // times what a model within LIMIT_PARAM_COUNT has; parsed it takes at most some 200 MiB.
+    LIMIT_SAFETENSORS_HEADER_BYTES = 4 * 1024 * 1024,
+    LIMIT_SAFETENSORS_FILES = 256, // Of one model: LIMIT_PARAM_COUNT in shards of 4 MiB.
+    // config.json, an index of shards, vocab.json (GPT-2's has 1 MB).
+    LIMIT_MODEL_JSON_BYTES = 4 * 1024 * 1024,
+
     LIMIT_SHARDS = 4096,        // S
     LIMIT_SLICES = 200,         // L and appended slices: a component's name must fit an LMDB key.
     LIMIT_SEQUENCES = 256,      // B

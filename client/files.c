@@ -59,6 +59,14 @@ static enum err write_all(int file, const char *path, struct span bytes)
         at += written;
         left -= (size_t)written;
     }
+    return OK;
+}
+
+static enum err write_parts(int file, const char *path, const struct span *parts, size_t part_count)
+{
+    for (size_t i = 0; i < part_count; i++) {
+        TRY(write_all(file, path, parts[i]));
+    }
     if (fsync(file) != 0 && errno != EINVAL && errno != EROFS) { // Pipes and devices have none.
         FAIL(ERR_IO, "cannot write %.200s: %s", path, strerror(errno));
     }
@@ -66,6 +74,11 @@ static enum err write_all(int file, const char *path, struct span bytes)
 }
 
 enum err files_write(const char *path, struct span bytes)
+{
+    return files_write_parts(path, &bytes, 1);
+}
+
+enum err files_write_parts(const char *path, const struct span *parts, size_t part_count)
 {
     char fresh[PATH_BYTES_MAX];
     struct stat there;
@@ -80,7 +93,7 @@ enum err files_write(const char *path, struct span bytes)
     if (file < 0) {
         FAIL(ERR_IO, "cannot make %.200s: %s", path, strerror(errno));
     }
-    enum err err = write_all(file, path, bytes);
+    enum err err = write_parts(file, path, parts, part_count);
     close(file);
     if (err == OK && plain && rename(fresh, path) != 0) {
         err = err_raise(ERR_IO, "cannot make %.200s: %s", path, strerror(errno));

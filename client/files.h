@@ -13,3 +13,5 @@ MUST_USE enum err files_read(const char *path, size_t bytes_max, struct buf *out
 // Puts the file in place of what was there, so that a reader sees the old one or the new one.
 // ERR_IO: the kernel refused; the old one stands.
 MUST_USE enum err files_write(const char *path, struct span bytes);
+// The same with the parts one after the other.
+MUST_USE enum err files_write_parts(const char *path, const struct span *parts, size_t part_count);
