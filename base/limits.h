@@ -64,10 +64,12 @@ enum {
 
     LIMIT_DATASETS = 1024,
     LIMIT_MODELS = 1024,
-    LIMIT_DELETE_IDS = 100000,  // Ids of one deletion request: one fence transaction.
-    LIMIT_ROWS_PREDICT = 65536, // Rows of one predict request; also bounded by the chunk.
-    LIMIT_IMPORTS_OPEN = 16,    // Uploads under way at once.
-    LIMIT_DELETES_OPEN = 64,    // Deletions being uploaded in parts at once.
+    LIMIT_BASES = 1024,            // Retired ones keep their names, and count.
+    LIMIT_BASE_SHAPE_BYTES = 1024, // Canonical text of a base's shape.
+    LIMIT_DELETE_IDS = 100000,     // Ids of one deletion request: one fence transaction.
+    LIMIT_ROWS_PREDICT = 65536,    // Rows of one predict request; also bounded by the chunk.
+    LIMIT_IMPORTS_OPEN = 16,       // Uploads under way at once.
+    LIMIT_DELETES_OPEN = 64,       // Deletions being uploaded in parts at once.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,
     LIMIT_WAITERS = 65536,     // Clients that wait for a state.

@@ -295,45 +295,64 @@ enum err cell_version_raise(struct txn *txn, uint32_t model, uint32_t shard, uin
 
 // --- Weights ---
 
-static struct kv_key chunk_key_of(uint64_t instance, uint64_t chunk)
+static struct kv_key chunk_key_of(uint64_t instance, uint32_t chunk)
 {
-    CHECK(chunk <= UINT32_MAX);
     struct kv_key key = {0};
     kv_key_u64(&key, instance);
-    kv_key_u32(&key, (uint32_t)chunk);
+    kv_key_u32(&key, chunk);
     return key;
 }
 
 // No parameters make one empty chunk, so that they too are there or not.
-static uint64_t chunks_of(uint64_t bytes)
+uint32_t weights_chunk_count(uint64_t param_count)
 {
-    return bytes == 0 ? 1 : (bytes + LIMIT_CHUNK_BYTES - 1) / LIMIT_CHUNK_BYTES;
+    CHECK(param_count <= LIMIT_PARAM_COUNT);
+    const uint64_t bytes = param_count * sizeof(float);
+    return bytes == 0 ? 1 : (uint32_t)((bytes + LIMIT_CHUNK_BYTES - 1) / LIMIT_CHUNK_BYTES);
 }
 
-static size_t chunk_bytes_of(uint64_t bytes, uint64_t chunk)
+size_t weights_chunk_bytes(uint64_t param_count, uint32_t chunk)
 {
-    const uint64_t left = bytes - chunk * LIMIT_CHUNK_BYTES;
+    CHECK(chunk < weights_chunk_count(param_count));
+    const uint64_t left = param_count * sizeof(float) - (uint64_t)chunk * LIMIT_CHUNK_BYTES;
     return (size_t)(left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES);
+}
+
+enum err weights_put_chunk(struct txn *txn, uint64_t instance, uint32_t chunk, struct span bytes)
+{
+    CHECK(bytes.bytes <= LIMIT_CHUNK_BYTES);
+    const struct kv_key key = chunk_key_of(instance, chunk);
+    return value_put(txn, KV_WEIGHTS, kv_key_span(&key), bytes);
 }
 
 enum err weights_put(struct txn *txn, uint64_t instance, const float *params, uint64_t param_count)
 {
-    CHECK(param_count <= LIMIT_PARAM_COUNT);
-    const uint64_t bytes = param_count * sizeof *params;
-    for (uint64_t i = 0; i < chunks_of(bytes); i++) {
+    const uint8_t *const bytes = (const uint8_t *)params;
+    for (uint32_t i = 0; i < weights_chunk_count(param_count); i++) {
+        TRY(weights_put_chunk(
+            txn, instance, i,
+            span_of(bytes + (size_t)i * LIMIT_CHUNK_BYTES, weights_chunk_bytes(param_count, i))));
+    }
+    return OK;
+}
+
+enum err weights_count_missing(struct txn *txn, uint64_t instance, uint64_t param_count,
+                               uint32_t *missing_out)
+{
+    *missing_out = 0;
+    for (uint32_t i = 0; i < weights_chunk_count(param_count); i++) {
         const struct kv_key key = chunk_key_of(instance, i);
-        TRY(value_put(
-            txn, KV_WEIGHTS, kv_key_span(&key),
-            span_of((const uint8_t *)params + i * LIMIT_CHUNK_BYTES, chunk_bytes_of(bytes, i))));
+        bool there;
+        TRY(value_exists(txn, KV_WEIGHTS, kv_key_span(&key), &there));
+        *missing_out += !there;
     }
     return OK;
 }
 
 enum err weights_get(struct txn *txn, uint64_t instance, float *params_out, uint64_t param_count)
 {
-    CHECK(param_count <= LIMIT_PARAM_COUNT);
-    const uint64_t bytes = param_count * sizeof *params_out, chunks = chunks_of(bytes);
-    for (uint64_t i = 0; i < chunks; i++) {
+    const uint32_t chunks = weights_chunk_count(param_count);
+    for (uint32_t i = 0; i < chunks; i++) {
         const struct kv_key key = chunk_key_of(instance, i);
         struct span value;
         const enum err err = value_get(txn, KV_WEIGHTS, kv_key_span(&key), &value);
@@ -344,29 +363,36 @@ enum err weights_get(struct txn *txn, uint64_t instance, float *params_out, uint
         if (err != ERR_NOT_FOUND) {
             TRY(err);
         }
-        const size_t found = err == OK ? value.bytes : 0, expected = chunk_bytes_of(bytes, i);
+        const size_t found = err == OK ? value.bytes : 0;
+        const size_t expected = weights_chunk_bytes(param_count, i);
         if (err != OK || found != expected) {
-            FAIL(ERR_CORRUPT, "weights of instance %llu: chunk %llu has %zu bytes, expected %zu",
-                 (unsigned long long)instance, (unsigned long long)i, found, expected);
+            FAIL(ERR_CORRUPT, "weights of instance %llu: chunk %u has %zu bytes, expected %zu",
+                 (unsigned long long)instance, i, found, expected);
         }
         if (found > 0) {
-            memcpy((uint8_t *)params_out + i * LIMIT_CHUNK_BYTES, value.data, found);
+            memcpy((uint8_t *)params_out + (size_t)i * LIMIT_CHUNK_BYTES, value.data, found);
         }
     }
     const struct kv_key after = chunk_key_of(instance, chunks);
     bool longer;
     TRY(value_exists(txn, KV_WEIGHTS, kv_key_span(&after), &longer));
     if (longer) {
-        FAIL(ERR_CORRUPT, "weights of instance %llu: more than the expected %llu chunks",
-             (unsigned long long)instance, (unsigned long long)chunks);
+        FAIL(ERR_CORRUPT, "weights of instance %llu: more than the expected %u chunks",
+             (unsigned long long)instance, chunks);
     }
     return OK;
 }
 
-enum err weights_drop(struct txn *txn, uint64_t instance)
+enum err weights_drop_some(struct txn *txn, uint64_t instance, size_t chunk_count_max,
+                           size_t *dropped_out)
 {
     struct kv_key prefix = {0};
     kv_key_u64(&prefix, instance);
+    return kv_drop_prefix(&txn->kv, KV_WEIGHTS, kv_key_span(&prefix), chunk_count_max, dropped_out);
+}
+
+enum err weights_drop(struct txn *txn, uint64_t instance)
+{
     size_t dropped;
-    return kv_drop_prefix(&txn->kv, KV_WEIGHTS, kv_key_span(&prefix), SIZE_MAX, &dropped);
+    return weights_drop_some(txn, instance, SIZE_MAX, &dropped);
 }

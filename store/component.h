@@ -80,3 +80,14 @@ MUST_USE enum err weights_put(struct txn *txn, uint64_t instance, const float *p
 MUST_USE enum err weights_get(struct txn *txn, uint64_t instance, float *params_out,
                               uint64_t param_count);
 MUST_USE enum err weights_drop(struct txn *txn, uint64_t instance); // OK also when gone.
+
+// The same chunk by chunk, for weights that come or go in several transactions.
+uint32_t weights_chunk_count(uint64_t param_count);
+size_t weights_chunk_bytes(uint64_t param_count, uint32_t chunk);
+MUST_USE enum err weights_put_chunk(struct txn *txn, uint64_t instance, uint32_t chunk,
+                                    struct span bytes);
+// How many chunks of weights of this size are not there. Their values are not opened.
+MUST_USE enum err weights_count_missing(struct txn *txn, uint64_t instance, uint64_t param_count,
+                                        uint32_t *missing_out);
+MUST_USE enum err weights_drop_some(struct txn *txn, uint64_t instance, size_t chunk_count_max,
+                                    size_t *dropped_out);

@@ -69,6 +69,9 @@ MUST_USE enum err import_load(struct txn *txn);
 MUST_USE enum err import_strike(struct txn *txn, uint32_t dataset, enum tombstone_kind kind,
                                 const struct id128 *id);
 
+// store/base.c: gives up the bases that an earlier process left staged.
+MUST_USE enum err base_load(struct txn *txn);
+
 // store/record.c: the row as stored, and the place where the index says that a rid's row is.
 struct record_value {
     uint64_t import;

@@ -361,6 +361,7 @@ static enum err start_in(struct txn *txn)
     }
     TRY(err);
     TRY(import_load(txn));
+    TRY(base_load(txn));
     return pending_walk(txn, 0, deny_pending, store);
 }
 

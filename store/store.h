@@ -62,6 +62,7 @@ enum counter {
     COUNTER_IMPORT,   // Import numbers.
     COUNTER_INSTANCE, // Instances of components: one for each set of weights ever stored.
     COUNTER_REQUEST,  // Sequence numbers of journaled requests.
+    COUNTER_BASE,     // Base numbers.
     COUNTER_COUNT_,
 };
 MUST_USE enum err counter_get(struct txn *txn, enum counter counter, uint64_t *value_out);
