@@ -124,7 +124,9 @@ static void fill_value(const ProtobufCFieldDescriptor *field, uint8_t *at)
 
 static size_t bytes_of(const ProtobufCFieldDescriptor *field)
 {
-    return field->type == PROTOBUF_C_TYPE_UINT64 ? sizeof(uint64_t) : sizeof(void *);
+    return field->type == PROTOBUF_C_TYPE_UINT64  ? sizeof(uint64_t)
+           : field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
+                                                  : sizeof(void *);
 }
 
 // A message of the kind with every field set, and of its oneof the field number `body`.
@@ -341,7 +343,7 @@ static void test_enums(void **state)
     // WorkerPull: lease 1, stream.
     taken_as_it_is(FROM_WORKER, BYTES(0x08, 1, 0x62, 4, 0x08, 1, 0x10, 2)); // control: PARENT
     refused(FROM_WORKER, BYTES(0x08, 1, 0x62, 2, 0x08, 1), "field stream is 0");
-    refused(FROM_WORKER, BYTES(0x08, 1, 0x62, 4, 0x08, 1, 0x10, 3), "field stream is 3");
+    refused(FROM_WORKER, BYTES(0x08, 1, 0x62, 4, 0x08, 1, 0x10, 4), "field stream is 4");
     refused(FROM_WORKER, BYTES(0x08, 1, 0x62, 8, 0x08, 1, 0x10, 0xff, 0xff, 0xff, 0xff, 0x0f),
             "canonical"); // -1 in five bytes, not ten
     refused(REPLY, BYTES(HEAD, 0x8a, 1, 0), "field status is 0");
