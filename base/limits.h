@@ -42,6 +42,8 @@ enum {
     LIMIT_GENERATION = 180,     // Later generations append slices; see LIMIT_SLICES.
     LIMIT_LAYERS = 32,          // Hidden layers of an mlp.
     LIMIT_WIDTH = 65536,        // Units of one layer.
+    LIMIT_LORA_RANK = 4096,        // Of an adapter: beyond any layer's width it saves nothing.
+    LIMIT_LORA_TARGETS_BYTES = 160, // Their names, joined: all there are.
     LIMIT_EPOCHS = 100000,
     LIMIT_BATCH = 65536,
     LIMIT_GRADIENT_CHUNKS = 64,

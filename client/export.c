@@ -378,7 +378,8 @@ static enum err check(const struct export *export)
              export->spec.shards);
     }
     for (uint32_t i = 0; i < export->component.count; i++) {
-        const uint32_t passes = trie_passes(export->spec.epochs, export->spec.slices, i + 1);
+        const uint32_t passes = trie_passes(spec_passes_each(&export->spec), export->spec.epochs,
+                                            export->spec.slices, i + 1);
         if (export->passes[i] != passes) {
             FAIL(ERR_CORRUPT, "export.json: %u passes in stage %u, the spec makes %u",
                  export->passes[i], i + 1, passes);

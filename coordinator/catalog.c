@@ -312,7 +312,7 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     struct placement placement;
     model_placement(&model->spec, &placement);
     ensemble_init(&model->ensemble, &placement, row->generations, model->spec.sequences,
-                  model->spec.epochs);
+                  spec_passes_each(&model->spec), model->spec.epochs);
     model->extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *model->extras);
     return OK;
 }

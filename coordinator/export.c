@@ -92,7 +92,8 @@ static enum err answer_metadata(struct core *core, struct export_job *export)
     component_put(&export->name, name);
     for (uint32_t i = 0; i < export->name.count; i++) {
         const struct cell cell = {shard, export->name.list[i]};
-        passes[i] = trie_passes(model->spec.epochs, model->spec.slices, i + 1);
+        passes[i] =
+            trie_passes(model->ensemble.passes_each, model->spec.epochs, model->spec.slices, i + 1);
         records[i] = *ensemble_cell(&model->ensemble, cell);
     }
     out.model = wire_text(model->name);

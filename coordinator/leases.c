@@ -211,8 +211,8 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.component = name;
     out.spec = wire_bytes(buf_span(&model->spec_text));
     out.schema = wire_bytes(buf_span(&dataset->row.schema));
-    out.passes =
-        trie_passes(model->spec.epochs, model->spec.slices, model->ensemble.trie.nodes[node].depth);
+    out.passes = trie_passes(model->ensemble.passes_each, model->spec.epochs, model->spec.slices,
+                             model->ensemble.trie.nodes[node].depth);
     out.has_parent = lease->parent != NULL;
     out.param_count = lease->param_count;
     out.records = lease->records;

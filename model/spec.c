@@ -10,7 +10,17 @@
 #include "base/check.h"
 #include "base/text.h"
 
-enum type { TYPE_LEARNER, TYPE_WIDTHS, TYPE_CHOICE, TYPE_BOOL, TYPE_U32, TYPE_U64, TYPE_F64 };
+enum type {
+    TYPE_LEARNER,
+    TYPE_NAME,
+    TYPE_NAMES,
+    TYPE_WIDTHS,
+    TYPE_CHOICE,
+    TYPE_BOOL,
+    TYPE_U32,
+    TYPE_U64,
+    TYPE_F64
+};
 enum range { CLOSED, OPEN_LOW, OPEN_HIGH }; // Which end of a number's range is left out.
 
 enum { VALUE_BYTES = 512, KEY_NAME_BYTES = 64 };
@@ -28,9 +38,39 @@ struct key {
     const char *values; // For people.
 };
 
-static bool has_hidden_layers(const struct spec *spec)
+static bool is_mlp(const struct spec *spec)
 {
-    return strcmp(spec->learner, "softmax") != 0;
+    return strcmp(spec->learner, "mlp") == 0;
+}
+
+static bool is_vit(const struct spec *spec)
+{
+    return strcmp(spec->learner, "vit") == 0;
+}
+
+static bool is_text(const struct spec *spec)
+{
+    return strcmp(spec->learner, "text") == 0;
+}
+
+static bool is_transformer(const struct spec *spec)
+{
+    return is_vit(spec) || is_text(spec);
+}
+
+static bool is_from_nothing(const struct spec *spec)
+{
+    return is_transformer(spec) && !spec_has_base(spec);
+}
+
+static bool is_vit_from_nothing(const struct spec *spec)
+{
+    return is_vit(spec) && !spec_has_base(spec);
+}
+
+static bool is_text_from_nothing(const struct spec *spec)
+{
+    return is_text(spec) && !spec_has_base(spec);
 }
 
 static bool is_sgd(const struct spec *spec)
@@ -68,14 +108,14 @@ static const struct key keys[] = {
      AT(hidden),
      .low = 1,
      .high = LIMIT_WIDTH,
-     .in_effect = has_hidden_layers,
+     .in_effect = is_mlp,
      .fallback = "128",
      .values = "widths of the hidden layers: 128 or [64, 32]"},
     {.name = "activation",
      .type = TYPE_CHOICE,
      AT(activation),
      .choices = activations,
-     .in_effect = has_hidden_layers,
+     .in_effect = is_mlp,
      .fallback = "relu",
      .values = "relu | tanh | gelu"},
     {.name = "dropout",
@@ -83,9 +123,108 @@ static const struct key keys[] = {
      AT(dropout),
      .high = 1,
      .range = OPEN_HIGH,
-     .in_effect = has_hidden_layers,
+     .in_effect = is_mlp,
      .fallback = "0",
      .values = "share of hidden units left out while training, 0 to below 1"},
+    {.name = "base",
+     .type = TYPE_NAME,
+     AT(base),
+     .in_effect = is_transformer,
+     .fallback = "none",
+     .values = "vit, text: the frozen base whose adapters are trained; none: train all weights"},
+    {.name = "lora.rank",
+     .type = TYPE_U32,
+     AT(lora_rank),
+     .low = 1,
+     .high = LIMIT_LORA_RANK,
+     .in_effect = spec_has_base,
+     .fallback = "16",
+     .values = "rank r of each adapter"},
+    {.name = "lora.alpha",
+     .type = TYPE_F64,
+     AT(lora_alpha),
+     .high = 1000000,
+     .range = OPEN_LOW,
+     .in_effect = spec_has_base,
+     .fallback = "16",
+     .values = "an adapter is scaled by alpha / sqrt(r), without rslora by alpha / r"},
+    {.name = "lora.rslora",
+     .type = TYPE_BOOL,
+     AT(lora_rslora),
+     .choices = booleans,
+     .in_effect = spec_has_base,
+     .fallback = "true",
+     .values = "true | false: rank-stabilised scaling"},
+    {.name = "lora.dropout",
+     .type = TYPE_F64,
+     AT(lora_dropout),
+     .high = 1,
+     .range = OPEN_HIGH,
+     .in_effect = spec_has_base,
+     .fallback = "0",
+     .values = "share of an adapter's inputs left out while training, 0 to below 1"},
+    {.name = "lora.targets",
+     .type = TYPE_NAMES,
+     AT(lora_targets),
+     .in_effect = spec_has_base,
+     .fallback = "query,value",
+     .values = "linear layers with an adapter: [query, value] or other exact names"},
+    {.name = "append_blocks",
+     .type = TYPE_U32,
+     AT(append_blocks),
+     .low = 0,
+     .high = LIMIT_SLICES,
+     .in_effect = spec_has_base,
+     .fallback = "0",
+     .values = "blocks of layers kept for the slices of later generations"},
+    {.name = "layers",
+     .type = TYPE_U32,
+     AT(layers),
+     .low = 1,
+     .high = LIMIT_BASE_LAYERS,
+     .in_effect = is_from_nothing,
+     .fallback = "4",
+     .values = "without a base: layers of the transformer"},
+    {.name = "width",
+     .type = TYPE_U32,
+     AT(width),
+     .low = 1,
+     .high = LIMIT_WIDTH,
+     .in_effect = is_from_nothing,
+     .fallback = "64",
+     .values = "without a base: its width, a multiple of heads"},
+    {.name = "heads",
+     .type = TYPE_U32,
+     AT(heads),
+     .low = 1,
+     .high = LIMIT_WIDTH,
+     .in_effect = is_from_nothing,
+     .fallback = "4",
+     .values = "without a base: its attention heads"},
+    {.name = "inner",
+     .type = TYPE_U32,
+     AT(inner),
+     .low = 1,
+     .high = LIMIT_WIDTH,
+     .in_effect = is_from_nothing,
+     .fallback = "256",
+     .values = "without a base: width of its feed-forward parts"},
+    {.name = "patch",
+     .type = TYPE_U32,
+     AT(patch),
+     .low = 1,
+     .high = LIMIT_BASE_SIDE,
+     .in_effect = is_vit_from_nothing,
+     .fallback = "7",
+     .values = "vit without a base: side of a patch; divides the image's sides"},
+    {.name = "context",
+     .type = TYPE_U32,
+     AT(context),
+     .low = 2,
+     .high = LIMIT_BASE_TOKENS,
+     .in_effect = is_text_from_nothing,
+     .fallback = "128",
+     .values = "text without a base: tokens of a window"},
     {.name = "shards",
      .type = TYPE_U32,
      AT(shards),
@@ -286,6 +425,42 @@ static enum err set_f64(const struct key *key, const char *value, void *field)
     return OK;
 }
 
+static enum err set_name(const struct key *key, const char *value, char *field)
+{
+    TRY(text_check_label(key->name, value));
+    memset(field, 0, LIMIT_NAME_BYTES + 1);
+    memcpy(field, value, strlen(value));
+    return OK;
+}
+
+// Reads "query,value" or "[query, value]": names of letters, digits, "_" and ".", each once. What they
+// mean is for the learner.
+static enum err set_names(const struct key *key, const char *value, char *field)
+{
+    char names[LIMIT_LORA_TARGETS_BYTES] = {0};
+    size_t used = 0;
+    for (const char *at = value; *at != '\0'; at++) {
+        const bool word = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
+                          (*at >= '0' && *at <= '9') || *at == '_' || *at == '.' || *at == ',';
+        if (!word && strchr(" []", *at) == NULL) {
+            FAIL(ERR_INVALID, "%s is %.40s, expected names joined by commas", key->name, value);
+        }
+        if (word && used + 1 < sizeof names) {
+            names[used++] = *at;
+        } else if (word) {
+            FAIL(ERR_INVALID, "%s has more than %zu bytes", key->name, sizeof names - 1);
+        }
+    }
+    const bool gap =
+        used == 0 || names[0] == ',' || names[used - 1] == ',' || strstr(names, ",,") != NULL;
+    if (gap) {
+        FAIL(ERR_INVALID, "%s is %.40s, expected at least one name, and none empty", key->name,
+             value);
+    }
+    memcpy(field, names, sizeof names);
+    return OK;
+}
+
 // Reads "64,32" or "[64, 32]" into the two fields of the widths.
 static enum err set_widths(const struct key *key, const char *value, struct spec *spec)
 {
@@ -333,6 +508,10 @@ static enum err set_key(const struct key *key, const char *value, struct spec *s
     }
     void *const field = (uint8_t *)spec + key->offset;
     switch (key->type) {
+    case TYPE_NAME:
+        return set_name(key, value, field);
+    case TYPE_NAMES:
+        return set_names(key, value, field);
     case TYPE_WIDTHS:
         return set_widths(key, value, spec);
     case TYPE_U32:
@@ -361,7 +540,9 @@ static void put_value(const struct key *key, const struct spec *spec, char out[s
     uint32_t code = 0;
     switch (key->type) {
     case TYPE_LEARNER:
-        snprintf(out, VALUE_BYTES, "%s", spec->learner);
+    case TYPE_NAME:
+    case TYPE_NAMES:
+        snprintf(out, VALUE_BYTES, "%s", (const char *)field);
         break;
     case TYPE_WIDTHS:
         out[0] = '\0';
@@ -445,6 +626,16 @@ static const struct key *find(const char *name)
 
 // --- The contract ---
 
+bool spec_passes_each(const struct spec *spec)
+{
+    return is_transformer(spec);
+}
+
+bool spec_has_base(const struct spec *spec)
+{
+    return is_transformer(spec) && strcmp(spec->base, "none") != 0;
+}
+
 struct spec spec_default(void)
 {
     struct spec spec = {0};
@@ -485,6 +676,10 @@ enum err spec_check(const struct spec *spec)
     if (spec->gradient_chunks > spec->batch) {
         FAIL(ERR_INVALID, "gradient_chunks is %u, expected at most batch, which is %u",
              spec->gradient_chunks, spec->batch);
+    }
+    if (is_text(spec) && spec->aggregate != AGGREGATE_MEAN_PROBABILITY) {
+        FAIL(ERR_INVALID, "aggregate is %s, expected mean_probability with learner text",
+             aggregates[spec->aggregate]);
     }
     if (!sequences_fit(spec->sequences, spec->slices)) {
         FAIL(ERR_INVALID, "sequences is %u, expected at most the number of orders of %u slices",

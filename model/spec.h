@@ -25,11 +25,24 @@ enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
 enum aggregate_kind { AGGREGATE_MEAN_PROBABILITY, AGGREGATE_MEAN_LOGIT, AGGREGATE_VOTE };
 
 struct spec {
-    char learner[16];              // learner            softmax | mlp; see model/learner.h
+    char learner[16];              // learner            softmax | mlp | ...; see model/learner.h
     uint32_t hidden[LIMIT_LAYERS]; // hidden             widths of hidden layers: 128 or [64, 32]
     uint32_t hidden_count;
-    enum activation activation;    // activation         relu | tanh | gelu
-    double dropout;                // dropout            [0, 1), on hidden units while training
+    enum activation activation; // activation         relu | tanh | gelu
+    double dropout;             // dropout            [0, 1), on hidden units while training
+    // Transformers (vit, text). On a base that is named, adapters and heads are trained; without one,
+    // all weights of a transformer of this shape.
+    char base[LIMIT_NAME_BYTES + 1]; // base             a base's name, or none
+    uint32_t lora_rank;              // lora.rank
+    double lora_alpha;               // lora.alpha
+    bool lora_rslora;    // lora.rslora        scale alpha / sqrt(rank), else alpha / rank
+    double lora_dropout; // lora.dropout       [0, 1), on an adapter's input in training
+    char lora_targets[LIMIT_LORA_TARGETS_BYTES]; // lora.targets    names joined by ","
+    uint32_t append_blocks;        // append_blocks      blocks of layers kept for later generations
+    uint32_t layers, width, heads; // layers, width, heads      without a base
+    uint32_t inner;                // inner              width of the feed-forward part
+    uint32_t patch;                // patch              vit: side of a patch
+    uint32_t context;              // context            text: tokens of a window
     uint32_t shards;               // shards             S, 1 ..
     uint32_t slices;               // slices             L, 1 ..
     uint32_t sequences;            // sequences          B, 1 ..
@@ -64,6 +77,11 @@ void spec_put(const struct spec *spec, struct buf *text_out);
 // Reads canonical text and nothing else: every key once, in order, then spec_check.
 //   ERR_INVALID  otherwise; *spec_out is unspecified.
 MUST_USE enum err spec_get(struct span text, struct spec *spec_out);
+
+// True when each stage makes `epochs` passes (vit, text); else SISA's share of them.
+bool spec_passes_each(const struct spec *spec);
+// True when the spec names a base.
+bool spec_has_base(const struct spec *spec);
 
 struct digest spec_digest(const struct spec *spec); // Domain "unlearnd-spec" over the text.
 

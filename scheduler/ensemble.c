@@ -14,9 +14,10 @@ static void allocate(struct ensemble *ensemble)
 }
 
 void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
-                   uint32_t generations, uint32_t sequences, uint32_t epochs)
+                   uint32_t generations, uint32_t sequences, bool passes_each, uint32_t epochs)
 {
-    *ensemble = (struct ensemble){.placement = *placement, .epochs = epochs};
+    *ensemble =
+        (struct ensemble){.placement = *placement, .epochs = epochs, .passes_each = passes_each};
     trie_init_rotation(&ensemble->trie, placement->slices,
                        placement_slice_count(placement, generations), sequences);
     allocate(ensemble);
@@ -33,7 +34,8 @@ void ensemble_deinit(struct ensemble *ensemble)
 void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t sequences)
 {
     struct ensemble longer;
-    ensemble_init(&longer, &ensemble->placement, generations, sequences, ensemble->epochs);
+    ensemble_init(&longer, &ensemble->placement, generations, sequences, ensemble->passes_each,
+                  ensemble->epochs);
     for (uint32_t node = 0; node < ensemble->trie.count; node++) {
         struct component name;
         trie_name(&ensemble->trie, 0, node, &name);
@@ -83,7 +85,8 @@ static uint64_t sum_list(const struct ensemble *ensemble, const uint64_t *cells,
 
 static uint64_t passes_of(const struct ensemble *ensemble, uint32_t node)
 {
-    return trie_passes(ensemble->epochs, ensemble->trie.slices, ensemble->trie.nodes[node].depth);
+    return trie_passes(ensemble->passes_each, ensemble->epochs, ensemble->trie.slices,
+                       ensemble->trie.nodes[node].depth);
 }
 
 uint64_t ensemble_records(const struct ensemble *ensemble, uint32_t shard, uint32_t node)

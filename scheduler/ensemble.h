@@ -31,12 +31,13 @@ struct ensemble {
     struct placement placement;
     struct trie trie;
     uint32_t epochs;    // e0 of the spec.
+    bool passes_each;   // e0 passes in every stage (trie_passes).
     struct slot *slots; // [shards * trie.count], shard-major. Owned.
     uint64_t *records;  // [shards * trie.slice_count] records now in each cell. Owned.
 };
 
 void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
-                   uint32_t generations, uint32_t sequences, uint32_t epochs);
+                   uint32_t generations, uint32_t sequences, bool passes_each, uint32_t epochs);
 void ensemble_deinit(struct ensemble *ensemble);
 // Extends to more generations: the old components keep their state, new cells are empty.
 void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t sequences);

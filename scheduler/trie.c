@@ -102,9 +102,12 @@ bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice)
     return false;
 }
 
-uint32_t trie_passes(uint32_t epochs, uint32_t slices, uint32_t depth)
+uint32_t trie_passes(bool each, uint32_t epochs, uint32_t slices, uint32_t depth)
 {
     CHECK(depth > 0 && slices > 0);
+    if (each) {
+        return epochs;
+    }
     const uint64_t i = depth < slices ? depth : slices;
     const uint64_t upto = 2 * (uint64_t)epochs * i / (slices + 1);
     const uint64_t before = 2 * (uint64_t)epochs * (i - 1) / (slices + 1);

@@ -8,6 +8,7 @@
 // Lifetime  trie_init to trie_deinit. Threads  Constant after trie_init: any may read.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/component.h"
@@ -45,7 +46,7 @@ int32_t trie_find(const struct trie *trie, const struct component *name);
 // True when the node's list contains the slice.
 bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice);
 
-// Passes of the stage at `depth` (1 ..): for i <= L
+// Passes of the stage at `depth` (1 ..): with `each`, e0 in every stage; else for i <= L
 //   e_i = max(1, floor(2 e0 i / (L+1)) - floor(2 e0 (i-1) / (L+1)));
 // stages of appended slices use e_L. Source: Bourtoule et al., IEEE S&P 2021, equation 1.
-uint32_t trie_passes(uint32_t epochs, uint32_t slices, uint32_t depth);
+uint32_t trie_passes(bool each, uint32_t epochs, uint32_t slices, uint32_t depth);

@@ -58,7 +58,7 @@ static void make(struct ensemble *ensemble, struct draw *draw)
     const uint32_t slices = 1 + draw_below(draw, 4);
     const struct placement placement = {1 + draw_below(draw, 4), slices, 1 + draw_below(draw, 2)};
     ensemble_init(ensemble, &placement, 1 + draw_below(draw, 3), 1 + draw_below(draw, most[slices]),
-                  1 + draw_below(draw, 20));
+                  draw_below(draw, 2) == 0, 1 + draw_below(draw, 20));
     for (uint32_t i = 0; i < placement.shards * ensemble->trie.slice_count; i++) {
         ensemble->records[i] = draw_below(draw, 3) == 0 ? 0 : draw_below(draw, 50);
     }
@@ -87,7 +87,8 @@ static void test_records_and_samples(void **state)
             assert_true(ensemble_records(&ensemble, name.shard, node) == records);
             assert_true(ensemble_is_empty(&ensemble, name.shard, node) == (records == 0));
             assert_true(ensemble_samples(&ensemble, name.shard, node) ==
-                        records * trie_passes(ensemble.epochs, ensemble.trie.slices, name.count));
+                        records * trie_passes(ensemble.passes_each, ensemble.epochs,
+                                              ensemble.trie.slices, name.count));
         }
         ensemble_deinit(&ensemble);
     }
@@ -258,7 +259,7 @@ static void test_repairs_come_first(void **state)
     (void)state;
     const struct placement placement = {2, LIMIT_SLICES, 1};
     struct ensemble ensemble;
-    ensemble_init(&ensemble, &placement, 1, 1, 1);
+    ensemble_init(&ensemble, &placement, 1, 1, false, 1);
     for (uint32_t i = 0; i < 2 * LIMIT_SLICES; i++) {
         ensemble.records[i] = 1;
     }
@@ -312,8 +313,9 @@ static void test_totals(void **state)
         for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
             struct component name;
             name_of(&ensemble, i, &name);
-            const uint64_t samples = records_of(&ensemble, &name) *
-                                     trie_passes(ensemble.epochs, ensemble.trie.slices, name.count);
+            const uint64_t samples =
+                records_of(&ensemble, &name) * trie_passes(ensemble.passes_each, ensemble.epochs,
+                                                           ensemble.trie.slices, name.count);
             const struct slot *const slot = slot_at(&ensemble, i);
             expected.samples_all += samples;
             if (samples == 0) {

@@ -93,7 +93,7 @@ static void place(struct export *export)
                 world.ids[at] = person->id;
             }
         }
-        export->passes[i] = trie_passes(export->spec.epochs, export->spec.slices, i + 1);
+        export->passes[i] = trie_passes(false, export->spec.epochs, export->spec.slices, i + 1);
     }
 }
 

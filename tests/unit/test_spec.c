@@ -18,6 +18,19 @@ static const char default_text[] = "learner=mlp\n"
                                    "hidden=128\n"
                                    "activation=relu\n"
                                    "dropout=0\n"
+                                   "base=-\n"
+                                   "lora.rank=-\n"
+                                   "lora.alpha=-\n"
+                                   "lora.rslora=-\n"
+                                   "lora.dropout=-\n"
+                                   "lora.targets=-\n"
+                                   "append_blocks=-\n"
+                                   "layers=-\n"
+                                   "width=-\n"
+                                   "heads=-\n"
+                                   "inner=-\n"
+                                   "patch=-\n"
+                                   "context=-\n"
                                    "shards=8\n"
                                    "slices=4\n"
                                    "sequences=1\n"
@@ -68,7 +81,7 @@ static void test_default_has_this_text(void **state)
     const struct digest digest = spec_digest(&spec);
     char hex[DIGEST_HEX_BYTES];
     hex_put(hex, digest.bytes, sizeof digest.bytes);
-    assert_string_equal(hex, "7fb26267f29dbb2fa213750dc42711da7b66693521343981820029b24f9fe0ce");
+    assert_string_equal(hex, "cf9cd245e08152f29c34bb0505eaa312a773343be2db01f13fe26993ca7e2d7a");
 }
 
 static void test_every_key_reads_back_what_it_wrote(void **state)
@@ -141,6 +154,17 @@ static void test_bad_values_are_named(void **state)
     assert_refused("learner", "tree", "learner is tree, expected one of softmax, mlp");
     assert_refused("optimizer.kind", "adam", "expected one of sgd, adamw");
     assert_refused("weighted", "yes", "expected one of false, true");
+    assert_refused("base", "", "base");
+    assert_refused("lora.rank", "0", "lora.rank is 0, expected 1 to 4096");
+    assert_refused("lora.targets", "[]", "expected at least one name");
+    assert_refused("lora.targets", "query,,value", "expected at least one name, and none empty");
+    assert_refused("lora.targets", "query,", "expected at least one name, and none empty");
+    assert_refused("lora.targets", "query;value", "expected names joined by commas");
+    assert_refused(
+        "lora.targets",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "lora.targets has more than 159 bytes");
     assert_refused("seed", "18446744073709551616", "seed is 18446744073709551616");
     assert_refused("seed", "7\n", "not a short text");
     char longer[600];
@@ -187,6 +211,34 @@ static void test_check_sees_keys_together(void **state)
     assert_non_null(strstr(err_text(), "1638400, expected at most 1048576"));
     spec.sequences = 1;
     assert_int_equal(spec_check(&spec), OK);
+}
+
+// What a transformer's keys mean depends on whether a base is named.
+static void test_keys_of_transformers(void **state)
+{
+    (void)state;
+    struct spec spec = spec_default();
+    snprintf(spec.learner, sizeof spec.learner, "vit");
+    assert_true(spec_passes_each(&spec) && !spec_has_base(&spec));
+    assert_non_null(strstr(text_of(&spec), "\nbase=none\nlora.rank=-\n"));
+    assert_non_null(strstr(text_of(&spec), "\nlayers=4\nwidth=64\nheads=4\ninner=256\npatch=7\n"
+                                           "context=-\n"));
+    assert_int_equal(spec_set(&spec, "base", "digits"), OK);
+    assert_int_equal(spec_set(&spec, "lora.targets", "[query, attention.output.dense]"), OK);
+    assert_true(spec_has_base(&spec));
+    assert_non_null(strstr(text_of(&spec),
+                           "\nbase=digits\nlora.rank=16\nlora.alpha=16\nlora.rslora=true\n"
+                           "lora.dropout=0\nlora.targets=query,attention.output.dense\n"
+                           "append_blocks=0\nlayers=-\nwidth=-\nheads=-\ninner=-\npatch=-\n"));
+    snprintf(spec.learner, sizeof spec.learner, "text");
+    spec.aggregate = AGGREGATE_VOTE;
+    assert_int_equal(spec_check(&spec), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "aggregate is vote, expected mean_probability"));
+    spec.aggregate = AGGREGATE_MEAN_PROBABILITY;
+    assert_int_equal(spec_check(&spec), OK);
+    snprintf(spec.learner, sizeof spec.learner, "mlp");
+    assert_true(!spec_passes_each(&spec) && !spec_has_base(&spec));
+    assert_non_null(strstr(text_of(&spec), "\nbase=-\n"));
 }
 
 // A key without effect must not split one model into two digests.
@@ -275,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_bad_values_are_named),
         cmocka_unit_test(test_unknown_keys_name_the_nearest),
         cmocka_unit_test(test_check_sees_keys_together),
+        cmocka_unit_test(test_keys_of_transformers),
         cmocka_unit_test(test_keys_without_effect_do_not_count),
         cmocka_unit_test(test_only_canonical_text_is_read),
         cmocka_unit_test(test_each_lists_every_key),

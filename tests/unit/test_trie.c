@@ -157,7 +157,7 @@ static void test_passes(void **state)
     (void)state;
     static const uint32_t known[] = {4, 4, 4, 4}; // e0 = 10, L = 4: floor(4 i) - floor(4 (i - 1))
     for (uint32_t i = 1; i <= 4; i++) {
-        assert_int_equal(trie_passes(10, 4, i), known[i - 1]);
+        assert_int_equal(trie_passes(false, 10, 4, i), known[i - 1]);
     }
     for (uint32_t e0 = 1; e0 <= 60; e0++) {
         for (uint32_t slices = 1; slices <= 40; slices++) {
@@ -166,21 +166,25 @@ static void test_passes(void **state)
                 const uint32_t a = 2 * e0 * i / (slices + 1);
                 const uint32_t b = 2 * e0 * (i - 1) / (slices + 1);
                 const uint32_t expected = a - b > 1 ? a - b : 1;
-                assert_int_equal(trie_passes(e0, slices, i), expected);
+                assert_int_equal(trie_passes(false, e0, slices, i), expected);
                 sum += expected;
                 lifted += a == b;
             }
             assert_int_equal(sum - lifted, 2 * e0 * slices / (slices + 1));
             // Appended stages use the last one's.
-            assert_int_equal(trie_passes(e0, slices, slices + 1), trie_passes(e0, slices, slices));
-            assert_int_equal(trie_passes(e0, slices, slices + 90), trie_passes(e0, slices, slices));
+            assert_int_equal(trie_passes(false, e0, slices, slices + 1),
+                             trie_passes(false, e0, slices, slices));
+            assert_int_equal(trie_passes(false, e0, slices, slices + 90),
+                             trie_passes(false, e0, slices, slices));
         }
     }
     // SISA's one slice is plain training: e0 passes.
-    assert_int_equal(trie_passes(17, 1, 1), 17);
+    assert_int_equal(trie_passes(false, 17, 1, 1), 17);
+    assert_int_equal(trie_passes(true, 17, 4, 1), 17);
+    assert_int_equal(trie_passes(true, 17, 4, 9), 17);
     // No overflow at the bounds.
-    assert_int_equal(trie_passes(LIMIT_EPOCHS, 1, 1), LIMIT_EPOCHS);
-    assert_int_equal(trie_passes(1, LIMIT_SLICES, 1), 1);
+    assert_int_equal(trie_passes(false, LIMIT_EPOCHS, 1, 1), LIMIT_EPOCHS);
+    assert_int_equal(trie_passes(false, 1, LIMIT_SLICES, 1), 1);
 }
 
 int main(void)
