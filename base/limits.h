@@ -38,6 +38,7 @@ enum {
     LIMIT_SHARDS = 4096,        // S
     LIMIT_SLICES = 200,         // L and appended slices: a component's name must fit an LMDB key.
     LIMIT_SEQUENCES = 256,      // B
+    LIMIT_BMS_SLICES = 100,     // L of BMS, whose work grows as L^4: 0.2 s for 100, 2 s for 200.
     LIMIT_COMPONENTS = 1 << 20, // Components of one model.
     LIMIT_GENERATION = 180,     // Later generations append slices; see LIMIT_SLICES.
     LIMIT_LAYERS = 32,          // Hidden layers of an mlp.

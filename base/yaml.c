@@ -7,7 +7,8 @@
 
 #include "base/bytes.h"
 
-enum { DEPTH_MAX = 4, KEY_BYTES_MAX = 128, VALUE_BYTES_MAX = 1024 };
+// A value holds a list of LIMIT_SLICES numbers of 24 characters.
+enum { DEPTH_MAX = 4, KEY_BYTES_MAX = 128, VALUE_BYTES_MAX = 6 * 1024 };
 
 struct reading {
     yaml_parser_t parser;

@@ -217,7 +217,7 @@ const struct ctl_command cmd_train = {
             "nothing is trained on top of it: --reprofile trains the model from nothing beside the "
             "old components and swaps shard by shard.\n\n"
             "Keys of a spec: learner, hidden, activation, dropout, shards, slices, sequences, "
-            "append_slices, epochs, batch, gradient_chunks, optimizer.kind, optimizer.rate, "
+            "sequence_policy, slice_probabilities, append_slices, epochs, batch, gradient_chunks, optimizer.kind, optimizer.rate, "
             "optimizer.momentum, aggregate, seed, ...\n\n"
             "Examples:\n"
             "  unlearnctl train income --dataset adult --set hidden=64 shards=4 slices=4 --wait\n"

@@ -269,7 +269,7 @@ static void extend(struct model *model, uint32_t generations)
     for (uint32_t node = 0; node < nodes; node++) {
         trie_name(&model->ensemble.trie, 0, node, &names[node]);
     }
-    ensemble_extend(&model->ensemble, generations, model->spec.sequences);
+    ensemble_extend(&model->ensemble, generations);
     struct slot_extra *const extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *extras);
     for (uint32_t shard = 0; shard < shards; shard++) {
         for (uint32_t node = 0; node < nodes; node++) {
@@ -293,7 +293,8 @@ uint64_t model_param_count(const struct model *model, uint32_t list_count)
     return count;
 }
 
-static enum err fill_model(struct core *core, struct model *model, const struct model_row *row)
+static enum err fill_model(struct core *core, struct model *model, const struct model_row *row,
+                           const uint16_t *orders)
 {
     TRY(spec_get(buf_span(&row->spec), &model->spec));
     struct dataset *const dataset = catalog_dataset_number(core, row->dataset);
@@ -311,18 +312,19 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     model->spec_digest = spec_digest(&model->spec);
     struct placement placement;
     model_placement(&model->spec, &placement);
-    ensemble_init(&model->ensemble, &placement, row->generations, model->spec.sequences,
+    ensemble_init(&model->ensemble, &placement, row->generations, model->spec.sequences, orders,
                   spec_passes_each(&model->spec), model->spec.epochs);
     model->extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *model->extras);
     return OK;
 }
 
-enum err catalog_put_model(struct core *core, const struct model_row *row, const uint64_t *cells)
+enum err catalog_put_model(struct core *core, const struct model_row *row, const uint64_t *cells,
+                           const uint16_t *orders)
 {
     struct model *model = catalog_model_number(core, row->number);
     if (model == NULL) {
         model = mem_alloc(1, sizeof *model);
-        const enum err err = fill_model(core, model, row);
+        const enum err err = fill_model(core, model, row, orders);
         if (err != OK) {
             model_free(core, model);
             return err_context(err, "model %u", row->number);
@@ -578,13 +580,14 @@ static enum err load_model(void *context, const struct model_row *row)
     model_placement(&spec, &placement);
     const uint32_t slices = placement_slice_count(&placement, row->generations);
     uint64_t *const cells = mem_alloc((size_t)placement.shards * slices, sizeof *cells);
+    uint16_t *orders = NULL;
     enum err err =
         catalog_count_cells(load->txn, row->dataset, &placement, row->generations, cells);
-    if (err == OK) {
-        err = catalog_put_model(load->core, row, cells);
-    }
+    err = err != OK ? err : orders_make(&spec, &orders);
+    err = err != OK ? err : catalog_put_model(load->core, row, cells, orders);
     mem_free(cells);
-    TRY(err);
+    mem_free(orders);
+    TRY_AS(err, "model %u", row->number);
     load->model = catalog_model_number(load->core, row->number);
     TRY_AS(component_row_each(load->txn, row->number, load_component, load), "model %u",
            row->number);

@@ -167,9 +167,10 @@ const char *catalog_core_type(const struct core *core, const struct digest *prof
 MUST_USE enum err catalog_put_dataset(struct core *core, struct dataset_row *row);
 void catalog_drop_dataset(struct core *core, uint32_t number);
 // A new model, or one extended to more generations. cells: records per cell, laid out as
-// ensemble.records for the row's generations. ERR_CORRUPT: spec and schema do not fit.
+// ensemble.records for the row's generations. orders: as of orders_make, of a new model; else not
+// looked at. ERR_CORRUPT: spec and schema do not fit.
 MUST_USE enum err catalog_put_model(struct core *core, const struct model_row *row,
-                                    const uint64_t *cells);
+                                    const uint64_t *cells, const uint16_t *orders);
 void catalog_drop_model(struct core *core, uint32_t number);
 // In the store thread: adds the visible records of each cell to cells (laid out as above, zeroed).
 MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
@@ -207,6 +208,13 @@ uint32_t request_waits_for(struct core *core, const struct request *request, uin
 
 // Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed.
 const char *request_problem(struct core *core, const struct request *request);
+
+// --- orders.c
+
+// The orders of the spec's slices, [sequences][slices], a function of the spec alone. The caller frees
+// them. Takes up to 0.2 s: in the store thread.
+//   ERR_INVALID  sampling found fewer different ones than the spec wants.
+MUST_USE enum err orders_make(const struct spec *spec, uint16_t **orders_out);
 
 // --- clients.c: answering
 

@@ -23,7 +23,8 @@ struct train_job {
     struct placement placement;
     struct shape *shape; // Held: what the model computes by.
     uint64_t *cells;
-    uint32_t drop; // Number of a successor to be removed first; 0: none.
+    uint16_t *orders; // Of a new model.
+    uint32_t drop;    // Number of a successor to be removed first; 0: none.
 };
 
 static enum err close_generation(struct train_job *train, struct txn *txn)
@@ -87,6 +88,7 @@ static enum err train_run(struct job *job, struct store *store, struct txn *txn)
     TRY(close_generation(train, txn));
     if (train->row.number == 0) {
         uint64_t number = 0;
+        TRY(orders_make(&train->shape->spec, &train->orders));
         TRY(counter_next(txn, COUNTER_MODEL, &number));
         train->row.number = (uint32_t)number;
     } else {
@@ -141,7 +143,7 @@ static void train_done(struct job *job, void *core_)
     if (err == OK) {
         err = catalog_put_dataset(core, &train->dataset);
         CHECK(err == OK); // The same bytes as before.
-        err = catalog_put_model(core, &train->row, train->cells);
+        err = catalog_put_model(core, &train->row, train->cells, train->orders);
         CHECK(err == OK); // Spec and schema were checked before the job.
         struct model *const model = catalog_model_number(core, train->row.number);
         begin_run(core, model);
@@ -157,6 +159,7 @@ static void train_done(struct job *job, void *core_)
     model_row_deinit(&train->row);
     shape_release(train->shape);
     mem_free(train->cells);
+    mem_free(train->orders);
     mem_free(train);
 }
 
@@ -199,8 +202,8 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     train->drop = overtaken ? successor->number : 0;
     successor = overtaken ? NULL : successor;
     const struct span text = exists ? buf_span(&model->spec_text) : wire_span(body->spec);
-    struct spec spec;
     uint64_t param_count = 0;
+    struct spec spec;
     TRY_AS(spec_get(text, &spec), "the spec");
     TRY(shape_new(&spec, buf_span(&dataset->row.schema), NULL, &train->shape));
     const struct recipe recipe = shape_recipe(train->shape);

@@ -15,15 +15,18 @@ enum type {
     TYPE_NAME,
     TYPE_NAMES,
     TYPE_WIDTHS,
+    TYPE_PROBABILITIES,
     TYPE_CHOICE,
     TYPE_BOOL,
     TYPE_U32,
     TYPE_U64,
-    TYPE_F64
+    TYPE_F64,
 };
 enum range { CLOSED, OPEN_LOW, OPEN_HIGH }; // Which end of a number's range is left out.
 
-enum { VALUE_BYTES = 512, KEY_NAME_BYTES = 64 };
+enum { KEY_NAME_BYTES = 64 };
+// The longest value is a list of LIMIT_SLICES numbers, each written in at most 24 characters.
+enum { VALUE_BYTES = 25 * LIMIT_SLICES + 120 };
 
 struct key {
     const char *name;
@@ -78,6 +81,11 @@ static bool is_sgd(const struct spec *spec)
     return spec->optimizer == OPTIMIZER_SGD;
 }
 
+static bool has_probabilities(const struct spec *spec)
+{
+    return spec->policy == SEQUENCE_BMS || spec->policy == SEQUENCE_SAMPLING;
+}
+
 static bool is_adamw(const struct spec *spec)
 {
     return spec->optimizer == OPTIMIZER_ADAMW;
@@ -88,6 +96,7 @@ static const char *const learners[] = {
 #include "model/learner_list.h"
     NULL};
 static const char *const activations[] = {"relu", "tanh", "gelu", NULL};
+static const char *const policies[] = {SEQUENCE_POLICY_NAMES, NULL};
 static const char *const optimizers[] = {"sgd", "adamw", NULL};
 static const char *const aggregates[] = {"mean_probability", "mean_logit", "vote", NULL};
 static const char *const booleans[] = {"false", "true", NULL};
@@ -246,6 +255,19 @@ static const struct key keys[] = {
      .high = LIMIT_SEQUENCES,
      .fallback = "1",
      .values = "B: orders of the slices trained for each shard"},
+    {.name = "sequence_policy",
+     .type = TYPE_CHOICE,
+     AT(policy),
+     .choices = policies,
+     .fallback = "rotation",
+     .values = "rotation | random | bms | sampling: how the orders are made"},
+    {.name = "slice_probabilities",
+     .type = TYPE_PROBABILITIES,
+     AT(probabilities),
+     .high = 1e9,
+     .in_effect = has_probabilities,
+     .fallback = "equal",
+     .values = "bms, sampling: how often each slice is deleted from, [5, 1, 1, 1], or equal"},
     {.name = "append_slices",
      .type = TYPE_U32,
      AT(append_slices),
@@ -348,7 +370,7 @@ static const struct key keys[] = {
 enum { KEY_COUNT = sizeof keys / sizeof *keys };
 
 _Static_assert(sizeof(enum activation) == 4 && sizeof(enum optimizer_kind) == 4 &&
-                   sizeof(enum aggregate_kind) == 4,
+                   sizeof(enum aggregate_kind) == 4 && sizeof(enum sequence_policy) == 4,
                "a choice is stored as 32 bits");
 
 // --- Reading one value ---
@@ -461,43 +483,78 @@ static enum err set_names(const struct key *key, const char *value, char *field)
     return OK;
 }
 
-// Reads "64,32" or "[64, 32]" into the two fields of the widths.
-static enum err set_widths(const struct key *key, const char *value, struct spec *spec)
+// "64,32" or "[64, 32]", element by element.
+struct list {
+    const char *at, *end; // at: NULL behind the last element.
+};
+
+static struct list list_of(const char *value)
 {
-    uint32_t widths[LIMIT_LAYERS];
-    uint32_t count = 0;
     const size_t bytes = strlen(value);
     const bool bracket = bytes >= 2 && value[0] == '[' && value[bytes - 1] == ']';
-    const char *at = value + (bracket ? 1 : 0);
-    const char *const end = value + bytes - (bracket ? 1 : 0);
-    while (true) {
-        const char *const comma = memchr(at, ',', (size_t)(end - at));
-        const char *stop = comma == NULL ? end : comma;
-        while (at < stop && *at == ' ') {
-            at++;
-        }
-        while (stop > at && stop[-1] == ' ') {
-            stop--;
-        }
-        char number[16];
-        if (count == LIMIT_LAYERS || (size_t)(stop - at) >= sizeof number) {
+    return (struct list){value + (bracket ? 1 : 0), value + bytes - (bracket ? 1 : 0)};
+}
+
+// The next element without the blanks around it; "" for one that is too long for any number. False:
+// there is none.
+static bool list_next(struct list *list, char out[static TEXT_NUMBER_BYTES])
+{
+    if (list->at == NULL) {
+        return false;
+    }
+    const char *const comma = memchr(list->at, ',', (size_t)(list->end - list->at));
+    const char *at = list->at, *stop = comma == NULL ? list->end : comma;
+    while (at < stop && *at == ' ') {
+        at++;
+    }
+    while (stop > at && stop[-1] == ' ') {
+        stop--;
+    }
+    const size_t bytes = (size_t)(stop - at) < TEXT_NUMBER_BYTES ? (size_t)(stop - at) : 0;
+    memcpy(out, at, bytes);
+    out[bytes] = '\0';
+    list->at = comma == NULL ? NULL : comma + 1;
+    return true;
+}
+
+static enum err set_widths(const struct key *key, const char *value, struct spec *spec)
+{
+    uint32_t widths[LIMIT_LAYERS] = {0};
+    uint32_t count = 0;
+    struct list list = list_of(value);
+    for (char number[TEXT_NUMBER_BYTES]; list_next(&list, number); count++) {
+        if (count == LIMIT_LAYERS) {
             FAIL(ERR_INVALID, "hidden is %.40s, expected 1 to %d widths", value, (int)LIMIT_LAYERS);
         }
-        memcpy(number, at, (size_t)(stop - at));
-        number[stop - at] = '\0';
         if (set_u32(key, number, &widths[count]) != OK) {
             FAIL(ERR_INVALID, "hidden is %.40s, expected widths from %.0f to %.0f", value, key->low,
                  key->high);
         }
-        count++;
-        if (comma == NULL) {
-            break;
-        }
-        at = comma + 1;
     }
     memset(spec->hidden, 0, sizeof spec->hidden);
     memcpy(spec->hidden, widths, count * sizeof *widths);
     spec->hidden_count = count;
+    return OK;
+}
+
+static enum err set_probabilities(const struct key *key, const char *value, struct spec *spec)
+{
+    double probabilities[LIMIT_SLICES] = {0};
+    uint32_t count = 0;
+    struct list list = list_of(value);
+    const bool equal = strcmp(value, "equal") == 0;
+    for (char number[TEXT_NUMBER_BYTES]; !equal && list_next(&list, number); count++) {
+        if (count == LIMIT_SLICES) {
+            FAIL(ERR_INVALID, "%s has more than %d numbers, expected one for each slice", key->name,
+                 (int)LIMIT_SLICES);
+        }
+        if (set_f64(key, number, &probabilities[count]) != OK) {
+            FAIL(ERR_INVALID, "%s is %.40s, expected equal or numbers from %g to %g", key->name,
+                 value, key->low, key->high);
+        }
+    }
+    memcpy(spec->probabilities, probabilities, sizeof probabilities);
+    spec->probability_count = count;
     return OK;
 }
 
@@ -514,6 +571,8 @@ static enum err set_key(const struct key *key, const char *value, struct spec *s
         return set_names(key, value, field);
     case TYPE_WIDTHS:
         return set_widths(key, value, spec);
+    case TYPE_PROBABILITIES:
+        return set_probabilities(key, value, spec);
     case TYPE_U32:
         return set_u32(key, value, field);
     case TYPE_U64:
@@ -529,6 +588,18 @@ static enum err set_key(const struct key *key, const char *value, struct spec *s
 }
 
 // --- Writing one value ---
+
+static void put_probabilities(const struct spec *spec, char out[static VALUE_BYTES])
+{
+    size_t used =
+        (size_t)snprintf(out, VALUE_BYTES, "%s", spec->probability_count == 0 ? "equal" : "");
+    for (uint32_t i = 0; i < spec->probability_count; i++) {
+        char number[TEXT_NUMBER_BYTES];
+        text_f64_put(spec->probabilities[i], number);
+        used += (size_t)snprintf(out + used, VALUE_BYTES - used, "%s%s", i == 0 ? "" : ",", number);
+    }
+    CHECK(used < VALUE_BYTES);
+}
 
 static void put_value(const struct key *key, const struct spec *spec, char out[static VALUE_BYTES])
 {
@@ -550,6 +621,9 @@ static void put_value(const struct key *key, const struct spec *spec, char out[s
             used += (uint32_t)snprintf(out + used, VALUE_BYTES - used, "%s%u", i == 0 ? "" : ",",
                                        spec->hidden[i]);
         }
+        break;
+    case TYPE_PROBABILITIES:
+        put_probabilities(spec, out);
         break;
     case TYPE_CHOICE:
         memcpy(&code, field, sizeof code);
@@ -671,6 +745,35 @@ static bool sequences_fit(uint32_t sequences, uint32_t slices)
     return sequences <= orders;
 }
 
+static enum err check_policy(const struct spec *spec)
+{
+    const bool bms = spec->policy == SEQUENCE_BMS;
+    if (bms && spec->sequences > spec->slices) {
+        FAIL(ERR_INVALID,
+             "sequences is %u, expected at most the number of slices, %u, with sequence_policy bms",
+             spec->sequences, spec->slices);
+    }
+    if (bms && spec->slices > LIMIT_BMS_SLICES) {
+        FAIL(ERR_INVALID, "slices is %u, expected at most %d with sequence_policy bms",
+             spec->slices, (int)LIMIT_BMS_SLICES);
+    }
+    if (!has_probabilities(spec) || spec->probability_count == 0) {
+        return OK;
+    }
+    if (spec->probability_count != spec->slices) {
+        FAIL(ERR_INVALID, "slice_probabilities has %u numbers, expected one for each of %u slices",
+             spec->probability_count, spec->slices);
+    }
+    double sum = 0;
+    for (uint32_t i = 0; i < spec->slices; i++) {
+        sum += spec->probabilities[i];
+    }
+    if (!(sum > 0)) {
+        FAIL(ERR_INVALID, "slice_probabilities are all 0, expected one above 0");
+    }
+    return OK;
+}
+
 enum err spec_check(const struct spec *spec)
 {
     if (spec->gradient_chunks > spec->batch) {
@@ -685,6 +788,7 @@ enum err spec_check(const struct spec *spec)
         FAIL(ERR_INVALID, "sequences is %u, expected at most the number of orders of %u slices",
              spec->sequences, spec->slices);
     }
+    TRY(check_policy(spec));
     // Sequences that begin alike share components, so this is the most there can be.
     const uint64_t components = (uint64_t)spec->shards * spec->slices * spec->sequences;
     if (components > LIMIT_COMPONENTS) {

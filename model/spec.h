@@ -19,6 +19,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/policy.h"
 
 enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
@@ -46,6 +47,7 @@ struct spec {
     uint32_t shards;               // shards             S, 1 ..
     uint32_t slices;               // slices             L, 1 ..
     uint32_t sequences;            // sequences          B, 1 ..
+    enum sequence_policy policy;   // sequence_policy    rotation | random | bms | sampling
     uint32_t append_slices;        // append_slices      slices that each later generation appends
     uint32_t epochs;               // epochs             e0: passes of a training without slices
     uint32_t batch;                // batch              rows of one step
@@ -58,6 +60,9 @@ struct spec {
     enum aggregate_kind aggregate; // aggregate          mean_probability | mean_logit | vote
     bool weighted;                 // weighted           weight shards by their records
     uint64_t seed;                 // seed
+    // slice_probabilities: how often each slice is deleted from, on any scale.
+    uint32_t probability_count; // L, or 0: all equal
+    double probabilities[LIMIT_SLICES];
 };
 
 // The defaults of the table: learner mlp, hidden 128, shards 8, slices 4, ...
@@ -68,8 +73,9 @@ struct spec spec_default(void);
 //                range ("shards is 0, expected 1 to 4096"). *spec is unchanged.
 MUST_USE enum err spec_set(struct spec *spec, const char *key, const char *value);
 
-// Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, S * L * B
-// within LIMIT_COMPONENTS. ERR_INVALID says which.
+// Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, for bms B <= L and
+// L <= LIMIT_BMS_SLICES, S * L * B within LIMIT_COMPONENTS, slice_probabilities one for each of L
+// slices and not all 0. ERR_INVALID says which.
 MUST_USE enum err spec_check(const struct spec *spec);
 
 // The canonical text. Two specs are the same model exactly when these bytes are equal.

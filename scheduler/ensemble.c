@@ -14,12 +14,13 @@ static void allocate(struct ensemble *ensemble)
 }
 
 void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
-                   uint32_t generations, uint32_t sequences, bool passes_each, uint32_t epochs)
+                   uint32_t generations, uint32_t sequences, const uint16_t *orders,
+                   bool passes_each, uint32_t epochs)
 {
     *ensemble =
         (struct ensemble){.placement = *placement, .epochs = epochs, .passes_each = passes_each};
-    trie_init_rotation(&ensemble->trie, placement->slices,
-                       placement_slice_count(placement, generations), sequences);
+    trie_init(&ensemble->trie, placement->slices, placement_slice_count(placement, generations),
+              sequences, orders);
     allocate(ensemble);
 }
 
@@ -31,11 +32,11 @@ void ensemble_deinit(struct ensemble *ensemble)
     *ensemble = (struct ensemble){0};
 }
 
-void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t sequences)
+void ensemble_extend(struct ensemble *ensemble, uint32_t generations)
 {
     struct ensemble longer;
-    ensemble_init(&longer, &ensemble->placement, generations, sequences, ensemble->passes_each,
-                  ensemble->epochs);
+    ensemble_init(&longer, &ensemble->placement, generations, ensemble->trie.sequences,
+                  ensemble->trie.orders, ensemble->passes_each, ensemble->epochs);
     for (uint32_t node = 0; node < ensemble->trie.count; node++) {
         struct component name;
         trie_name(&ensemble->trie, 0, node, &name);

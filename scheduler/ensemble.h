@@ -36,11 +36,13 @@ struct ensemble {
     uint64_t *records;  // [shards * trie.slice_count] records now in each cell. Owned.
 };
 
+// orders[sequences][slices]: scheduler/sequence.h; copied.
 void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
-                   uint32_t generations, uint32_t sequences, bool passes_each, uint32_t epochs);
+                   uint32_t generations, uint32_t sequences, const uint16_t *orders,
+                   bool passes_each, uint32_t epochs);
 void ensemble_deinit(struct ensemble *ensemble);
 // Extends to more generations: the old components keep their state, new cells are empty.
-void ensemble_extend(struct ensemble *ensemble, uint32_t generations, uint32_t sequences);
+void ensemble_extend(struct ensemble *ensemble, uint32_t generations);
 
 struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 uint64_t *ensemble_cell(const struct ensemble *ensemble, struct cell cell);

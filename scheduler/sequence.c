@@ -10,10 +10,7 @@
 
 const char *sequence_policy_name(enum sequence_policy policy)
 {
-    static const char *const names[] = {[SEQUENCE_ROTATION] = "rotation",
-                                        [SEQUENCE_RANDOM] = "random",
-                                        [SEQUENCE_BMS] = "bms",
-                                        [SEQUENCE_SAMPLING] = "sampling"};
+    static const char *const names[] = {SEQUENCE_POLICY_NAMES};
     CHECK((size_t)policy < sizeof names / sizeof names[0]);
     return names[policy];
 }

@@ -30,14 +30,8 @@
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "base/policy.h"
 #include "base/rng.h"
-
-enum sequence_policy {
-    SEQUENCE_ROTATION,
-    SEQUENCE_RANDOM,
-    SEQUENCE_BMS,
-    SEQUENCE_SAMPLING,
-};
 
 enum {
     SEQUENCE_EXPONENT = 100,        // t of the score.

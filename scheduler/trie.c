@@ -1,9 +1,10 @@
 // scheduler/trie.c: see trie.h.
 #include "scheduler/trie.h"
 
+#include <string.h>
+
 #include "base/check.h"
 #include "base/mem.h"
-#include "scheduler/sequence.h"
 
 static int32_t child_of(const struct trie *trie, int32_t parent, uint16_t slice)
 {
@@ -39,7 +40,10 @@ void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_
         .nodes = mem_alloc((size_t)sequences * slice_count, sizeof *trie->nodes),
         .slices = slices,
         .slice_count = slice_count,
+        .sequences = sequences,
+        .orders = mem_alloc((size_t)sequences * slices, sizeof *trie->orders),
     };
+    memcpy(trie->orders, orders, (size_t)sequences * slices * sizeof *orders);
     for (uint32_t b = 0; b < sequences; b++) {
         int32_t at = -1;
         for (uint32_t i = 0; i < slice_count; i++) {
@@ -56,18 +60,10 @@ void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_
     }
 }
 
-void trie_init_rotation(struct trie *trie, uint32_t slices, uint32_t slice_count,
-                        uint32_t sequences)
-{
-    uint16_t *const orders = mem_alloc((size_t)sequences * slices, sizeof *orders);
-    sequence_rotation(slices, sequences, orders);
-    trie_init(trie, slices, slice_count, sequences, orders);
-    mem_free(orders);
-}
-
 void trie_deinit(struct trie *trie)
 {
     mem_free(trie->nodes);
+    mem_free(trie->orders);
     *trie = (struct trie){0};
 }
 

@@ -3,7 +3,7 @@
 // A model has B sequences, the same in every shard; sequences that begin alike share components, so
 // the components of a shard are the nodes of a trie. With B = 1 it is a chain: plain SISA.
 //
-// Which sequences, scheduler/sequence.h says. Appended slices stand at the end of each, in order.
+// Which sequences, scheduler/sequence.h makes. Appended slices stand at the end of each, in order.
 //
 // Lifetime  trie_init to trie_deinit. Threads  Constant after trie_init: any may read.
 #pragma once
@@ -28,15 +28,14 @@ struct trie {
     uint32_t count;
     uint32_t slices;      // L
     uint32_t slice_count; // L and the appended ones.
+    uint32_t sequences;   // B
+    uint16_t *orders;     // [sequences][slices]. Owned.
 };
 
 // slices = L, 1 .. LIMIT_SLICES; slice_count >= slices; sequences >= 1; orders[sequences][slices] are
-// permutations of 0 .. L-1 (scheduler/sequence.h), read only here.
+// permutations of 0 .. L-1 (scheduler/sequence.h), copied.
 void trie_init(struct trie *trie, uint32_t slices, uint32_t slice_count, uint32_t sequences,
                const uint16_t *orders);
-// With the orders of sequence_rotation: sequences <= L! (checked by the spec).
-void trie_init_rotation(struct trie *trie, uint32_t slices, uint32_t slice_count,
-                        uint32_t sequences);
 void trie_deinit(struct trie *trie);
 
 // The name of node `node` in shard `shard`.

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "scheduler/ensemble.h"
 #include "tests/unit/draw.h"
+#include "tests/unit/rotation.h"
 
 enum { TRIALS = 400 };
 
@@ -57,8 +58,9 @@ static void make(struct ensemble *ensemble, struct draw *draw)
     static const uint32_t most[] = {1, 1, 2, 6, 24};
     const uint32_t slices = 1 + draw_below(draw, 4);
     const struct placement placement = {1 + draw_below(draw, 4), slices, 1 + draw_below(draw, 2)};
-    ensemble_init(ensemble, &placement, 1 + draw_below(draw, 3), 1 + draw_below(draw, most[slices]),
-                  draw_below(draw, 2) == 0, 1 + draw_below(draw, 20));
+    rotation_ensemble(ensemble, &placement, 1 + draw_below(draw, 3),
+                      1 + draw_below(draw, most[slices]), draw_below(draw, 2) == 0,
+                      1 + draw_below(draw, 20));
     for (uint32_t i = 0; i < placement.shards * ensemble->trie.slice_count; i++) {
         ensemble->records[i] = draw_below(draw, 3) == 0 ? 0 : draw_below(draw, 50);
     }
@@ -259,7 +261,7 @@ static void test_repairs_come_first(void **state)
     (void)state;
     const struct placement placement = {2, LIMIT_SLICES, 1};
     struct ensemble ensemble;
-    ensemble_init(&ensemble, &placement, 1, 1, false, 1);
+    rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
     for (uint32_t i = 0; i < 2 * LIMIT_SLICES; i++) {
         ensemble.records[i] = 1;
     }
@@ -369,8 +371,8 @@ static void test_extend_keeps_what_is_known(void **state)
         memcpy(longer.slots, old.slots, count * sizeof *old.slots);
         memcpy(longer.records, old.records,
                (size_t)old.placement.shards * slices * sizeof *old.records);
-        trie_init_rotation(&longer.trie, old.trie.slices, slices, sequences);
-        ensemble_extend(&longer, generations, sequences);
+        rotation_trie(&longer.trie, old.trie.slices, slices, sequences);
+        ensemble_extend(&longer, generations);
         assert_int_equal(longer.trie.slice_count,
                          placement_slice_count(&old.placement, generations));
         assert_int_equal(longer.epochs, old.epochs);

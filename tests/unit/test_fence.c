@@ -19,6 +19,7 @@
 #include "store/ledger.h"
 #include "tests/unit/draw.h"
 #include "tests/unit/people.h"
+#include "tests/unit/rotation.h"
 #include "tests/unit/signers.h"
 
 enum { RECORDS = 120, SUBJECTS = 30, GENERATIONS = 3, OTHER_DATASET = 2, NODES_MAX = 64 };
@@ -66,9 +67,8 @@ static void put_model(uint32_t m)
     MUST(model_put(people.txn, &row));
     model_row_deinit(&row);
     placements[m] = (struct placement){spec.shards, spec.slices, 1};
-    trie_init_rotation(&tries[m], spec.slices,
-                       placement_slice_count(&placements[m], models[m].generations),
-                       spec.sequences);
+    rotation_trie(&tries[m], spec.slices,
+                  placement_slice_count(&placements[m], models[m].generations), spec.sequences);
     assert_true(tries[m].count <= NODES_MAX);
     for (uint32_t shard = 0; shard < spec.shards; shard++) {
         for (uint32_t node = 0; node < tries[m].count; node++) {

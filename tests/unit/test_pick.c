@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "scheduler/pick.h"
 #include "tests/unit/draw.h"
+#include "tests/unit/rotation.h"
 
 static void test_exactly_so_many_and_closed_under_parents(void **state)
 {
@@ -20,8 +21,8 @@ static void test_exactly_so_many_and_closed_under_parents(void **state)
         const uint32_t slices = 1 + draw_below(&draw, 4);
         const struct placement placement = {1 + draw_below(&draw, 4), slices, 1};
         struct ensemble ensemble;
-        ensemble_init(&ensemble, &placement, 1 + draw_below(&draw, 2),
-                      1 + draw_below(&draw, most[slices]), false, 3);
+        rotation_ensemble(&ensemble, &placement, 1 + draw_below(&draw, 2),
+                          1 + draw_below(&draw, most[slices]), false, 3);
         for (uint32_t i = 0; i < placement.shards * ensemble.trie.slice_count; i++) {
             ensemble.records[i] = draw_below(&draw, 3); // A third of the cells is empty.
         }
@@ -57,7 +58,7 @@ static void test_spread_over_the_shards(void **state)
     (void)state;
     const struct placement placement = {4, 3, 1};
     struct ensemble ensemble;
-    ensemble_init(&ensemble, &placement, 1, 1, false, 1);
+    rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
     for (uint32_t i = 0; i < 12; i++) {
         ensemble.records[i] = 1;
     }

@@ -34,6 +34,8 @@ static const char default_text[] = "learner=mlp\n"
                                    "shards=8\n"
                                    "slices=4\n"
                                    "sequences=1\n"
+                                   "sequence_policy=rotation\n"
+                                   "slice_probabilities=-\n"
                                    "append_slices=1\n"
                                    "epochs=10\n"
                                    "batch=16\n"
@@ -81,7 +83,7 @@ static void test_default_has_this_text(void **state)
     const struct digest digest = spec_digest(&spec);
     char hex[DIGEST_HEX_BYTES];
     hex_put(hex, digest.bytes, sizeof digest.bytes);
-    assert_string_equal(hex, "cf9cd245e08152f29c34bb0505eaa312a773343be2db01f13fe26993ca7e2d7a");
+    assert_string_equal(hex, "6cb6ae58fa407a3375b0b92749ec3bcea5f5c1e897e886e0521e24f3cc2507a1");
 }
 
 static void test_every_key_reads_back_what_it_wrote(void **state)
@@ -97,6 +99,7 @@ static void test_every_key_reads_back_what_it_wrote(void **state)
         {"dropout", "-0", "0"},
         {"shards", "4096", "4096"},
         {"slices", "200", "200"},
+        {"sequence_policy", "random", "random"},
         {"append_slices", "3", "3"},
         {"epochs", "100000", "100000"},
         {"batch", "65536", "65536"},
@@ -167,10 +170,23 @@ static void test_bad_values_are_named(void **state)
         "lora.targets has more than 159 bytes");
     assert_refused("seed", "18446744073709551616", "seed is 18446744073709551616");
     assert_refused("seed", "7\n", "not a short text");
-    char longer[600];
+    static char longer[LIMIT_SPEC_BYTES];
     memset(longer, '1', sizeof longer - 1);
-    longer[sizeof longer - 1] = '\0';
     assert_refused("seed", longer, "not a short text");
+    assert_refused("sequence_policy", "best", "expected one of rotation, random, bms, sampling");
+    assert_refused("slice_probabilities", "1,-1",
+                   "is 1,-1, expected equal or numbers from 0 to 1e+09");
+    assert_refused("slice_probabilities", "1,inf", "expected equal or numbers");
+    assert_refused("slice_probabilities", "1,2e9", "expected equal or numbers");
+    assert_refused("slice_probabilities", "[1,]", "expected equal or numbers");
+    assert_refused("slice_probabilities", "[]", "expected equal or numbers");
+    assert_refused("slice_probabilities", "0.1000000000000000000000000000000001,1",
+                   "expected equal or numbers");
+    for (size_t i = 1; i < 402; i += 2) { // 201 ones
+        longer[i] = ',';
+    }
+    longer[401] = '\0';
+    assert_refused("slice_probabilities", longer, "has more than 200 numbers");
 }
 
 static void test_unknown_keys_name_the_nearest(void **state)
@@ -239,6 +255,68 @@ static void test_keys_of_transformers(void **state)
     snprintf(spec.learner, sizeof spec.learner, "mlp");
     assert_true(!spec_passes_each(&spec) && !spec_has_base(&spec));
     assert_non_null(strstr(text_of(&spec), "\nbase=-\n"));
+}
+
+static void assert_check_says(const struct spec *spec, const char *message)
+{
+    assert_int_equal(spec_check(spec), ERR_INVALID);
+    if (strstr(err_text(), message) == NULL) {
+        fail_msg("found \"%s\", expected \"%s\"", err_text(), message);
+    }
+}
+
+static void test_orders_are_checked(void **state)
+{
+    (void)state;
+    struct spec spec = spec_default(); // 4 slices
+    assert_int_equal(spec_set(&spec, "sequences", "5"), OK);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_int_equal(spec_set(&spec, "sequence_policy", "bms"), OK);
+    assert_check_says(&spec, "sequences is 5, expected at most the number of slices, 4, with "
+                             "sequence_policy bms");
+    assert_int_equal(spec_set(&spec, "sequences", "4"), OK);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_int_equal(spec_set(&spec, "slices", "101"), OK);
+    assert_check_says(&spec, "slices is 101, expected at most 100 with sequence_policy bms");
+    assert_int_equal(spec_set(&spec, "sequence_policy", "sampling"), OK);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_int_equal(spec_set(&spec, "slices", "4"), OK);
+    assert_int_equal(spec_set(&spec, "slice_probabilities", "[1, 2, 3]"), OK);
+    assert_check_says(&spec, "slice_probabilities has 3 numbers, expected one for each of 4");
+    assert_int_equal(spec_set(&spec, "slice_probabilities", "[0, 0, 0, 0]"), OK);
+    assert_check_says(&spec, "slice_probabilities are all 0");
+    assert_int_equal(spec_set(&spec, "slice_probabilities", "[0, 0, 0.50, 1e-3]"), OK);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_non_null(strstr(text_of(&spec), "\nslice_probabilities=0,0,0.5,0.001\n"));
+    assert_same_after_reading(&spec);
+    assert_int_equal(spec_set(&spec, "slice_probabilities", "equal"), OK);
+    assert_non_null(strstr(text_of(&spec), "\nslice_probabilities=equal\n"));
+    assert_same_after_reading(&spec);
+    // Without effect they may be anything, and do not count.
+    assert_int_equal(spec_set(&spec, "sequence_policy", "rotation"), OK);
+    struct spec other = spec;
+    assert_int_equal(spec_set(&other, "slice_probabilities", "[1, 2, 3]"), OK);
+    assert_int_equal(spec_check(&other), OK);
+    const struct digest left = spec_digest(&spec), right = spec_digest(&other);
+    assert_memory_equal(&left, &right, sizeof left);
+}
+
+// As many numbers as there can be slices, each as long as a number gets, in a text that may travel.
+static void test_longest_probabilities(void **state)
+{
+    (void)state;
+    struct spec spec = spec_default();
+    spec.slices = LIMIT_SLICES;
+    spec.policy = SEQUENCE_SAMPLING;
+    spec.probability_count = LIMIT_SLICES;
+    for (uint32_t i = 0; i < LIMIT_SLICES; i++) {
+        spec.probabilities[i] = 1.2345678901234567e-300;
+    }
+    struct spec back;
+    char text[LIMIT_SPEC_BYTES];
+    snprintf(text, sizeof text, "%s", text_of(&spec));
+    assert_int_equal(spec_get(span_text(text), &back), OK);
+    assert_memory_equal(back.probabilities, spec.probabilities, sizeof spec.probabilities);
 }
 
 // A key without effect must not split one model into two digests.
@@ -328,6 +406,8 @@ int main(void)
         cmocka_unit_test(test_unknown_keys_name_the_nearest),
         cmocka_unit_test(test_check_sees_keys_together),
         cmocka_unit_test(test_keys_of_transformers),
+        cmocka_unit_test(test_orders_are_checked),
+        cmocka_unit_test(test_longest_probabilities),
         cmocka_unit_test(test_keys_without_effect_do_not_count),
         cmocka_unit_test(test_only_canonical_text_is_read),
         cmocka_unit_test(test_each_lists_every_key),

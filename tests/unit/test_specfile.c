@@ -50,6 +50,23 @@ static void test_specfile_says_the_same_as_set(void **state)
     assert_int_equal(empty.seed, 9);
 }
 
+// A list as long as a spec's longest one: 200 numbers of 20 characters.
+static void test_specfile_reads_long_lists(void **state)
+{
+    (void)state;
+    char text[6000] = "slice_probabilities: [";
+    for (int i = 0; i < LIMIT_SLICES; i++) {
+        const size_t at = strlen(text);
+        snprintf(text + at, sizeof text - at, "%s0.12345678901234567%d", i == 0 ? "" : ", ",
+                 i % 10);
+    }
+    snprintf(text + strlen(text), 3, "]\n");
+    struct spec spec = spec_default();
+    assert_int_equal(specfile_get("s.yaml", span_text(text), &spec), OK);
+    assert_int_equal(spec.probability_count, LIMIT_SLICES);
+    assert_true(spec.probabilities[0] == 0.123456789012345670);
+}
+
 // The spec stays as it was, even where the first line was good.
 static void refuse(const char *text, const char *said)
 {
@@ -120,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_specfile_says_the_same_as_set),
+        cmocka_unit_test(test_specfile_reads_long_lists),
         cmocka_unit_test(test_specfile_names_line_and_key),
         cmocka_unit_test(test_specfile_refuses_what_no_spec_needs),
         cmocka_unit_test(test_specfile_reads_files),

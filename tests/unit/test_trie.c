@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "scheduler/trie.h"
+#include "tests/unit/rotation.h"
 
 // Sequence b, read from the leaf that it was the first to reach.
 static void sequence_of(const struct trie *trie, uint32_t b, struct component *name_out)
@@ -44,7 +45,7 @@ static void test_order_of_four(void **state)
     (void)state;
     for (uint32_t budget = 1; budget <= 24; budget++) {
         struct trie trie;
-        trie_init_rotation(&trie, 4, 4, budget);
+        rotation_trie(&trie, 4, 4, budget);
         for (uint32_t b = 0; b < budget; b++) {
             struct component name;
             sequence_of(&trie, b, &name);
@@ -65,7 +66,7 @@ static void test_all_permutations_are_reached(void **state)
     for (uint32_t slices = 1; slices <= 6; slices++) {
         factorial *= slices;
         struct trie trie;
-        trie_init_rotation(&trie, slices, slices, factorial);
+        rotation_trie(&trie, slices, slices, factorial);
         uint32_t leaves = 0;
         for (uint32_t node = 0; node < trie.count; node++) {
             leaves += trie.nodes[node].depth == slices;
@@ -82,7 +83,7 @@ static void test_components_are_the_distinct_prefixes(void **state)
     for (uint32_t budget = 1; budget <= 24; budget++) {
         for (uint32_t appended = 0; appended <= 3; appended++) {
             struct trie trie;
-            trie_init_rotation(&trie, 4, 4 + appended, budget);
+            rotation_trie(&trie, 4, 4 + appended, budget);
             uint32_t distinct = 0;
             for (uint32_t b = 0; b < budget; b++) {
                 struct component name = {.count = 0};
@@ -110,7 +111,7 @@ static void test_find_refuses_what_is_not_there(void **state)
 {
     (void)state;
     struct trie trie;
-    trie_init_rotation(&trie, 4, 5, 2); // 0123 and 1230, then 4.
+    rotation_trie(&trie, 4, 5, 2); // 0123 and 1230, then 4.
     static const struct component absent[] = {
         {.count = 1, .list = {2}},
         {.count = 2, .list = {0, 2}},
@@ -139,10 +140,10 @@ static void test_large_ones(void **state)
 {
     (void)state;
     struct trie trie;
-    trie_init_rotation(&trie, LIMIT_SLICES, LIMIT_SLICES, 1);
+    rotation_trie(&trie, LIMIT_SLICES, LIMIT_SLICES, 1);
     assert_int_equal(trie.count, LIMIT_SLICES);
     trie_deinit(&trie);
-    trie_init_rotation(&trie, 100, LIMIT_SLICES, LIMIT_SEQUENCES);
+    rotation_trie(&trie, 100, LIMIT_SLICES, LIMIT_SEQUENCES);
     for (uint32_t node = 0; node < trie.count; node++) {
         struct component name;
         trie_name(&trie, 0, node, &name);
