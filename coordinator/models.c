@@ -85,10 +85,12 @@ static enum err train_run(struct job *job, struct store *store, struct txn *txn)
     (void)store;
     struct train_job *const train = (struct train_job *)job;
     TRY(model_each(txn, check_still, train));
+    if (train->row.number == 0) {
+        TRY(orders_make(&train->shape->spec, &train->orders));
+    }
     TRY(close_generation(train, txn));
     if (train->row.number == 0) {
         uint64_t number = 0;
-        TRY(orders_make(&train->shape->spec, &train->orders));
         TRY(counter_next(txn, COUNTER_MODEL, &number));
         train->row.number = (uint32_t)number;
     } else {
