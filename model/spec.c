@@ -451,7 +451,7 @@ static enum err set_name(const struct key *key, const char *value, char *field)
 {
     TRY(text_check_label(key->name, value));
     memset(field, 0, LIMIT_NAME_BYTES + 1);
-    memcpy(field, value, strlen(value));
+    memcpy(field, value, strlen(value) + 1);
     return OK;
 }
 
