@@ -43,7 +43,7 @@ enum {
     LIMIT_GENERATION = 180,     // Later generations append slices; see LIMIT_SLICES.
     LIMIT_LAYERS = 32,          // Hidden layers of an mlp.
     LIMIT_WIDTH = 65536,        // Units of one layer.
-    LIMIT_LORA_RANK = 4096,        // Of an adapter: beyond any layer's width it saves nothing.
+    LIMIT_LORA_RANK = 4096,     // Of an adapter: beyond any layer's width it saves nothing.
     LIMIT_LORA_TARGETS_BYTES = 160, // Their names, joined: all there are.
     LIMIT_EPOCHS = 100000,
     LIMIT_BATCH = 65536,
@@ -72,6 +72,7 @@ enum {
     LIMIT_DELETE_IDS = 100000,     // Ids of one deletion request: one fence transaction.
     LIMIT_ROWS_PREDICT = 65536,    // Rows of one predict request; also bounded by the chunk.
     LIMIT_IMPORTS_OPEN = 16,       // Uploads under way at once.
+    LIMIT_BASE_UPLOADS_OPEN = 4,   // Each holds its weights in memory.
     LIMIT_DELETES_OPEN = 64,       // Deletions being uploaded in parts at once.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,

@@ -173,6 +173,20 @@ enum err catalog_model(struct core *core, const char *name, struct model **out)
     FAIL(ERR_NOT_FOUND, "there is no model \"%s\"", name);
 }
 
+enum err catalog_room(const struct core *core, uint64_t bytes, const char *what)
+{
+    // Weights of valid components, and bases, stay in memory, so that a fallback can answer at once.
+    const uint64_t most = (uint64_t)8 << 30;
+    if (core->resident_bytes > most || bytes > most - core->resident_bytes) {
+        FAIL(ERR_LIMIT,
+             "%s would not fit the %llu GiB of weights that the coordinator keeps in memory, of "
+             "which %llu MiB are in use",
+             what, (unsigned long long)(most >> 30),
+             (unsigned long long)(core->resident_bytes >> 20));
+    }
+    return OK;
+}
+
 // ---------------------------------------------------------------- datasets
 
 struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct span subject)
@@ -293,6 +307,17 @@ uint64_t model_param_count(const struct model *model, uint32_t list_count)
     return count;
 }
 
+// Borrowed; NULL for the number 0.
+static enum err base_of(struct core *core, uint32_t number, struct base **base_out)
+{
+    const struct base_entry *const entry = catalog_base_number(core, number);
+    *base_out = entry == NULL ? NULL : entry->base;
+    if (number != 0 && *base_out == NULL) {
+        FAIL(ERR_CORRUPT, "its base %u is not there", number);
+    }
+    return OK;
+}
+
 static enum err fill_model(struct core *core, struct model *model, const struct model_row *row,
                            const uint16_t *orders)
 {
@@ -301,12 +326,15 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     if (dataset == NULL) {
         FAIL(ERR_CORRUPT, "its dataset %u is not there", row->dataset);
     }
-    TRY(shape_new(&model->spec, buf_span(&dataset->row.schema), NULL, &model->shape));
+    struct base *base = NULL;
+    TRY(base_of(core, row->base, &base));
+    TRY(shape_new(&model->spec, buf_span(&dataset->row.schema), base, &model->shape));
     TRY(shape_check(model->shape, row->generations));
     model->number = row->number;
     memcpy(model->name, row->name, sizeof model->name);
     model->dataset = row->dataset;
     model->replaces = row->replaces;
+    model->base = row->base;
     model->generations = row->generations;
     buf_put(&model->spec_text, buf_span(&row->spec));
     model->spec_digest = spec_digest(&model->spec);
@@ -638,6 +666,7 @@ static enum err load_run(struct job *job, struct store *store, struct txn *txn)
     load->txn = txn;
     TRY(load_profile(load->core, txn));
     TRY(counter_get(txn, COUNTER_EPOCH, &load->core->epoch));
+    TRY(bases_load(load->core, txn));
     TRY(dataset_each(txn, load_dataset, load));
     TRY(model_each(txn, load_model, load));
     return request_each_open(txn, load_request, load);
@@ -647,8 +676,8 @@ enum err catalog_load(struct core *core)
 {
     struct load load = {.job = {.kind = JOB_WRITE_ALONE, .run = load_run}, .core = core};
     TRY(storage_call(core->storage, &load.job));
-    log_info("catalog_loaded", "datasets=%u models=%u open_requests=%u epoch=%llu",
-             core->dataset_count, core->model_count, core->request_count,
+    log_info("catalog_loaded", "datasets=%u bases=%u models=%u open_requests=%u epoch=%llu",
+             core->dataset_count, core->base_count, core->model_count, core->request_count,
              (unsigned long long)core->epoch);
     return OK;
 }
@@ -664,6 +693,7 @@ void catalog_free(struct core *core)
     while (core->request_count > 0) {
         catalog_drop_request(core, core->requests[0]->row.sequence);
     }
+    bases_free(core);
     mem_free(core->models);
     mem_free(core->datasets);
     mem_free(core->requests);

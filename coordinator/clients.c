@@ -60,7 +60,8 @@ static bool needs_store(const Unlearn__Request *request)
            body != UNLEARN__REQUEST__BODY_MODEL_LIST && body != UNLEARN__REQUEST__BODY_MODEL_SHOW &&
            body != UNLEARN__REQUEST__BODY_COMPONENTS && body != UNLEARN__REQUEST__BODY_PREDICT &&
            body != UNLEARN__REQUEST__BODY_CLUSTER_SHOW && body != UNLEARN__REQUEST__BODY_VERIFY &&
-           body != UNLEARN__REQUEST__BODY_VERIFY_SHOW;
+           body != UNLEARN__REQUEST__BODY_VERIFY_SHOW && body != UNLEARN__REQUEST__BODY_BASE_LIST &&
+           body != UNLEARN__REQUEST__BODY_BASE_SHOW && body != UNLEARN__REQUEST__BODY_BASE_PULL;
 }
 
 static void dispatch(struct core *core, const struct caller *caller,
@@ -144,6 +145,30 @@ static void dispatch(struct core *core, const struct caller *caller,
         return;
     case UNLEARN__REQUEST__BODY_EXPORT_PULL:
         on_export_pull(core, caller, request->export_pull, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_BEGIN:
+        on_base_begin(core, caller, request->base_begin, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_CHUNK:
+        on_base_chunk(core, caller, request->base_chunk, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_COMMIT:
+        on_base_commit(core, caller, request->base_commit, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_ABORT:
+        on_base_abort(core, caller, request->base_abort, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_LIST:
+        on_base_list(core, caller, request->base_list, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_SHOW:
+        on_base_show(core, caller, request->base_show, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_RETIRE:
+        on_base_retire(core, caller, request->base_retire, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_BASE_PULL:
+        on_base_pull(core, caller, request->base_pull, raw);
         return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:

@@ -18,6 +18,7 @@
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "scheduler/ensemble.h"
+#include "store/base.h"
 #include "store/component.h"
 #include "store/dataset.h"
 #include "store/record.h"
@@ -54,6 +55,12 @@ static inline struct recipe shape_recipe(const struct shape *shape)
     return (struct recipe){&shape->spec, &shape->schema, shape->base};
 }
 
+// A base, valid or retired. Those that are being uploaded are in base_upload.c.
+struct base_entry {
+    struct base_row row;
+    struct base *base; // Held; NULL once it is retired.
+};
+
 struct dataset {
     struct dataset_row row;
     struct schema schema;
@@ -77,6 +84,7 @@ struct model {
     // the other holds; when it is trained, it takes the other's place (removal.c).
     uint32_t replaces;
     bool taking_over; // The job that does so is under way.
+    uint32_t base;    // Number of the base that it stands on; 0: none.
     uint32_t generations;
     struct spec spec;
     struct shape *shape;
@@ -117,11 +125,13 @@ struct core {
     struct link *workers_link;
     struct storage *storage;
     struct predictor *predictor;
-    struct signer *signer;       // Of receipts; constant, the store thread's too: receipts.c.
-    struct fleetdom *fleetdom;   // Workers, fleets, leases: leases.c.
-    struct uploads *uploads;     // Imports under way: uploads.c.
-    struct deletions *deletions; // Deletions that come in parts: deletion.c.
-    int64_t erase_again_ms;      // 0, or when to try again what could not be erased or completed.
+    struct signer *signer;             // Of receipts; constant, the store thread's too: receipts.c.
+    struct fleetdom *fleetdom;         // Workers, fleets, leases: leases.c.
+    struct uploads *uploads;           // Imports under way: uploads.c.
+    struct base_uploads *base_uploads; // base_upload.c
+    bool bases_tidying;                // The job of bases_tidy is under way.
+    struct deletions *deletions;       // Deletions that come in parts: deletion.c.
+    int64_t erase_again_ms; // 0, or when to try again what could not be erased or completed.
     struct verifications *verifications;
     struct wire_arena arena;
     struct buf frame; // For packing replies.
@@ -137,6 +147,8 @@ struct core {
 
     struct dataset **datasets;
     uint32_t dataset_count;
+    struct base_entry **bases;
+    uint32_t base_count;
     struct model **models;
     uint32_t model_count;
     struct request **requests;
@@ -152,6 +164,9 @@ void catalog_free(struct core *core);
 // Visible ones by name. ERR_NOT_FOUND names it.
 MUST_USE enum err catalog_dataset(struct core *core, const char *name, struct dataset **out);
 MUST_USE enum err catalog_model(struct core *core, const char *name, struct model **out);
+// Also retired ones: `base` is NULL then.
+MUST_USE enum err catalog_base(struct core *core, const char *name, struct base_entry **out);
+struct base_entry *catalog_base_number(struct core *core, uint32_t number); // Or NULL.
 struct dataset *catalog_dataset_number(struct core *core, uint32_t number); // Or NULL.
 struct model *catalog_model_number(struct core *core, uint32_t number);     // Or NULL.
 // The one that is being trained to replace the model, or NULL.
@@ -166,6 +181,10 @@ const char *catalog_core_type(const struct core *core, const struct digest *prof
 // Takes the row over (row is emptied). Replaces one of the same number. ERR_CORRUPT: its schema.
 MUST_USE enum err catalog_put_dataset(struct core *core, struct dataset_row *row);
 void catalog_drop_dataset(struct core *core, uint32_t number);
+// Takes the row over (row is emptied), and the base, whose bytes are counted in resident_bytes already.
+void catalog_put_base(struct core *core, struct base_row *row, struct base *base);
+// ERR_LIMIT: the weights in memory leave no room for so many more bytes; `what` is whose they are.
+MUST_USE enum err catalog_room(const struct core *core, uint64_t bytes, const char *what);
 // A new model, or one extended to more generations. cells: records per cell, laid out as
 // ensemble.records for the row's generations. orders: as of orders_make, of a new model; else not
 // looked at. ERR_CORRUPT: spec and schema do not fit.
@@ -252,6 +271,14 @@ VERB(on_log_inclusion, Unlearn__LogInclusion);
 VERB(on_log_consistency, Unlearn__LogConsistency);
 VERB(on_export, Unlearn__Export);
 VERB(on_export_pull, Unlearn__ExportPull);
+VERB(on_base_begin, Unlearn__BaseBegin);
+VERB(on_base_chunk, Unlearn__BaseChunk);
+VERB(on_base_commit, Unlearn__BaseCommit);
+VERB(on_base_abort, Unlearn__BaseAbort);
+VERB(on_base_list, Unlearn__BaseList);
+VERB(on_base_show, Unlearn__BaseShow);
+VERB(on_base_retire, Unlearn__BaseRetire);
+VERB(on_base_pull, Unlearn__BasePull);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".
@@ -275,11 +302,25 @@ void deletion_component_valid(struct core *core);          // Something became v
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
                    const struct id128 *earlier, struct span accepted);
 
+// --- bases.c, base_upload.c
+
+// In the store thread, at start: the table of bases with their weights. Errors: the store's.
+MUST_USE enum err bases_load(struct core *core, struct txn *txn);
+void bases_tidy(
+    struct core *core); // Drops weights of retired and unfinished ones in the background.
+void bases_free(struct core *core);
+void base_answer(struct core *core, const struct caller *caller, const struct base_entry *entry);
+void base_uploads_free(struct core *core);
+void base_uploads_tick(struct core *core); // Gives up what is idle for long.
+
 // --- removal.c
 
 // A successor that is trained takes the place of its model, which is removed like any other: by a
 // request of our own.
 void removal_take_over(struct core *core, struct model *successor);
+// What comes after the commit of removal_fence (removal.h): the model leaves the loop's memory, and
+// the request goes on like any.
+void removal_fenced(struct core *core, const struct request_row *row);
 // A successor that the profile has overtaken too is removed.
 void removal_drop_successor(struct core *core, const struct model *successor);
 

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "coordinator/statement.h"
 #include "model/spec.h"
+#include "store/base.h"
 #include "store/component.h"
 #include "store/dataset.h"
 
@@ -77,6 +78,9 @@ enum err fence_find(struct fence *fence, struct txn *txn)
     for (uint32_t i = 0; i < fence->sid_count; i++) {
         TRY(record_walk_subject(txn, fence->dataset, generations, &fence->sids[i], add_key,
                                 &finding));
+    }
+    if (fence->key_count > 0) {
+        TRY(base_frees_dataset(txn, fence->dataset));
     }
     if (finding.too_many) {
         FAIL(ERR_LIMIT, "more than %d records in one request: ask for them in several",

@@ -47,10 +47,11 @@ struct fence {
 void fence_deinit(struct fence *fence);
 
 // Finds the visible records that the fence asks for: keys, each once, in storage order.
+//   ERR_CONFLICT  there are some, and a base stands on the dataset; or it is being removed.
 MUST_USE enum err fence_find(struct fence *fence, struct txn *txn);
 
 // Does all of it.
-//   ERR_CONFLICT   the UUID was used with another body, or the dataset is being removed.
+//   ERR_CONFLICT   the UUID was used with another body; else as fence_find.
 //   ERR_NOT_FOUND  none of the records or subjects is or was known; nothing is written.
 //   ERR_LIMIT      more than LIMIT_DELETE_IDS records: ask for them in several requests.
 MUST_USE enum err fence_run(struct fence *fence, struct store *store, struct txn *txn);

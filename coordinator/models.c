@@ -1,4 +1,5 @@
 // coordinator/models.c: training models and telling what they are; see core.h.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -8,9 +9,6 @@
 #include "base/text.h"
 #include "coordinator/core.h"
 #include "model/learner.h"
-
-// Weights of valid components stay in memory, so that a fallback can answer at once.
-static const uint64_t RESIDENT_BYTES_MAX = (uint64_t)8 << 30;
 
 // ---------------------------------------------------------------- train
 
@@ -80,11 +78,28 @@ static enum err keep_place(struct train_job *train, struct txn *txn)
     return OK;
 }
 
+// It may have been retired since the request was prepared.
+static enum err check_base(const struct train_job *train, struct txn *txn)
+{
+    struct base_row base;
+    if (train->row.base == 0) {
+        return OK;
+    }
+    enum err err = base_row_get(txn, train->row.base, &base);
+    if (err == OK && base.state != BASE_VALID) {
+        err = err_raise(ERR_CONFLICT, "base \"%s\" was retired: nothing is trained on it any more",
+                        base.name);
+    }
+    base_row_deinit(&base);
+    return err;
+}
+
 static enum err train_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
     struct train_job *const train = (struct train_job *)job;
     TRY(model_each(txn, check_still, train));
+    TRY(check_base(train, txn));
     if (train->row.number == 0) {
         TRY(orders_make(&train->shape->spec, &train->orders));
     }
@@ -165,6 +180,26 @@ static void train_done(struct job *job, void *core_)
     mem_free(train);
 }
 
+// The base that the model stands on: a new one's spec names it, and the name stands for the same
+// weights from then on. Borrowed; 0 and NULL: none.
+static enum err find_base(struct core *core, const struct spec *spec, const struct model *model,
+                          uint32_t *number_out, struct base **base_out)
+{
+    struct base_entry *entry = NULL;
+    if (model != NULL) {
+        entry = catalog_base_number(core, model->base);
+    } else if (spec_has_base(spec)) {
+        TRY(catalog_base(core, spec->base, &entry));
+    }
+    if (entry != NULL && entry->base == NULL) {
+        FAIL(ERR_CONFLICT, "base \"%s\" was retired: nothing is trained on it any more",
+             spec->base);
+    }
+    *number_out = entry == NULL ? 0 : entry->row.number;
+    *base_out = entry == NULL ? NULL : entry->base;
+    return OK;
+}
+
 // Checks the request against what is there; fills the row of the job.
 static enum err prepare(struct core *core, const Unlearn__Train *body, struct train_job *train)
 {
@@ -207,19 +242,18 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     uint64_t param_count = 0;
     struct spec spec;
     TRY_AS(spec_get(text, &spec), "the spec");
-    TRY(shape_new(&spec, buf_span(&dataset->row.schema), NULL, &train->shape));
+    struct base *base = NULL;
+    TRY(find_base(core, &spec, exists ? model : NULL, &train->row.base, &base));
+    TRY(shape_new(&spec, buf_span(&dataset->row.schema), base, &train->shape));
     const struct recipe recipe = shape_recipe(train->shape);
     TRY(learner_param_count(&recipe, spec.slices, &param_count));
     model_placement(&spec, &train->placement);
     const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;
-    if ((!exists || renew) &&
-        (param_count * sizeof(float) > RESIDENT_BYTES_MAX / components ||
-         param_count * sizeof(float) * components > RESIDENT_BYTES_MAX - core->resident_bytes)) {
-        FAIL(ERR_LIMIT,
-             "%llu components of %llu parameters would not fit the %llu GiB of weights that the "
-             "coordinator keeps in memory",
-             (unsigned long long)components, (unsigned long long)param_count,
-             (unsigned long long)(RESIDENT_BYTES_MAX >> 30));
+    if (!exists || renew) {
+        char what[96];
+        snprintf(what, sizeof what, "%llu components of %llu parameters",
+                 (unsigned long long)components, (unsigned long long)param_count);
+        TRY(catalog_room(core, param_count * sizeof(float) * components, what));
     }
     train->row.number = !exists || renew    ? 0
                         : successor != NULL ? successor->number
@@ -284,6 +318,11 @@ static void describe(struct core *core, const struct model *asked, Unlearn__Mode
     out->core = core->core_type;
     out->shards_total = model->ensemble.placement.shards;
     out->problem = wire_text(model->problem);
+    const struct base_entry *const entry = catalog_base_number(core, model->base);
+    if (entry != NULL) {
+        out->base_name = wire_text(entry->row.name);
+        out->base_digest = wire_bytes(span_of(entry->row.digest.bytes, DIGEST_BYTES));
+    }
     const struct recipe recipe = shape_recipe(model->shape);
     out->outputs = learner_output_width(&recipe);
 }

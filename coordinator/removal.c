@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "coordinator/core.h"
 #include "coordinator/statement.h"
+#include "store/base.h"
 
 enum { REMOVE_BATCH = 500, WEIGHTS_BATCH = 8 }; // Weights are up to 1 GiB each.
 
@@ -187,7 +188,8 @@ static enum err count_valid(void *context, const struct component *name,
 
 struct marking {
     struct txn *txn;
-    struct remove_job *remove;
+    struct request_row *request;
+    uint32_t successor; // Is not removed.
     uint32_t numbers[LIMIT_MODELS];
     uint32_t count;
 };
@@ -195,10 +197,10 @@ struct marking {
 static enum err collect_marked(void *context, const struct model_row *row)
 {
     struct marking *const marking = context;
-    const struct request_row *const request = &marking->remove->row;
+    const struct request_row *const request = marking->request;
     const uint32_t model = request->model;
-    const bool gone = row->number == model ||
-                      (row->replaces == model && row->number != marking->remove->successor);
+    const bool gone =
+        row->number == model || (row->replaces == model && row->number != marking->successor);
     const bool meant =
         request->kind == REQUEST_REMOVE_MODEL ? gone : row->dataset == request->dataset;
     if (meant && !row->removing && marking->count < LIMIT_MODELS) {
@@ -220,7 +222,7 @@ static enum err name_model(const struct marking *marking, const struct model_row
     const struct span schema = buf_span(&dataset.schema);
     model.schema = digest_of("unlearnd-schema", &schema, 1);
     dataset_row_deinit(&dataset);
-    return request_model_put(marking->txn, marking->remove->row.sequence, &model);
+    return request_model_put(marking->txn, marking->request->sequence, &model);
 }
 
 static enum err mark_model(struct marking *marking, uint32_t number)
@@ -233,14 +235,15 @@ static enum err mark_model(struct marking *marking, uint32_t number)
     model_row_deinit(&row);
     TRY(err);
     return component_row_each(marking->txn, number, count_valid,
-                              &marking->remove->row.components_invalidated);
+                              &marking->request->components_invalidated);
 }
 
-static enum err mark_models(struct remove_job *remove, struct txn *txn)
+static enum err mark_models(struct txn *txn, struct request_row *row, uint32_t successor)
 {
     struct marking *const marking = mem_alloc(1, sizeof *marking);
     marking->txn = txn;
-    marking->remove = remove;
+    marking->request = row;
+    marking->successor = successor;
     enum err err = model_each(txn, collect_marked, marking);
     for (uint32_t i = 0; i < marking->count && err == OK; i++) {
         err = mark_model(marking, marking->numbers[i]);
@@ -248,19 +251,19 @@ static enum err mark_models(struct remove_job *remove, struct txn *txn)
     const bool none = marking->count == 0;
     mem_free(marking);
     TRY(err);
-    if (none && remove->row.kind == REQUEST_REMOVE_MODEL) {
+    if (none && row->kind == REQUEST_REMOVE_MODEL) {
         FAIL(ERR_NOT_FOUND, "the model is being removed already");
     }
     return OK;
 }
 
-static enum err mark_dataset(struct remove_job *remove, struct txn *txn)
+static enum err mark_dataset(struct txn *txn, struct request_row *request)
 {
     struct dataset_row row = {0};
-    TRY(dataset_get(txn, remove->row.dataset, &row));
+    TRY(dataset_get(txn, request->dataset, &row));
     const bool removing = row.removing;
     row.removing = true;
-    remove->row.records_deleted = row.record_count;
+    request->records_deleted = row.record_count;
     const enum err err = removing ? err_raise(ERR_NOT_FOUND, "the dataset is being removed already")
                                   : dataset_put(txn, &row);
     dataset_row_deinit(&row);
@@ -276,6 +279,39 @@ static enum err put_in_place(struct txn *txn, uint32_t successor)
         row.removing ? err_raise(ERR_CONFLICT, "the model is being removed") : model_put(txn, &row);
     model_row_deinit(&row);
     return err;
+}
+
+// Writes everything but the row's UUID, body, kind, names and numbers, which are given. `successor`
+// takes the removed model's place; 0: none.
+static enum err fence(struct txn *txn, struct request_row *row, uint32_t successor)
+{
+    row->components_invalidated = 0;
+    TRY(counter_get(txn, COUNTER_EPOCH, &row->epoch_before));
+    TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
+    if (successor != 0) {
+        TRY(put_in_place(txn, successor));
+    }
+    if (row->kind == REQUEST_REMOVE_DATASET) {
+        TRY(mark_dataset(txn, row));
+    }
+    TRY(mark_models(txn, row, successor));
+    row->state = REQUEST_FENCED;
+    row->fenced_us = clock_wall_us();
+    TRY(counter_next(txn, COUNTER_EPOCH, &row->epoch));
+    return request_put(txn, row);
+}
+
+enum err removal_fence(struct txn *txn, uint32_t model, struct request_row *row_out)
+{
+    struct model_row row = {0};
+    TRY(model_get(txn, model, &row));
+    *row_out = (struct request_row){.kind = REQUEST_REMOVE_MODEL,
+                                    .model = model,
+                                    .uuid = text_uuid_new(),
+                                    .accepted_us = clock_wall_us()};
+    memcpy(row_out->name, row.name, sizeof row_out->name);
+    model_row_deinit(&row);
+    return fence(txn, row_out, 0);
 }
 
 static enum err remove_run(struct job *job, struct store *store, struct txn *txn)
@@ -300,20 +336,10 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
         FAIL(ERR_NOT_FOUND, "there is no %s of this name",
              row->kind == REQUEST_REMOVE_MODEL ? "model" : "dataset");
     }
-    row->components_invalidated = 0;
-    TRY(counter_get(txn, COUNTER_EPOCH, &row->epoch_before));
-    TRY(counter_next(txn, COUNTER_REQUEST, &row->sequence));
-    if (remove->successor != 0) {
-        TRY(put_in_place(txn, remove->successor));
-    }
     if (row->kind == REQUEST_REMOVE_DATASET) {
-        TRY(mark_dataset(remove, txn));
+        TRY(base_frees_dataset(txn, row->dataset));
     }
-    TRY(mark_models(remove, txn));
-    row->state = REQUEST_FENCED;
-    row->fenced_us = clock_wall_us();
-    TRY(counter_next(txn, COUNTER_EPOCH, &row->epoch));
-    TRY(request_put(txn, row));
+    TRY(fence(txn, row, remove->successor));
     return statement_accepted(txn, row, &remove->accepted.body);
 }
 
@@ -345,6 +371,28 @@ static void forget(struct core *core, const struct request_row *row, uint32_t su
     }
 }
 
+// The loop's memory follows the commit.
+static void apply(struct core *core, const struct request_row *row, uint32_t successor)
+{
+    forget(core, row, successor);
+    core->epoch = row->epoch > core->epoch ? row->epoch : core->epoch;
+    catalog_put_request(core, row, NULL, 0);
+    log_info("removal_fenced", "dataset=%u model=%u components=%llu", row->dataset, row->model,
+             (unsigned long long)row->components_invalidated);
+}
+
+static void go_on(struct core *core, const struct request_row *row)
+{
+    deletion_erase(core, row->sequence);
+    deletion_component_valid(core); // Requests that waited for what is gone now.
+}
+
+void removal_fenced(struct core *core, const struct request_row *row)
+{
+    apply(core, row, 0);
+    go_on(core, row);
+}
+
 static void remove_done(struct job *job, void *core_)
 {
     struct core *const core = core_;
@@ -363,19 +411,14 @@ static void remove_done(struct job *job, void *core_)
         reply_error(core, &remove->caller, job->result, job->text);
     } else {
         if (!remove->repeated) {
-            forget(core, &remove->row, remove->successor);
-            core->epoch = remove->row.epoch > core->epoch ? remove->row.epoch : core->epoch;
-            catalog_put_request(core, &remove->row, NULL, 0);
+            apply(core, &remove->row, remove->successor);
         }
         if (!remove->silent) {
             reply_request(core, &remove->caller, &remove->row, &none,
                           buf_span(&remove->accepted.receipt));
         }
         if (!remove->repeated) {
-            log_info("removal_fenced", "dataset=%u model=%u components=%llu", remove->row.dataset,
-                     remove->row.model, (unsigned long long)remove->row.components_invalidated);
-            deletion_erase(core, remove->row.sequence);
-            deletion_component_valid(core); // Requests that waited for what is gone now.
+            go_on(core, &remove->row);
         }
     }
     accepted_deinit(&remove->accepted);

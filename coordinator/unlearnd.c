@@ -155,6 +155,7 @@ static void tick(struct core *core)
 {
     leases_tick(core);
     uploads_tick(core);
+    base_uploads_tick(core);
     deletion_tick(core);
     if (core->erase_again_ms != 0 && core->now_ms >= core->erase_again_ms) {
         deletion_resume(core);
@@ -223,6 +224,7 @@ static enum err open_all(struct core *core)
     TRY_AS(link_bind(core->clients, core->config.listen, clients), "listen");
     TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
     imports_tidy(core);
+    bases_tidy(core);
     deletion_resume(core);
     TRY(publish_all(core, clients, workers));
     log_info("coordinator_started", "clients=%s workers=%s core=%s boot=%llu", clients, workers,
@@ -244,6 +246,7 @@ static void close_all(struct core *core)
     verify_free(core);
     deletion_free(core);
     uploads_free(core);
+    base_uploads_free(core);
     catalog_free(core);
     buf_deinit(&core->frame);
     wire_arena_deinit(&core->arena);

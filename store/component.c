@@ -2,7 +2,7 @@
 //
 //   model      key    model u32
 //              value  name u16 text | dataset u32 | removing u8 | generations u32 | created_us i64 |
-//                     replaces u32 | spec u32 bytes
+//                     replaces u32 | base u32 | spec u32 bytes
 //   component  key    model u32 | shard u32 | slice u16, slice u16, ...      a parent before its children
 //              value  state u8 | instance u64 | param_count u64 | records u64 | samples u64 |
 //                     seconds f64 | trained_us i64 | profile [32] | commit_key [32] |
@@ -47,6 +47,7 @@ enum err model_put(struct txn *txn, const struct model_row *row)
     buf_u32(&buf, row->generations);
     buf_u64(&buf, (uint64_t)row->created_us);
     buf_u32(&buf, row->replaces);
+    buf_u32(&buf, row->base);
     buf_u32(&buf, (uint32_t)row->spec.bytes);
     buf_put(&buf, buf_span(&row->spec));
     const enum err err = value_put(txn, KV_MODEL, kv_key_span(&key), buf_span(&buf));
@@ -68,6 +69,7 @@ static enum err model_of(struct span key, struct span value, struct model_row *r
     row_out->generations = cursor_u32(&cursor);
     row_out->created_us = (int64_t)cursor_u64(&cursor);
     row_out->replaces = cursor_u32(&cursor);
+    row_out->base = cursor_u32(&cursor);
     const struct span spec = cursor_take(&cursor, cursor_u32(&cursor));
     TRY_AS(cursor_done(&cursor, "a model"), "%s", kv_label_of(KV_MODEL, key).text);
     buf_put(&row_out->spec, spec);

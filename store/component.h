@@ -20,6 +20,7 @@ struct model_row {
     int64_t created_us;
     uint32_t replaces; // Number of the model of this name whose place it takes when it is trained
                        // (a new numeric profile); 0: none. Hidden from clients until then.
+    uint32_t base;     // Number of the base that its spec named when it was made; 0: none.
     struct buf spec;   // Canonical text (model/spec.h). Owned.
 };
 

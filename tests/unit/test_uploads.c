@@ -1,8 +1,8 @@
 // tests/unit/test_uploads.c: an import lands whole or not at all, however a client hurries.
 //
-// Method: the coordinator's memory with a real store and a real socket, but no loop: requests are
-// handed in one by one and the store thread's results are taken only when the test says so. So a
-// commit can be queued behind a chunk whose refusal nobody has heard of yet.
+// Method: requests are handed to a coordinator without a loop (desk.h) and the store thread's results
+// are taken only when the test says so. So a commit can be queued behind a chunk whose refusal nobody
+// has heard of yet.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,18 +12,9 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
-#include "base/mem.h"
-#include "coordinator/core.h"
-#include "tests/unit/scratch.h"
+#include "tests/unit/desk.h"
 
-enum { MAP_BYTES = 16 << 20, PATIENCE_MS = 20000 };
-
-static char dir[SCRATCH_BYTES];
-static struct core *core;
-static struct link *client;
-static struct link_peer peer;
-static struct wire_arena arena;
+static struct desk desk;
 static struct buf schema_bytes;
 
 static void make_schema(void)
@@ -41,82 +32,20 @@ static void make_schema(void)
     schema_put(&schema, &schema_bytes);
 }
 
-// The first message tells the socket's name for the client.
-static void meet(void)
-{
-    const int64_t until = clock_mono_ms() + PATIENCE_MS;
-    struct link_message message;
-    bool ready = false;
-    while (link_send(client, NULL, span_text("hello"), span_of(NULL, 0)) != OK) {
-        assert_true(clock_mono_ms() < until);
-        assert_int_equal(link_wait(&client, &ready, 1, NULL, 0, 5), OK);
-    }
-    assert_int_equal(link_wait(&core->clients, &ready, 1, NULL, 0, PATIENCE_MS), OK);
-    assert_int_equal(link_receive(core->clients, &message), OK);
-    peer = message.peer;
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    char endpoint[LINK_ENDPOINT_BYTES];
-    assert_true(scratch_make(dir));
-    assert_int_equal(store_create(dir), OK);
-    core = mem_alloc(1, sizeof *core);
-    core->now_ms = clock_mono_ms();
-    assert_int_equal(storage_open(dir, MAP_BYTES, &core->storage), OK);
-    assert_int_equal(catalog_load(core), OK);
-    assert_int_equal(link_context_open(&core->context), OK);
-    assert_int_equal(link_open(core->context, LINK_ROUTER, &core->clients), OK);
-    assert_int_equal(link_bind(core->clients, "tcp://127.0.0.1:*", endpoint), OK);
-    assert_int_equal(link_open(core->context, LINK_DEALER, &client), OK);
-    assert_int_equal(link_connect(client, endpoint), OK);
+    desk_open(&desk);
     make_schema();
-    meet();
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    storage_drain(core->storage, core);
-    uploads_free(core);
-    catalog_free(core);
-    storage_close(core->storage);
-    link_close(client);
-    link_close(core->clients);
-    link_context_close(core->context);
-    buf_deinit(&core->frame);
-    wire_arena_deinit(&core->arena);
-    mem_free(core);
-    wire_arena_deinit(&arena);
+    desk_close(&desk);
     buf_deinit(&schema_bytes);
-    scratch_remove(dir);
     return 0;
-}
-
-// Hands a request to the coordinator as the loop would.
-static void ask(Unlearn__Request *request, uint64_t number, struct span raw)
-{
-    struct buf frame = {0};
-    request->version = WIRE_VERSION;
-    request->request_id = number;
-    wire_put(&request->base, &frame);
-    const struct link_message message = {.peer = peer, .envelope = buf_span(&frame), .raw = raw};
-    clients_message(core, &message);
-    buf_deinit(&frame);
-}
-
-static const Unlearn__Reply *answer(uint64_t number)
-{
-    struct link_message message;
-    const Unlearn__Reply *reply = NULL;
-    bool ready = false;
-    assert_int_equal(link_wait(&client, &ready, 1, NULL, 0, PATIENCE_MS), OK);
-    assert_int_equal(link_receive(client, &message), OK);
-    assert_int_equal(wire_get_reply(&arena, message.envelope, &reply), OK);
-    assert_int_equal(reply->request_id, number);
-    return reply;
 }
 
 static uint64_t begin(void)
@@ -127,9 +56,9 @@ static uint64_t begin(void)
     body.schema = wire_bytes(buf_span(&schema_bytes));
     request.body_case = UNLEARN__REQUEST__BODY_IMPORT_BEGIN;
     request.import_begin = &body;
-    ask(&request, 1, span_of(NULL, 0));
-    storage_drain(core->storage, core);
-    const Unlearn__Reply *const reply = answer(1);
+    desk_ask(&desk, &request, 1, span_of(NULL, 0));
+    storage_drain(desk.core->storage, desk.core);
+    const Unlearn__Reply *const reply = desk_answer(&desk, 1);
     assert_int_equal(reply->body_case, UNLEARN__REPLY__BODY_IMPORT_READY);
     return reply->import_ready->import;
 }
@@ -154,7 +83,7 @@ static void send_chunk(uint64_t import, uint64_t sequence, size_t value_bytes)
     body.first_row = sequence;
     request.body_case = UNLEARN__REQUEST__BODY_IMPORT_CHUNK;
     request.import_chunk = &body;
-    ask(&request, 10 + sequence, buf_span(&raw));
+    desk_ask(&desk, &request, 10 + sequence, buf_span(&raw));
     buf_deinit(&raw);
 }
 
@@ -165,7 +94,7 @@ static void send_commit(uint64_t import)
     body.import = import;
     request.body_case = UNLEARN__REQUEST__BODY_IMPORT_COMMIT;
     request.import_commit = &body;
-    ask(&request, 99, span_of(NULL, 0));
+    desk_ask(&desk, &request, 99, span_of(NULL, 0));
 }
 
 static void test_a_commit_behind_good_chunks(void **state) // control of the next one
@@ -176,15 +105,15 @@ static void test_a_commit_behind_good_chunks(void **state) // control of the nex
         send_chunk(import, i, sizeof(float));
     }
     send_commit(import);
-    storage_drain(core->storage, core);
+    storage_drain(desk.core->storage, desk.core);
     for (uint64_t i = 0; i < 3; i++) {
-        assert_int_equal(answer(10 + i)->body_case, UNLEARN__REPLY__BODY_IMPORT_STAGED);
+        assert_int_equal(desk_answer(&desk, 10 + i)->body_case, UNLEARN__REPLY__BODY_IMPORT_STAGED);
     }
-    const Unlearn__Reply *const reply = answer(99);
+    const Unlearn__Reply *const reply = desk_answer(&desk, 99);
     assert_int_equal(reply->body_case, UNLEARN__REPLY__BODY_IMPORT_DONE);
     assert_int_equal(reply->import_done->records, 3);
-    assert_int_equal(core->dataset_count, 1);
-    assert_int_equal(core->datasets[0]->row.record_count, 3);
+    assert_int_equal(desk.core->dataset_count, 1);
+    assert_int_equal(desk.core->datasets[0]->row.record_count, 3);
 }
 
 static void test_a_commit_behind_a_refused_chunk(void **state)
@@ -196,16 +125,16 @@ static void test_a_commit_behind_a_refused_chunk(void **state)
             send_chunk(import, i, i == bad ? sizeof(float) - 1 : sizeof(float));
         }
         send_commit(import);
-        storage_drain(core->storage, core);
+        storage_drain(desk.core->storage, desk.core);
         for (uint64_t i = 0; i < 3; i++) {
-            assert_int_equal(answer(10 + i)->status, i == bad
-                                                         ? UNLEARN__STATUS__STATUS_INVALID_ARGUMENT
-                                                         : UNLEARN__STATUS__STATUS_OK);
+            assert_int_equal(desk_answer(&desk, 10 + i)->status,
+                             i == bad ? UNLEARN__STATUS__STATUS_INVALID_ARGUMENT
+                                      : UNLEARN__STATUS__STATUS_OK);
         }
-        const Unlearn__Reply *const reply = answer(99);
+        const Unlearn__Reply *const reply = desk_answer(&desk, 99);
         assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_CONFLICT);
         assert_non_null(strstr(reply->message, "was refused"));
-        assert_int_equal(core->dataset_count, 0); // Nothing has landed.
+        assert_int_equal(desk.core->dataset_count, 0); // Nothing has landed.
     }
 }
 
@@ -214,9 +143,9 @@ static void test_a_refused_envelope_is_answered(void **state)
 {
     (void)state;
     static const uint8_t bad[] = {0x08, 1, 0x10, 5, 0x62, 6, 0x0a, 1, 'd', 0x98, 6, 1};
-    const struct link_message message = {.peer = peer, .envelope = span_of(bad, sizeof bad)};
-    clients_message(core, &message);
-    const Unlearn__Reply *const reply = answer(5);
+    const struct link_message message = {.peer = desk.peer, .envelope = span_of(bad, sizeof bad)};
+    clients_message(desk.core, &message);
+    const Unlearn__Reply *const reply = desk_answer(&desk, 5);
     assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT);
     assert_non_null(strstr(reply->message, "field 99"));
 }
@@ -231,26 +160,26 @@ static void test_a_full_queue_refuses(void **state)
     show.uuid = wire_bytes(span_of(uuid, sizeof uuid));
     request.body_case = UNLEARN__REQUEST__BODY_REQUEST_SHOW;
     request.request_show = &show;
-    const struct link_peer nobody = {{0, 9, 9, 9, 9}}, real = peer;
-    peer = nobody; // Their answers would fill the socket.
-    while (!storage_is_full(core->storage)) {
-        ask(&request, 7, span_of(NULL, 0));
+    const struct link_peer nobody = {{0, 9, 9, 9, 9}}, real = desk.peer;
+    desk.peer = nobody; // Their answers would fill the socket.
+    while (!storage_is_full(desk.core->storage)) {
+        desk_ask(&desk, &request, 7, span_of(NULL, 0));
     }
-    peer = real;
-    ask(&request, 8, span_of(NULL, 0));
-    const Unlearn__Reply *reply = answer(8);
+    desk.peer = real;
+    desk_ask(&desk, &request, 8, span_of(NULL, 0));
+    const Unlearn__Reply *reply = desk_answer(&desk, 8);
     assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_RESOURCE_EXHAUSTED);
     Unlearn__DatasetList list = UNLEARN__DATASET_LIST__INIT;
     request.body_case = UNLEARN__REQUEST__BODY_DATASET_LIST;
     request.dataset_list = &list;
-    ask(&request, 9, span_of(NULL, 0));
-    assert_int_equal(answer(9)->status, UNLEARN__STATUS__STATUS_OK);
-    storage_drain(core->storage, core);
+    desk_ask(&desk, &request, 9, span_of(NULL, 0));
+    assert_int_equal(desk_answer(&desk, 9)->status, UNLEARN__STATUS__STATUS_OK);
+    storage_drain(desk.core->storage, desk.core);
     request.body_case = UNLEARN__REQUEST__BODY_REQUEST_SHOW; // control: there is room again
     request.request_show = &show;
-    ask(&request, 10, span_of(NULL, 0));
-    storage_drain(core->storage, core);
-    assert_int_equal(answer(10)->status, UNLEARN__STATUS__STATUS_NOT_FOUND);
+    desk_ask(&desk, &request, 10, span_of(NULL, 0));
+    storage_drain(desk.core->storage, desk.core);
+    assert_int_equal(desk_answer(&desk, 10)->status, UNLEARN__STATUS__STATUS_NOT_FOUND);
 }
 
 int main(void)
