@@ -111,13 +111,17 @@ struct model *catalog_successor(const struct core *core, const struct model *mod
 // both, so what was so once stays so.
 static bool holds_as_much(const struct model *other, const struct model *model, uint32_t shard)
 {
+    const bool same_trie = other->generations == model->generations; // Their spec is the same.
     for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
         struct component name;
         if (ensemble_slot(&model->ensemble, shard, node)->state != SLOT_VALID) {
             continue;
         }
-        trie_name(&model->ensemble.trie, shard, node, &name);
-        const int32_t at = trie_find(&other->ensemble.trie, &name);
+        int32_t at = (int32_t)node;
+        if (!same_trie) {
+            trie_name(&model->ensemble.trie, shard, node, &name);
+            at = trie_find(&other->ensemble.trie, &name);
+        }
         if (at < 0 || ensemble_slot(&other->ensemble, shard, (uint32_t)at)->state != SLOT_VALID) {
             return false;
         }
@@ -362,9 +366,7 @@ enum err catalog_put_model(struct core *core, const struct model_row *row, const
     } else if (row->generations > model->generations) {
         extend(model, row->generations);
     }
-    const size_t count =
-        (size_t)model->ensemble.placement.shards * model->ensemble.trie.slice_count;
-    memcpy(model->ensemble.records, cells, count * sizeof *cells);
+    ensemble_set_cells(&model->ensemble, cells);
     return OK;
 }
 
@@ -382,30 +384,21 @@ void catalog_drop_model(struct core *core, uint32_t number)
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
                      struct weights *weights, uint64_t records, const struct digest *profile)
 {
-    struct slot *const slot = ensemble_slot(&model->ensemble, shard, node);
     struct slot_extra *const extra = model_extra(model, shard, node);
+    const bool outdated = memcmp(profile, &core->profile, sizeof *profile) != 0;
     forget_weights(core, extra);
     core->resident_bytes += weights->param_count * sizeof(float);
     *extra = (struct slot_extra){.weights = weights, .records = records, .profile = *profile};
-    slot->state = SLOT_VALID;
-    slot->outdated = memcmp(profile, &core->profile, sizeof *profile) != 0;
-    model->has_outdated = model->has_outdated || slot->outdated;
-    slot->instance = weights->instance;
+    ensemble_set_valid(&model->ensemble, shard, node, weights->instance, outdated);
+    model->has_outdated = model->has_outdated || outdated;
 }
 
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count)
 {
-    uint64_t *const records = ensemble_cell(&model->ensemble, cell);
-    CHECK(*records >= count);
-    *records -= count;
-    ensemble_invalidate(&model->ensemble, cell);
+    ensemble_lose(&model->ensemble, cell, count);
     for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
-        struct slot *const slot = ensemble_slot(&model->ensemble, cell.shard, node);
-        if (slot->state != SLOT_VALID) {
+        if (ensemble_slot(&model->ensemble, cell.shard, node)->state != SLOT_VALID) {
             forget_weights(core, model_extra(model, cell.shard, node));
-        }
-        if (trie_contains(&model->ensemble.trie, node, cell.slice)) {
-            slot->blocked = false; // With other records the stage may succeed.
         }
     }
 }
@@ -579,7 +572,7 @@ static enum err load_component(void *context, const struct component *name,
     model->measured_seconds += row->seconds;
     model->measured_samples += row->samples;
     if (row->state == COMPONENT_INVALID) {
-        ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->state = SLOT_INVALID;
+        ensemble_set_invalid(&model->ensemble, name->shard, (uint32_t)node);
         return OK;
     }
     const uint64_t param_count = model_param_count(model, name->count);

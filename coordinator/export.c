@@ -94,7 +94,7 @@ static enum err answer_metadata(struct core *core, struct export_job *export)
         const struct cell cell = {shard, export->name.list[i]};
         passes[i] =
             trie_passes(model->ensemble.passes_each, model->spec.epochs, model->spec.slices, i + 1);
-        records[i] = *ensemble_cell(&model->ensemble, cell);
+        records[i] = ensemble_cell(&model->ensemble, cell);
     }
     out.model = wire_text(model->name);
     out.component = name;

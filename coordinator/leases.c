@@ -49,19 +49,16 @@ void leases_free(struct core *core)
     core->fleetdom = NULL;
 }
 
-// The slot of the lease's component, or NULL when the model is gone.
-static struct slot *slot_of(struct core *core, const struct lease *lease, struct model **model_out,
-                            uint32_t *node_out)
+// The model and node of the lease's component; NULL when the model is gone.
+static struct model *model_of(struct core *core, const struct lease *lease, uint32_t *node_out)
 {
     struct model *const model = catalog_model_number(core, lease->model);
-    if (model == NULL) {
-        return NULL;
+    if (model != NULL) {
+        const int32_t node = trie_find(&model->ensemble.trie, &lease->name);
+        CHECK(node >= 0);
+        *node_out = (uint32_t)node;
     }
-    const int32_t node = trie_find(&model->ensemble.trie, &lease->name);
-    CHECK(node >= 0);
-    *model_out = model;
-    *node_out = (uint32_t)node;
-    return ensemble_slot(&model->ensemble, lease->name.shard, (uint32_t)node);
+    return model;
 }
 
 static void send_cancel(struct core *core, const struct lease *lease, const struct worker *worker)
@@ -84,13 +81,12 @@ void lease_compared(struct core *core, struct lease *lease, enum comparison resu
 
 void lease_end(struct core *core, struct lease *lease, bool tell)
 {
-    struct model *model = NULL;
     uint32_t node = 0;
     CHECK(!lease->ended);
     lease_compared(core, lease, VERIFY_AGAIN);
-    struct slot *const slot = slot_of(core, lease, &model, &node);
-    if (slot != NULL && !lease->compare) {
-        slot->leased = false;
+    struct model *const model = model_of(core, lease, &node);
+    if (model != NULL && !lease->compare) {
+        ensemble_set_leased(&model->ensemble, lease->name.shard, node, false);
     }
     for (uint32_t i = 0; i < lease->member_count; i++) {
         struct member *const member = &lease->members[i];
@@ -136,19 +132,18 @@ bool lease_job_back(struct core *core, struct lease *lease)
 
 void lease_failed(struct core *core, struct lease *lease, bool retry, const char *reason)
 {
-    struct model *model = NULL;
     uint32_t node = 0;
     char name[COMPONENT_TEXT_BYTES];
-    struct slot *const slot = slot_of(core, lease, &model, &node);
+    struct model *const model = model_of(core, lease, &node);
     component_put(&lease->name, name);
     log_error("stage_failed", "model=%u component=%s retry=%d reason=\"%s\"", lease->model, name,
               retry, reason);
     lease_compared(core, lease, retry ? VERIFY_AGAIN : VERIFY_SKIPPED);
-    if (slot != NULL && !lease->compare) {
+    if (model != NULL && !lease->compare) {
         struct slot_extra *const extra = model_extra(model, lease->name.shard, node);
         extra->failures++;
         if (!retry || extra->failures >= FAILURES_MAX) {
-            slot->blocked = true;
+            ensemble_set_blocked(&model->ensemble, lease->name.shard, node, true);
             snprintf(model->problem, sizeof model->problem, "%.60s: %.180s", name, reason);
         }
     }
@@ -240,16 +235,15 @@ static void open_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct lease *const lease = ((struct open_job *)job)->lease;
     if (lease_job_back(core, lease)) {
-        struct model *model = NULL;
         uint32_t node = 0;
-        const struct slot *const slot = slot_of(core, lease, &model, &node);
-        if (job->result != OK || slot == NULL) {
+        const struct model *const model = model_of(core, lease, &node);
+        if (job->result != OK || model == NULL) {
             lease_failed(core, lease, true, job->text);
         } else {
             lease->records = 0;
             for (uint32_t i = 0; i < lease->name.count; i++) {
                 const struct cell cell = {lease->name.shard, lease->name.list[i]};
-                lease->slice_records[i] = *ensemble_cell(&model->ensemble, cell);
+                lease->slice_records[i] = ensemble_cell(&model->ensemble, cell);
                 lease->records += lease->slice_records[i];
             }
             lease->samples = ensemble_samples(&model->ensemble, lease->name.shard, node);
@@ -281,7 +275,7 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     if (task != NULL) {
         lease->task = *task;
     } else {
-        ensemble_slot(&model->ensemble, shard, node)->leased = true;
+        ensemble_set_leased(&model->ensemble, shard, node, true);
     }
     trie_name(&model->ensemble.trie, shard, node, &lease->name);
     lease->param_count = model_param_count(model, lease->name.count);

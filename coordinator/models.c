@@ -128,7 +128,8 @@ static void begin_run(struct core *core, struct model *model)
     model->problem[0] = '\0';
     model->stuck = false;
     for (uint32_t i = 0; i < ensemble_count(&model->ensemble); i++) {
-        model->ensemble.slots[i].blocked = false;
+        const uint32_t nodes = model->ensemble.trie.count;
+        ensemble_set_blocked(&model->ensemble, i / nodes, i % nodes, false);
         model->extras[i].failures = 0;
     }
 }

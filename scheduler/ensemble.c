@@ -1,4 +1,14 @@
 // scheduler/ensemble.c: see ensemble.h.
+//
+// Each component contributes to the totals, to the set of stages that are ready and to the set of
+// those that can serve, and what it contributes depends on its slot and its parent's alone. So a
+// change takes out what the component and its children contribute, makes itself felt, and puts back
+// what they contribute now. The sets hold places in the orders by which the decisions are made,
+// so that a decision is a least member:
+//
+//   ready    repairs, then first trainings; among these by length of the list, shard, node
+//   serving  shard after shard; in each the longest list first, then the lowest node: nodes of one
+//            depth are numbered by sequence
 #include "scheduler/ensemble.h"
 
 #include <string.h>
@@ -6,11 +16,207 @@
 #include "base/check.h"
 #include "base/mem.h"
 
-static void allocate(struct ensemble *ensemble)
+struct ensemble_order {
+    uint32_t start[LIMIT_SLICES + 2]; // Of each depth: nodes that are less deep.
+    uint32_t *within;                 // [nodes] Of a node: lower ones of the same depth.
+    uint32_t *by_depth;               // [nodes] By depth, then node.
+    uint32_t *by_serving;             // [nodes] The deepest first, then by node.
+};
+
+static struct ensemble_order *order_new(const struct trie *trie)
 {
-    const size_t shards = ensemble->placement.shards;
-    ensemble->slots = mem_alloc(shards * ensemble->trie.count, sizeof *ensemble->slots);
-    ensemble->records = mem_alloc(shards * ensemble->trie.slice_count, sizeof *ensemble->records);
+    struct ensemble_order *const order = mem_alloc(1, sizeof *order);
+    order->within = mem_alloc(trie->count, sizeof *order->within);
+    order->by_depth = mem_alloc(trie->count, sizeof *order->by_depth);
+    order->by_serving = mem_alloc(trie->count, sizeof *order->by_serving);
+    uint32_t count[LIMIT_SLICES + 1] = {0};
+    for (uint32_t node = 0; node < trie->count; node++) {
+        order->within[node] = count[trie->nodes[node].depth]++;
+    }
+    for (uint32_t depth = 1; depth <= LIMIT_SLICES; depth++) {
+        order->start[depth + 1] = order->start[depth] + count[depth];
+    }
+    for (uint32_t node = 0; node < trie->count; node++) {
+        const uint32_t depth = trie->nodes[node].depth;
+        order->by_depth[order->start[depth] + order->within[node]] = node;
+        order->by_serving[trie->count - order->start[depth + 1] + order->within[node]] = node;
+    }
+    return order;
+}
+
+static void order_free(struct ensemble_order *order)
+{
+    if (order != NULL) {
+        mem_free(order->within);
+        mem_free(order->by_depth);
+        mem_free(order->by_serving);
+        mem_free(order);
+    }
+}
+
+// ---------------------------------------------------------------- places
+
+static uint32_t ready_place(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const struct ensemble_order *const order = ensemble->order;
+    const uint32_t depth = ensemble->trie.nodes[node].depth;
+    const uint32_t wide = order->start[depth + 1] - order->start[depth];
+    const bool repair = ensemble_slot(ensemble, shard, node)->state == SLOT_INVALID;
+    return (repair ? 0 : ensemble_count(ensemble)) +
+           ensemble->placement.shards * order->start[depth] + shard * wide + order->within[node];
+}
+
+// What stands at a place of `ready`.
+static void ready_at(const struct ensemble *ensemble, uint32_t which, uint32_t *shard_out,
+                     uint32_t *node_out)
+{
+    const struct ensemble_order *const order = ensemble->order;
+    const uint32_t shards = ensemble->placement.shards;
+    const uint32_t at = which % ensemble_count(ensemble);
+    uint32_t depth = 1, deeper = LIMIT_SLICES + 1;
+    while (deeper - depth > 1) {
+        const uint32_t middle = (depth + deeper) / 2;
+        *(at < shards * order->start[middle] ? &deeper : &depth) = middle;
+    }
+    const uint32_t wide = order->start[depth + 1] - order->start[depth];
+    const uint32_t rest = at - shards * order->start[depth];
+    *shard_out = rest / wide;
+    *node_out = order->by_depth[order->start[depth] + rest % wide];
+}
+
+static uint32_t serving_place(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const struct ensemble_order *const order = ensemble->order;
+    const uint32_t deeper = order->start[ensemble->trie.nodes[node].depth + 1];
+    const uint32_t nodes = ensemble->trie.count;
+    return shard * nodes + (nodes - deeper) + order->within[node];
+}
+
+// ---------------------------------------------------------------- what a component contributes
+
+static bool is_empty(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    return ensemble_slot(ensemble, shard, node)->records == 0;
+}
+
+// The parent of a node is valid, but nothing may be trained on it.
+static bool stands_on_outdated(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const int32_t parent = ensemble->trie.nodes[node].parent;
+    return parent >= 0 && ensemble_slot(ensemble, shard, (uint32_t)parent)->outdated &&
+           !is_empty(ensemble, shard, (uint32_t)parent);
+}
+
+bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const struct slot *const slot = ensemble_slot(ensemble, shard, node);
+    if (slot->state == SLOT_VALID || slot->leased || slot->blocked ||
+        is_empty(ensemble, shard, node) || stands_on_outdated(ensemble, shard, node)) {
+        return false;
+    }
+    const int32_t parent = ensemble->trie.nodes[node].parent;
+    return parent < 0 || ensemble_slot(ensemble, shard, (uint32_t)parent)->state == SLOT_VALID ||
+           is_empty(ensemble, shard, (uint32_t)parent);
+}
+
+static void count(uint32_t *total, bool add)
+{
+    *total = add ? *total + 1 : *total - 1;
+}
+
+static void sum(uint64_t *total, uint64_t samples, bool add)
+{
+    *total = add ? *total + samples : *total - samples;
+}
+
+static void place(struct minset *set, uint32_t at, bool add)
+{
+    if (add) {
+        minset_add(set, at);
+    } else {
+        minset_remove(set, at);
+    }
+}
+
+// Puts in (add), or takes out again, all that a component contributes.
+static void contribute(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool add)
+{
+    struct ensemble_totals *const totals = &ensemble->totals;
+    const struct slot *const slot = ensemble_slot(ensemble, shard, node);
+    const uint64_t samples = ensemble_samples(ensemble, shard, node);
+    sum(&totals->samples_all, samples, add);
+    if (slot->records == 0) {
+        count(&totals->empty, add);
+        return;
+    }
+    if (slot->state == SLOT_VALID) {
+        count(&totals->valid, add);
+        place(&ensemble->serving, serving_place(ensemble, shard, node), add);
+        if (slot->outdated) {
+            count(&totals->outdated, add);
+        }
+        return;
+    }
+    sum(&totals->samples_waiting, samples, add);
+    count(slot->leased ? &totals->training : &totals->waiting, add);
+    if (!slot->leased && stands_on_outdated(ensemble, shard, node)) {
+        count(&totals->stuck, add);
+    }
+    if (ensemble_is_ready(ensemble, shard, node)) {
+        place(&ensemble->ready, ready_place(ensemble, shard, node), add);
+    }
+}
+
+// A node and its children: on nobody else has its slot an effect.
+static void contribute_around(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool add)
+{
+    contribute(ensemble, shard, node, add);
+    for (int32_t child = ensemble->trie.nodes[node].child; child >= 0;
+         child = ensemble->trie.nodes[child].sibling) {
+        contribute(ensemble, shard, (uint32_t)child, add);
+    }
+}
+
+static void contribute_shard(struct ensemble *ensemble, uint32_t shard, bool add)
+{
+    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+        contribute(ensemble, shard, node, add);
+    }
+}
+
+static struct slot *slot_at(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    CHECK(shard < ensemble->placement.shards && node < ensemble->trie.count);
+    return &ensemble->slots[(size_t)shard * ensemble->trie.count + node];
+}
+
+static void replace(struct ensemble *ensemble, uint32_t shard, uint32_t node, struct slot slot)
+{
+    contribute_around(ensemble, shard, node, false);
+    *slot_at(ensemble, shard, node) = slot;
+    contribute_around(ensemble, shard, node, true);
+}
+
+// ---------------------------------------------------------------- beginning and end
+
+static void take_cells(struct ensemble *ensemble, const uint64_t *cells)
+{
+    const struct trie *const trie = &ensemble->trie;
+    const uint32_t slices = trie->slice_count;
+    ensemble->totals.cells = ensemble->placement.shards * slices;
+    ensemble->totals.cells_empty = 0;
+    for (uint32_t i = 0; i < ensemble->totals.cells; i++) {
+        ensemble->records[i] = cells == NULL ? 0 : cells[i];
+        ensemble->totals.cells_empty += ensemble->records[i] == 0;
+    }
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        for (uint32_t node = 0; node < trie->count; node++) { // Parents come before children.
+            const int32_t parent = trie->nodes[node].parent;
+            slot_at(ensemble, shard, node)->records =
+                ensemble->records[(size_t)shard * slices + trie->nodes[node].slice] +
+                (parent < 0 ? 0 : slot_at(ensemble, shard, (uint32_t)parent)->records);
+        }
+    }
 }
 
 void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
@@ -21,7 +227,15 @@ void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
         (struct ensemble){.placement = *placement, .epochs = epochs, .passes_each = passes_each};
     trie_init(&ensemble->trie, placement->slices, placement_slice_count(placement, generations),
               sequences, orders);
-    allocate(ensemble);
+    const uint32_t components = ensemble_count(ensemble);
+    ensemble->slots = mem_alloc(components, sizeof *ensemble->slots);
+    ensemble->records = mem_alloc((size_t)placement->shards * ensemble->trie.slice_count,
+                                  sizeof *ensemble->records);
+    ensemble->order = order_new(&ensemble->trie);
+    minset_init(&ensemble->ready, 2 * components);
+    minset_init(&ensemble->serving, components);
+    take_cells(ensemble, NULL);
+    ensemble->totals.empty = components;
 }
 
 void ensemble_deinit(struct ensemble *ensemble)
@@ -29,7 +243,24 @@ void ensemble_deinit(struct ensemble *ensemble)
     trie_deinit(&ensemble->trie);
     mem_free(ensemble->slots);
     mem_free(ensemble->records);
+    order_free(ensemble->order);
+    minset_deinit(&ensemble->ready);
+    minset_deinit(&ensemble->serving);
     *ensemble = (struct ensemble){0};
+}
+
+// Carries the slots of one shard over to where the same lists are in `longer`.
+static void carry_slots(const struct ensemble *ensemble, struct ensemble *longer,
+                        const uint32_t *nodes, uint32_t shard)
+{
+    contribute_shard(longer, shard, false);
+    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+        struct slot *const to = slot_at(longer, shard, nodes[node]);
+        const uint64_t records = to->records;
+        *to = *slot_at(ensemble, shard, node);
+        to->records = records;
+    }
+    contribute_shard(longer, shard, true);
 }
 
 void ensemble_extend(struct ensemble *ensemble, uint32_t generations)
@@ -37,51 +268,46 @@ void ensemble_extend(struct ensemble *ensemble, uint32_t generations)
     struct ensemble longer;
     ensemble_init(&longer, &ensemble->placement, generations, ensemble->trie.sequences,
                   ensemble->trie.orders, ensemble->passes_each, ensemble->epochs);
+    uint32_t *const nodes = mem_alloc(ensemble->trie.count, sizeof *nodes);
     for (uint32_t node = 0; node < ensemble->trie.count; node++) {
         struct component name;
         trie_name(&ensemble->trie, 0, node, &name);
         const int32_t at = trie_find(&longer.trie, &name);
         CHECK(at >= 0); // Appended slices stand at the end: every old list is a prefix.
-        for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-            *ensemble_slot(&longer, shard, (uint32_t)at) = *ensemble_slot(ensemble, shard, node);
-        }
+        nodes[node] = (uint32_t)at;
     }
+    const uint32_t slices = ensemble->trie.slice_count, more = longer.trie.slice_count;
+    uint64_t *const cells = mem_alloc((size_t)ensemble->placement.shards * more, sizeof *cells);
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t slice = 0; slice < ensemble->trie.slice_count; slice++) {
-            const struct cell cell = {shard, slice};
-            *ensemble_cell(&longer, cell) = *ensemble_cell(ensemble, cell);
-        }
+        memcpy(cells + (size_t)shard * more, ensemble->records + (size_t)shard * slices,
+               slices * sizeof *cells);
     }
+    ensemble_set_cells(&longer, cells);
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        carry_slots(ensemble, &longer, nodes, shard);
+    }
+    mem_free(cells);
+    mem_free(nodes);
     ensemble_deinit(ensemble);
     *ensemble = longer;
 }
 
-struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+// ---------------------------------------------------------------- what is there
+
+const struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
-    CHECK(shard < ensemble->placement.shards && node < ensemble->trie.count);
-    return &ensemble->slots[(size_t)shard * ensemble->trie.count + node];
+    return slot_at(ensemble, shard, node);
 }
 
-uint64_t *ensemble_cell(const struct ensemble *ensemble, struct cell cell)
+uint64_t ensemble_cell(const struct ensemble *ensemble, struct cell cell)
 {
     CHECK(cell.shard < ensemble->placement.shards && cell.slice < ensemble->trie.slice_count);
-    return &ensemble->records[(size_t)cell.shard * ensemble->trie.slice_count + cell.slice];
+    return ensemble->records[(size_t)cell.shard * ensemble->trie.slice_count + cell.slice];
 }
 
 uint32_t ensemble_count(const struct ensemble *ensemble)
 {
     return ensemble->placement.shards * ensemble->trie.count;
-}
-
-// Records of the node's list in a table of cells.
-static uint64_t sum_list(const struct ensemble *ensemble, const uint64_t *cells, uint32_t shard,
-                         uint32_t node)
-{
-    uint64_t sum = 0;
-    for (int32_t at = (int32_t)node; at >= 0; at = ensemble->trie.nodes[at].parent) {
-        sum += cells[(size_t)shard * ensemble->trie.slice_count + ensemble->trie.nodes[at].slice];
-    }
-    return sum;
 }
 
 static uint64_t passes_of(const struct ensemble *ensemble, uint32_t node)
@@ -92,12 +318,12 @@ static uint64_t passes_of(const struct ensemble *ensemble, uint32_t node)
 
 uint64_t ensemble_records(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
-    return sum_list(ensemble, ensemble->records, shard, node);
+    return slot_at(ensemble, shard, node)->records;
 }
 
 bool ensemble_is_empty(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
-    return ensemble_records(ensemble, shard, node) == 0;
+    return is_empty(ensemble, shard, node);
 }
 
 uint64_t ensemble_samples(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
@@ -105,37 +331,91 @@ uint64_t ensemble_samples(const struct ensemble *ensemble, uint32_t shard, uint3
     return ensemble_records(ensemble, shard, node) * passes_of(ensemble, node);
 }
 
-uint32_t ensemble_invalidate(struct ensemble *ensemble, struct cell cell)
+// ---------------------------------------------------------------- changes
+
+void ensemble_set_cells(struct ensemble *ensemble, const uint64_t *cells)
 {
-    uint32_t count = 0;
-    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-        struct slot *const slot = ensemble_slot(ensemble, cell.shard, node);
-        if (slot->state == SLOT_VALID && trie_contains(&ensemble->trie, node, cell.slice)) {
-            slot->state = SLOT_INVALID;
-            slot->instance = 0;
-            slot->outdated = false;
-            count++;
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        contribute_shard(ensemble, shard, false);
+    }
+    take_cells(ensemble, cells);
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        contribute_shard(ensemble, shard, true);
+    }
+}
+
+void ensemble_set_valid(struct ensemble *ensemble, uint32_t shard, uint32_t node, uint64_t instance,
+                        bool outdated)
+{
+    struct slot slot = *slot_at(ensemble, shard, node);
+    slot.state = SLOT_VALID;
+    slot.instance = instance;
+    slot.outdated = outdated;
+    replace(ensemble, shard, node, slot);
+}
+
+static struct slot invalid(struct slot slot)
+{
+    slot.state = SLOT_INVALID;
+    slot.instance = 0;
+    slot.outdated = false;
+    return slot;
+}
+
+void ensemble_set_invalid(struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    replace(ensemble, shard, node, invalid(*slot_at(ensemble, shard, node)));
+}
+
+void ensemble_set_leased(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool leased)
+{
+    struct slot slot = *slot_at(ensemble, shard, node);
+    slot.leased = leased;
+    replace(ensemble, shard, node, slot);
+}
+
+void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool blocked)
+{
+    struct slot slot = *slot_at(ensemble, shard, node);
+    slot.blocked = blocked;
+    replace(ensemble, shard, node, slot);
+}
+
+uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone)
+{
+    const struct trie *const trie = &ensemble->trie;
+    CHECK(gone > 0 && ensemble_cell(ensemble, cell) >= gone);
+    uint32_t hit = 0;
+    bool *const contains = mem_alloc(trie->count, sizeof *contains);
+    uint64_t *const left = &ensemble->records[(size_t)cell.shard * trie->slice_count + cell.slice];
+    *left -= gone;
+    ensemble->totals.cells_empty += *left == 0;
+    contribute_shard(ensemble, cell.shard, false);
+    for (uint32_t node = 0; node < trie->count; node++) {
+        const int32_t parent = trie->nodes[node].parent;
+        contains[node] = trie->nodes[node].slice == cell.slice || (parent >= 0 && contains[parent]);
+        if (contains[node]) {
+            struct slot *const slot = slot_at(ensemble, cell.shard, node);
+            hit += slot->state == SLOT_VALID;
+            *slot = slot->state == SLOT_VALID ? invalid(*slot) : *slot;
+            slot->blocked = false;
+            slot->records -= gone;
         }
     }
-    return count;
+    contribute_shard(ensemble, cell.shard, true);
+    mem_free(contains);
+    return hit;
 }
+
+// ---------------------------------------------------------------- decisions
 
 int32_t ensemble_serving(const struct ensemble *ensemble, uint32_t shard)
 {
-    int32_t best = -1;
-    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-        if (ensemble_slot(ensemble, shard, node)->state != SLOT_VALID ||
-            ensemble_is_empty(ensemble, shard, node)) {
-            continue;
-        }
-        const struct trie_node *const a = &ensemble->trie.nodes[node];
-        const struct trie_node *const b = best < 0 ? NULL : &ensemble->trie.nodes[best];
-        if (b == NULL || a->depth > b->depth ||
-            (a->depth == b->depth && a->sequence < b->sequence)) {
-            best = (int32_t)node;
-        }
-    }
-    return best;
+    CHECK(shard < ensemble->placement.shards);
+    const uint32_t nodes = ensemble->trie.count;
+    const uint32_t first = minset_from(&ensemble->serving, shard * nodes);
+    const bool none = first >= (shard + 1) * nodes;
+    return none ? -1 : (int32_t)ensemble->order->by_serving[first - shard * nodes];
 }
 
 uint32_t ensemble_shards_used(const struct ensemble *ensemble)
@@ -147,33 +427,13 @@ uint32_t ensemble_shards_used(const struct ensemble *ensemble)
     return used;
 }
 
-// The parent of a node is valid, but nothing may be trained on it.
-static bool stands_on_outdated(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
-{
-    const int32_t parent = ensemble->trie.nodes[node].parent;
-    return parent >= 0 && ensemble_slot(ensemble, shard, (uint32_t)parent)->outdated &&
-           !ensemble_is_empty(ensemble, shard, (uint32_t)parent);
-}
-
-bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
-{
-    const struct slot *const slot = ensemble_slot(ensemble, shard, node);
-    if (slot->state == SLOT_VALID || slot->leased || slot->blocked ||
-        ensemble_is_empty(ensemble, shard, node) || stands_on_outdated(ensemble, shard, node)) {
-        return false;
-    }
-    const int32_t parent = ensemble->trie.nodes[node].parent;
-    return parent < 0 || ensemble_slot(ensemble, shard, (uint32_t)parent)->state == SLOT_VALID ||
-           ensemble_is_empty(ensemble, shard, (uint32_t)parent);
-}
-
 bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
     for (int32_t at = (int32_t)node; at >= 0; at = ensemble->trie.nodes[at].parent) {
         const struct slot *const slot = ensemble_slot(ensemble, shard, (uint32_t)at);
-        if (slot->state == SLOT_VALID || ensemble_is_empty(ensemble, shard, (uint32_t)at)) {
+        if (slot->state == SLOT_VALID || is_empty(ensemble, shard, (uint32_t)at)) {
             return slot->state == SLOT_VALID && slot->outdated && at != (int32_t)node &&
-                   !ensemble_is_empty(ensemble, shard, (uint32_t)at);
+                   !is_empty(ensemble, shard, (uint32_t)at);
         }
     }
     return false;
@@ -182,78 +442,44 @@ bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t
 bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
                    bool *repair_out)
 {
-    bool found = false;
-    uint32_t best_rank = UINT32_MAX;
-    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-            const bool repair = ensemble_slot(ensemble, shard, node)->state == SLOT_INVALID;
-            const uint32_t rank =
-                ensemble->trie.nodes[node].depth + (repair ? 0u : (uint32_t)LIMIT_SLICES);
-            if (rank < best_rank && ensemble_is_ready(ensemble, shard, node)) {
-                found = true;
-                best_rank = rank;
-                *shard_out = shard;
-                *node_out = node;
-                *repair_out = repair;
-            }
-        }
+    const uint32_t first = minset_from(&ensemble->ready, 0);
+    if (first == ensemble->ready.bound) {
+        return false;
     }
-    return found;
+    ready_at(ensemble, first, shard_out, node_out);
+    *repair_out = first < ensemble_count(ensemble);
+    return true;
 }
 
 uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most)
 {
-    uint32_t count = 0;
-    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t node = 0; node < ensemble->trie.count && count < most; node++) {
-            count += ensemble_is_ready(ensemble, shard, node);
-        }
-    }
-    return count;
+    return ensemble->ready.count < most ? ensemble->ready.count : most;
 }
 
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble)
 {
-    struct ensemble_totals totals = {0};
-    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-            const struct slot *const slot = ensemble_slot(ensemble, shard, node);
-            const uint64_t samples = ensemble_samples(ensemble, shard, node);
-            totals.samples_all += samples;
-            if (samples == 0) {
-                totals.empty++;
-            } else if (slot->state == SLOT_VALID) {
-                totals.valid++;
-                totals.outdated += slot->outdated;
-            } else {
-                totals.samples_waiting += samples;
-                totals.training += slot->leased;
-                totals.waiting += !slot->leased;
-                totals.stuck += !slot->leased && stands_on_outdated(ensemble, shard, node);
-            }
-        }
-        for (uint32_t slice = 0; slice < ensemble->trie.slice_count; slice++) {
-            totals.cells++;
-            totals.cells_empty += *ensemble_cell(ensemble, (struct cell){shard, slice}) == 0;
-        }
-    }
-    return totals;
+    return ensemble->totals;
 }
 
 struct ensemble_cost ensemble_plan(const struct ensemble *ensemble, const uint64_t *lost)
 {
+    const struct trie *const trie = &ensemble->trie;
     struct ensemble_cost cost = {0};
+    uint64_t *const gone = mem_alloc(trie->count, sizeof *gone); // From each list.
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
-        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
-            const uint64_t gone = sum_list(ensemble, lost, shard, node);
+        for (uint32_t node = 0; node < trie->count; node++) {
+            const int32_t parent = trie->nodes[node].parent;
+            gone[node] = lost[(size_t)shard * trie->slice_count + trie->nodes[node].slice] +
+                         (parent < 0 ? 0 : gone[parent]);
             const uint64_t left =
-                (ensemble_records(ensemble, shard, node) - gone) * passes_of(ensemble, node);
+                (ensemble_records(ensemble, shard, node) - gone[node]) * passes_of(ensemble, node);
             cost.samples_from_scratch += left;
-            if (gone > 0 && ensemble_slot(ensemble, shard, node)->state == SLOT_VALID) {
+            if (gone[node] > 0 && ensemble_slot(ensemble, shard, node)->state == SLOT_VALID) {
                 cost.components++;
                 cost.samples += left;
             }
         }
     }
+    mem_free(gone);
     return cost;
 }

@@ -4,12 +4,17 @@
 // answers, which stage may be trained next, what a deletion would cost. The coordinator feeds it with
 // what the store committed; it does no I/O and sees no clock.
 //
+// The coordinator asks at each turn of its loop, so a decision takes a few steps and a change a few
+// for each child of what it changes, whatever the size; a deletion looks at the components of its
+// shard, once each.
+//
 // Lifetime  ensemble_init to ensemble_deinit. Threads  One at a time.
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "scheduler/minset.h"
 #include "scheduler/placement.h"
 #include "scheduler/trie.h"
 
@@ -25,6 +30,16 @@ struct slot { // One component: (shard, node of the trie).
     bool blocked;  // Its stage cannot succeed (the weights diverge): not leased until asked anew.
     bool outdated; // Valid, but under an older numeric profile: serves, nothing is trained on it.
     uint64_t instance; // Of its weights, when valid.
+    uint64_t records;  // Of its list, now; 0: it is empty, trained for free, never served.
+};
+
+struct ensemble_totals {
+    uint32_t valid, waiting, empty, training; // Components; their sum is ensemble_count.
+    uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
+    uint64_t samples_all;                     // Samples of all stages: a training from scratch.
+    uint32_t cells, cells_empty;
+    uint32_t outdated; // Of the valid ones.
+    uint32_t stuck;    // Of the waiting ones: the parent is outdated.
 };
 
 struct ensemble {
@@ -34,6 +49,10 @@ struct ensemble {
     bool passes_each;   // e0 passes in every stage (trie_passes).
     struct slot *slots; // [shards * trie.count], shard-major. Owned.
     uint64_t *records;  // [shards * trie.slice_count] records now in each cell. Owned.
+    // What follows from the above, kept true by every change; ensemble.c says how.
+    struct ensemble_totals totals;
+    struct ensemble_order *order;
+    struct minset ready, serving;
 };
 
 // orders[sequences][slices]: scheduler/sequence.h; copied.
@@ -44,19 +63,31 @@ void ensemble_deinit(struct ensemble *ensemble);
 // Extends to more generations: the old components keep their state, new cells are empty.
 void ensemble_extend(struct ensemble *ensemble, uint32_t generations);
 
-struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
-uint64_t *ensemble_cell(const struct ensemble *ensemble, struct cell cell);
-uint32_t ensemble_count(const struct ensemble *ensemble); // Components.
+const struct slot *ensemble_slot(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
+uint64_t ensemble_cell(const struct ensemble *ensemble, struct cell cell); // Its records.
+uint32_t ensemble_count(const struct ensemble *ensemble);                  // Components.
 
-// Records of the component's slices; 0: the component is empty, trained for free, never served.
+// --- Changes ---
+
+// cells: records of each cell, laid out as ensemble.records. States stay as they are.
+void ensemble_set_cells(struct ensemble *ensemble, const uint64_t *cells);
+void ensemble_set_valid(struct ensemble *ensemble, uint32_t shard, uint32_t node, uint64_t instance,
+                        bool outdated);
+void ensemble_set_invalid(struct ensemble *ensemble, uint32_t shard, uint32_t node);
+void ensemble_set_leased(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool leased);
+void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t node, bool blocked);
+
+// `gone` records, at least 1, have gone from it. The lineage rule: marks invalid every valid
+// component of the cell's shard whose list contains its slice, and returns how many. No component
+// that contains it stays blocked: with other records the stage may succeed.
+uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone);
+
+// --- Decisions: from what is there, whatever led to it ---
+
 uint64_t ensemble_records(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 bool ensemble_is_empty(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 // Samples of the component's own stage: records times passes.
 uint64_t ensemble_samples(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
-
-// The lineage rule: marks invalid every valid component of the cell's shard whose list contains its
-// slice. Returns how many.
-uint32_t ensemble_invalidate(struct ensemble *ensemble, struct cell cell);
 
 // The component that answers for a shard: valid and not empty, the longest list, then the lowest
 // sequence. -1: none, the shard drops out.
@@ -79,14 +110,6 @@ bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_
 // How many stages may be leased now; counts to `most`.
 uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most);
 
-struct ensemble_totals {
-    uint32_t valid, waiting, empty, training; // Components; their sum is ensemble_count.
-    uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
-    uint64_t samples_all;                     // Samples of all stages: a training from scratch.
-    uint32_t cells, cells_empty;
-    uint32_t outdated; // Of the valid ones.
-    uint32_t stuck;    // Of the waiting ones: the parent is outdated.
-};
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble);
 
 // What deleting `lost[cell]` records from each cell would cost, given at once, as things stand now.

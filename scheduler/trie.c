@@ -88,16 +88,6 @@ int32_t trie_find(const struct trie *trie, const struct component *name)
     return at;
 }
 
-bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice)
-{
-    for (int32_t at = (int32_t)node; at >= 0; at = trie->nodes[at].parent) {
-        if (trie->nodes[at].slice == slice) {
-            return true;
-        }
-    }
-    return false;
-}
-
 uint32_t trie_passes(bool each, uint32_t epochs, uint32_t slices, uint32_t depth)
 {
     CHECK(depth > 0 && slices > 0);

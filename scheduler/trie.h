@@ -24,7 +24,7 @@ struct trie_node {
 };
 
 struct trie {
-    struct trie_node *nodes; // Owned; parents before children.
+    struct trie_node *nodes; // Owned; parents before children; of one depth, by sequence.
     uint32_t count;
     uint32_t slices;      // L
     uint32_t slice_count; // L and the appended ones.
@@ -42,8 +42,6 @@ void trie_deinit(struct trie *trie);
 void trie_name(const struct trie *trie, uint32_t shard, uint32_t node, struct component *name_out);
 // The node of a list, or -1.
 int32_t trie_find(const struct trie *trie, const struct component *name);
-// True when the node's list contains the slice.
-bool trie_contains(const struct trie *trie, uint32_t node, uint32_t slice);
 
 // Passes of the stage at `depth` (1 ..): with `each`, e0 in every stage; else for i <= L
 //   e_i = max(1, floor(2 e0 i / (L+1)) - floor(2 e0 (i-1) / (L+1)));

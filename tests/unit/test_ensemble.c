@@ -1,7 +1,9 @@
 // tests/unit/test_ensemble.c: the lineage rule, who serves, what is trained next, what it costs.
 //
-// Method: random ensembles (shards, slices, sequences, appended slices, empty cells, states); every
-// rule is worked out a second time from the names of the components alone, by brute force.
+// Method: random ensembles (shards, slices, orders, appended slices, empty cells, states); every rule
+// is worked out a second time from the names and slots of the components alone, by brute force: for
+// single states, and after each step of random histories, where what a change forgot to keep true
+// would show.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +25,7 @@ static void name_of(const struct ensemble *ensemble, uint32_t i, struct componen
     trie_name(&ensemble->trie, i / ensemble->trie.count, i % ensemble->trie.count, name_out);
 }
 
-static struct slot *slot_at(const struct ensemble *ensemble, uint32_t i)
+static const struct slot *slot_at(const struct ensemble *ensemble, uint32_t i)
 {
     return ensemble_slot(ensemble, i / ensemble->trie.count, i % ensemble->trie.count);
 }
@@ -32,7 +34,7 @@ static uint64_t records_of(const struct ensemble *ensemble, const struct compone
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < name->count; i++) {
-        sum += *ensemble_cell(ensemble, (struct cell){name->shard, name->list[i]});
+        sum += ensemble_cell(ensemble, (struct cell){name->shard, name->list[i]});
     }
     return sum;
 }
@@ -53,24 +55,48 @@ static int32_t parent_of(const struct ensemble *ensemble, uint32_t i)
     return -1;
 }
 
-static void make(struct ensemble *ensemble, struct draw *draw)
+static void random_cells(struct ensemble *ensemble, struct draw *draw)
+{
+    const uint32_t count = ensemble->placement.shards * ensemble->trie.slice_count;
+    uint64_t *const cells = mem_alloc(count, sizeof *cells);
+    for (uint32_t i = 0; i < count; i++) {
+        cells[i] = draw_below(draw, 3) == 0 ? 0 : draw_below(draw, 50);
+    }
+    ensemble_set_cells(ensemble, cells);
+    mem_free(cells);
+}
+
+// Everything new, in orders of any policy.
+static void make_new(struct ensemble *ensemble, struct draw *draw)
 {
     static const uint32_t most[] = {1, 1, 2, 6, 24};
     const uint32_t slices = 1 + draw_below(draw, 4);
     const struct placement placement = {1 + draw_below(draw, 4), slices, 1 + draw_below(draw, 2)};
-    rotation_ensemble(ensemble, &placement, 1 + draw_below(draw, 3),
-                      1 + draw_below(draw, most[slices]), draw_below(draw, 2) == 0,
-                      1 + draw_below(draw, 20));
-    for (uint32_t i = 0; i < placement.shards * ensemble->trie.slice_count; i++) {
-        ensemble->records[i] = draw_below(draw, 3) == 0 ? 0 : draw_below(draw, 50);
-    }
+    const enum sequence_policy policy = (enum sequence_policy)draw_below(draw, 4);
+    const struct rng_key key = {{draw_below(draw, 1000), 0}};
+    uint16_t orders[24 * 4];
+    const uint32_t sequences =
+        sequence_make(policy, slices, 1 + draw_below(draw, most[slices]), NULL, key, orders);
+    ensemble_init(ensemble, &placement, 1 + draw_below(draw, 3), sequences, orders,
+                  draw_below(draw, 2) == 0, 1 + draw_below(draw, 20));
+    random_cells(ensemble, draw);
+}
+
+static void make(struct ensemble *ensemble, struct draw *draw)
+{
+    make_new(ensemble, draw);
     for (uint32_t i = 0; i < ensemble_count(ensemble); i++) {
-        struct slot *const slot = slot_at(ensemble, i);
-        slot->state = (enum slot_state)draw_below(draw, 3);
-        slot->instance = slot->state == SLOT_VALID ? i + 1 : 0;
-        slot->leased = slot->state != SLOT_VALID && draw_below(draw, 4) == 0;
-        slot->blocked = slot->state != SLOT_VALID && draw_below(draw, 6) == 0;
-        slot->outdated = slot->state == SLOT_VALID && draw_below(draw, 4) == 0;
+        const uint32_t shard = i / ensemble->trie.count, node = i % ensemble->trie.count;
+        const enum slot_state state = (enum slot_state)draw_below(draw, 3);
+        if (state == SLOT_VALID) {
+            ensemble_set_valid(ensemble, shard, node, i + 1, draw_below(draw, 4) == 0);
+            continue;
+        }
+        if (state == SLOT_INVALID) {
+            ensemble_set_invalid(ensemble, shard, node);
+        }
+        ensemble_set_leased(ensemble, shard, node, draw_below(draw, 4) == 0);
+        ensemble_set_blocked(ensemble, shard, node, draw_below(draw, 6) == 0);
     }
 }
 
@@ -96,39 +122,94 @@ static void test_records_and_samples(void **state)
     }
 }
 
+// A cell that has records; false: there is none.
+static bool some_cell(const struct ensemble *ensemble, struct draw *draw, struct cell *cell_out)
+{
+    const uint32_t slices = ensemble->trie.slice_count;
+    const uint32_t count = ensemble->placement.shards * slices;
+    const uint32_t first = draw_below(draw, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t at = (first + i) % count;
+        *cell_out = (struct cell){at / slices, at % slices};
+        if (ensemble_cell(ensemble, *cell_out) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void test_lineage_rule(void **state)
 {
     (void)state;
     struct draw draw = draw_new("lineage_rule");
+    uint32_t unblocked = 0;
     for (int trial = 0; trial < TRIALS; trial++) {
         struct ensemble ensemble;
+        struct cell cell;
         make(&ensemble, &draw);
-        const struct cell cell = {draw_below(&draw, ensemble.placement.shards),
-                                  draw_below(&draw, ensemble.trie.slice_count)};
+        if (!some_cell(&ensemble, &draw, &cell)) {
+            ensemble_deinit(&ensemble);
+            continue;
+        }
         const uint32_t count = ensemble_count(&ensemble);
+        const uint64_t had = ensemble_cell(&ensemble, cell);
+        const uint64_t gone = 1 + draw_u64(&draw) % had;
         struct slot *const before = mem_alloc(count, sizeof *before);
         memcpy(before, ensemble.slots, count * sizeof *before);
-        const uint32_t told = ensemble_invalidate(&ensemble, cell);
+        const uint32_t told = ensemble_lose(&ensemble, cell, gone);
         uint32_t changed = 0;
         for (uint32_t i = 0; i < count; i++) {
             struct component name;
             name_of(&ensemble, i, &name);
-            const bool hit = before[i].state == SLOT_VALID && name.shard == cell.shard &&
-                             component_contains(&name, cell.slice);
+            const bool contains = name.shard == cell.shard && component_contains(&name, cell.slice);
+            const bool hit = before[i].state == SLOT_VALID && contains;
             const struct slot *const slot = slot_at(&ensemble, i);
             assert_int_equal(slot->state, hit ? SLOT_INVALID : before[i].state);
             assert_int_equal(slot->instance, hit ? 0 : before[i].instance);
             assert_int_equal(slot->leased, before[i].leased);
+            assert_int_equal(slot->blocked, contains ? false : before[i].blocked);
+            assert_int_equal(slot->outdated, hit ? false : before[i].outdated);
+            assert_int_equal(slot->records, before[i].records - (contains ? gone : 0));
             changed += hit;
+            unblocked += before[i].blocked && contains;
         }
         assert_int_equal(told, changed);
-        assert_int_equal(ensemble_invalidate(&ensemble, cell), 0);
+        assert_true(ensemble_cell(&ensemble, cell) == had - gone);
+        assert_true(gone == had || ensemble_lose(&ensemble, cell, 1) == 0);
         mem_free(before);
         ensemble_deinit(&ensemble);
     }
+    assert_true(unblocked > 0);
 }
 
-// Valid, not empty, the longest; then the lowest sequence: no other beats the chosen one.
+// Valid, not empty, the longest; then the lowest sequence: no other beats the chosen one. Returns
+// how often the sequence decided.
+static uint32_t assert_serving(const struct ensemble *ensemble)
+{
+    uint32_t used = 0, ties = 0;
+    for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
+        const int32_t chosen = ensemble_serving(ensemble, shard);
+        used += chosen >= 0;
+        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+            const struct trie_node *const other = &ensemble->trie.nodes[node];
+            struct component name;
+            trie_name(&ensemble->trie, shard, node, &name);
+            if (ensemble_slot(ensemble, shard, node)->state != SLOT_VALID ||
+                records_of(ensemble, &name) == 0) {
+                assert_true(chosen != (int32_t)node);
+                continue;
+            }
+            assert_true(chosen >= 0);
+            const struct trie_node *const best = &ensemble->trie.nodes[chosen];
+            assert_true(other->depth < best->depth ||
+                        (other->depth == best->depth && other->sequence >= best->sequence));
+            ties += other->depth == best->depth && (int32_t)node != chosen;
+        }
+    }
+    assert_int_equal(ensemble_shards_used(ensemble), used);
+    return ties;
+}
+
 static void test_serving(void **state)
 {
     (void)state;
@@ -137,25 +218,7 @@ static void test_serving(void **state)
     for (int trial = 0; trial < TRIALS; trial++) {
         struct ensemble ensemble;
         make(&ensemble, &draw);
-        uint32_t used = 0;
-        for (uint32_t shard = 0; shard < ensemble.placement.shards; shard++) {
-            const int32_t chosen = ensemble_serving(&ensemble, shard);
-            used += chosen >= 0;
-            for (uint32_t node = 0; node < ensemble.trie.count; node++) {
-                const struct trie_node *const other = &ensemble.trie.nodes[node];
-                if (ensemble_slot(&ensemble, shard, node)->state != SLOT_VALID ||
-                    ensemble_is_empty(&ensemble, shard, node)) {
-                    assert_true(chosen != (int32_t)node);
-                    continue;
-                }
-                assert_true(chosen >= 0);
-                const struct trie_node *const best = &ensemble.trie.nodes[chosen];
-                assert_true(other->depth < best->depth ||
-                            (other->depth == best->depth && other->sequence >= best->sequence));
-                ties += other->depth == best->depth && (int32_t)node != chosen;
-            }
-        }
-        assert_int_equal(ensemble_shards_used(&ensemble), used);
+        ties += assert_serving(&ensemble);
         ensemble_deinit(&ensemble);
     }
     assert_true(ties > 0);
@@ -214,14 +277,45 @@ static void test_outdated_components_hold_up_what_stands_on_them(void **state)
         assert_int_equal(totals.outdated, outdated);
         assert_int_equal(totals.stuck, direct);
         const struct cell cell = {0, 0};
-        ensemble_invalidate(&ensemble, cell);
-        for (uint32_t node = 0; node < ensemble.trie.count; node++) {
-            assert_false(ensemble_slot(&ensemble, 0, node)->outdated &&
-                         trie_contains(&ensemble.trie, node, 0));
+        if (ensemble_cell(&ensemble, cell) > 0) {
+            ensemble_lose(&ensemble, cell, 1);
+            for (uint32_t node = 0; node < ensemble.trie.count; node++) {
+                struct component name;
+                trie_name(&ensemble.trie, 0, node, &name);
+                assert_false(slot_at(&ensemble, node)->outdated && component_contains(&name, 0));
+            }
         }
         ensemble_deinit(&ensemble);
     }
     assert_true(seen > 0);
+}
+
+static void assert_next(const struct ensemble *ensemble)
+{
+    int64_t best = -1;
+    uint64_t best_key = UINT64_MAX;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < ensemble_count(ensemble); i++) {
+        const uint32_t shard = i / ensemble->trie.count, node = i % ensemble->trie.count;
+        assert_true(ensemble_is_ready(ensemble, shard, node) == ready(ensemble, i));
+        const uint64_t key = (uint64_t)(slot_at(ensemble, i)->state != SLOT_INVALID) << 60 |
+                             (uint64_t)ensemble->trie.nodes[node].depth << 40 |
+                             (uint64_t)shard << 20 | node;
+        count += ready(ensemble, i);
+        if (ready(ensemble, i) && key < best_key) {
+            best = i;
+            best_key = key;
+        }
+    }
+    uint32_t shard = 0, node = 0;
+    bool repair = false;
+    assert_true(ensemble_next(ensemble, &shard, &node, &repair) == (best >= 0));
+    if (best >= 0) {
+        assert_int_equal(shard * ensemble->trie.count + node, best);
+        assert_true(repair == (slot_at(ensemble, (uint32_t)best)->state == SLOT_INVALID));
+    }
+    assert_int_equal(ensemble_count_ready(ensemble, UINT32_MAX), count);
+    assert_int_equal(ensemble_count_ready(ensemble, 2), count < 2 ? count : 2);
 }
 
 static void test_next_is_the_first_in_the_documented_order(void **state)
@@ -231,26 +325,7 @@ static void test_next_is_the_first_in_the_documented_order(void **state)
     for (int trial = 0; trial < TRIALS; trial++) {
         struct ensemble ensemble;
         make(&ensemble, &draw);
-        int64_t best = -1;
-        uint64_t best_key = UINT64_MAX;
-        for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
-            const uint32_t shard = i / ensemble.trie.count, node = i % ensemble.trie.count;
-            assert_true(ensemble_is_ready(&ensemble, shard, node) == ready(&ensemble, i));
-            const uint64_t key = (uint64_t)(slot_at(&ensemble, i)->state != SLOT_INVALID) << 60 |
-                                 (uint64_t)ensemble.trie.nodes[node].depth << 40 |
-                                 (uint64_t)shard << 20 | node;
-            if (ready(&ensemble, i) && key < best_key) {
-                best = i;
-                best_key = key;
-            }
-        }
-        uint32_t shard = 0, node = 0;
-        bool repair = false;
-        assert_true(ensemble_next(&ensemble, &shard, &node, &repair) == (best >= 0));
-        if (best >= 0) {
-            assert_int_equal(shard * ensemble.trie.count + node, best);
-            assert_true(repair == (slot_at(&ensemble, (uint32_t)best)->state == SLOT_INVALID));
-        }
+        assert_next(&ensemble);
         ensemble_deinit(&ensemble);
     }
 }
@@ -262,18 +337,20 @@ static void test_repairs_come_first(void **state)
     const struct placement placement = {2, LIMIT_SLICES, 1};
     struct ensemble ensemble;
     rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
+    uint64_t cells[2 * LIMIT_SLICES];
     for (uint32_t i = 0; i < 2 * LIMIT_SLICES; i++) {
-        ensemble.records[i] = 1;
+        cells[i] = 1;
     }
+    ensemble_set_cells(&ensemble, cells);
     for (uint32_t node = 0; node < LIMIT_SLICES; node++) {
-        ensemble_slot(&ensemble, 1, node)->state = SLOT_VALID;
+        ensemble_set_valid(&ensemble, 1, node, 1, false);
     }
-    ensemble_slot(&ensemble, 1, LIMIT_SLICES - 1)->state = SLOT_INVALID;
+    ensemble_set_invalid(&ensemble, 1, LIMIT_SLICES - 1);
     uint32_t shard = 0, node = 0;
     bool repair = false;
     assert_true(ensemble_next(&ensemble, &shard, &node, &repair));
     assert_true(shard == 1 && node == LIMIT_SLICES - 1 && repair);
-    ensemble_slot(&ensemble, 1, LIMIT_SLICES - 1)->blocked = true; // control
+    ensemble_set_blocked(&ensemble, 1, LIMIT_SLICES - 1, true); // control
     assert_true(ensemble_next(&ensemble, &shard, &node, &repair));
     assert_true(shard == 0 && node == 0 && !repair);
     ensemble_deinit(&ensemble);
@@ -290,11 +367,16 @@ static void test_next_reaches_everything(void **state)
         uint32_t shard, node, steps = 0;
         bool repair;
         for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
-            slot_at(&ensemble, i)->leased = slot_at(&ensemble, i)->blocked = false;
-            slot_at(&ensemble, i)->outdated = false;
+            shard = i / ensemble.trie.count;
+            node = i % ensemble.trie.count;
+            ensemble_set_leased(&ensemble, shard, node, false);
+            ensemble_set_blocked(&ensemble, shard, node, false);
+            if (slot_at(&ensemble, i)->outdated) {
+                ensemble_set_valid(&ensemble, shard, node, 1, false);
+            }
         }
         while (ensemble_next(&ensemble, &shard, &node, &repair)) {
-            ensemble_slot(&ensemble, shard, node)->state = SLOT_VALID;
+            ensemble_set_valid(&ensemble, shard, node, 1, false);
             assert_true(++steps <= ensemble_count(&ensemble));
         }
         const struct ensemble_totals totals = ensemble_sum(&ensemble);
@@ -304,6 +386,51 @@ static void test_next_reaches_everything(void **state)
     }
 }
 
+static void assert_totals(const struct ensemble *ensemble)
+{
+    struct ensemble_totals expected = {0};
+    for (uint32_t i = 0; i < ensemble_count(ensemble); i++) {
+        struct component name;
+        name_of(ensemble, i, &name);
+        const uint64_t samples =
+            records_of(ensemble, &name) *
+            trie_passes(ensemble->passes_each, ensemble->epochs, ensemble->trie.slices, name.count);
+        const struct slot *const slot = slot_at(ensemble, i);
+        expected.samples_all += samples;
+        if (samples == 0) {
+            expected.empty++;
+        } else if (slot->state == SLOT_VALID) {
+            expected.valid++;
+            expected.outdated += slot->outdated;
+        } else {
+            expected.samples_waiting += samples;
+            expected.training += slot->leased;
+            expected.waiting += !slot->leased;
+            const int32_t parent = parent_of(ensemble, i);
+            name.count--;
+            expected.stuck += !slot->leased && parent >= 0 && records_of(ensemble, &name) > 0 &&
+                              slot_at(ensemble, (uint32_t)parent)->outdated;
+        }
+    }
+    expected.cells = ensemble->placement.shards * ensemble->trie.slice_count;
+    for (uint32_t i = 0; i < expected.cells; i++) {
+        expected.cells_empty += ensemble->records[i] == 0;
+    }
+    const struct ensemble_totals totals = ensemble_sum(ensemble);
+    assert_int_equal(totals.valid, expected.valid);
+    assert_int_equal(totals.waiting, expected.waiting);
+    assert_int_equal(totals.empty, expected.empty);
+    assert_int_equal(totals.training, expected.training);
+    assert_int_equal(totals.valid + totals.waiting + totals.empty + totals.training,
+                     ensemble_count(ensemble));
+    assert_true(totals.samples_waiting == expected.samples_waiting);
+    assert_true(totals.samples_all == expected.samples_all);
+    assert_int_equal(totals.cells, expected.cells);
+    assert_int_equal(totals.cells_empty, expected.cells_empty);
+    assert_int_equal(totals.outdated, expected.outdated);
+    assert_int_equal(totals.stuck, expected.stuck);
+}
+
 static void test_totals(void **state)
 {
     (void)state;
@@ -311,42 +438,105 @@ static void test_totals(void **state)
     for (int trial = 0; trial < TRIALS; trial++) {
         struct ensemble ensemble;
         make(&ensemble, &draw);
-        struct ensemble_totals expected = {0};
-        for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
-            struct component name;
-            name_of(&ensemble, i, &name);
-            const uint64_t samples =
-                records_of(&ensemble, &name) * trie_passes(ensemble.passes_each, ensemble.epochs,
-                                                           ensemble.trie.slices, name.count);
-            const struct slot *const slot = slot_at(&ensemble, i);
-            expected.samples_all += samples;
-            if (samples == 0) {
-                expected.empty++;
-            } else if (slot->state == SLOT_VALID) {
-                expected.valid++;
-            } else {
-                expected.samples_waiting += samples;
-                expected.training += slot->leased;
-                expected.waiting += !slot->leased;
-            }
-        }
-        expected.cells = ensemble.placement.shards * ensemble.trie.slice_count;
-        for (uint32_t i = 0; i < expected.cells; i++) {
-            expected.cells_empty += ensemble.records[i] == 0;
-        }
-        const struct ensemble_totals totals = ensemble_sum(&ensemble);
-        assert_int_equal(totals.valid, expected.valid);
-        assert_int_equal(totals.waiting, expected.waiting);
-        assert_int_equal(totals.empty, expected.empty);
-        assert_int_equal(totals.training, expected.training);
-        assert_int_equal(totals.valid + totals.waiting + totals.empty + totals.training,
-                         ensemble_count(&ensemble));
-        assert_true(totals.samples_waiting == expected.samples_waiting);
-        assert_true(totals.samples_all == expected.samples_all);
-        assert_int_equal(totals.cells, expected.cells);
-        assert_int_equal(totals.cells_empty, expected.cells_empty);
+        assert_totals(&ensemble);
         ensemble_deinit(&ensemble);
     }
+}
+
+// One thing that can happen to an ensemble, with any component and cell.
+static void step(struct ensemble *ensemble, struct draw *draw)
+{
+    const uint32_t shard = draw_below(draw, ensemble->placement.shards);
+    const uint32_t node = draw_below(draw, ensemble->trie.count);
+    uint32_t next_shard, next_node;
+    bool repair;
+    struct cell cell;
+    switch (draw_below(draw, 10)) {
+    case 0:
+        ensemble_set_valid(ensemble, shard, node, 1 + draw_below(draw, 9),
+                           draw_below(draw, 4) == 0);
+        break;
+    case 1:
+        ensemble_set_invalid(ensemble, shard, node);
+        break;
+    case 2:
+        ensemble_set_leased(ensemble, shard, node, draw_below(draw, 2) == 0);
+        break;
+    case 3:
+        ensemble_set_blocked(ensemble, shard, node, draw_below(draw, 2) == 0);
+        break;
+    case 4:
+        random_cells(ensemble, draw);
+        break;
+    case 5:
+    case 6:
+        if (some_cell(ensemble, draw, &cell)) {
+            ensemble_lose(ensemble, cell, 1 + draw_u64(draw) % ensemble_cell(ensemble, cell));
+        }
+        break;
+    case 7:
+        if (ensemble->trie.slice_count < 12) {
+            const uint32_t more = ensemble->trie.slice_count - ensemble->placement.slices;
+            ensemble_extend(ensemble, 2 + more / ensemble->placement.append);
+        }
+        break;
+    default: // What mostly happens: the next stage is trained.
+        if (ensemble_next(ensemble, &next_shard, &next_node, &repair)) {
+            ensemble_set_valid(ensemble, next_shard, next_node, 1, false);
+        }
+        break;
+    }
+}
+
+static void test_decisions_over_random_histories(void **state)
+{
+    (void)state;
+    struct draw draw = draw_new("histories");
+    for (int history = 0; history < 50; history++) {
+        struct ensemble ensemble;
+        make_new(&ensemble, &draw);
+        for (int i = 0; i < 60; i++) {
+            assert_serving(&ensemble);
+            assert_next(&ensemble);
+            assert_totals(&ensemble);
+            step(&ensemble, &draw);
+        }
+        ensemble_deinit(&ensemble);
+    }
+}
+
+// A training of as many components as a model may have, with a look at every decision after each
+// stage: quick only if a decision does not look at every component.
+static void test_large_ones_are_quick(void **state)
+{
+    (void)state;
+    const struct placement placement = {4, 200, 1};
+    struct ensemble ensemble;
+    rotation_ensemble(&ensemble, &placement, 1, LIMIT_SEQUENCES, false, 1);
+    assert_true(ensemble_count(&ensemble) > 160000);
+    uint64_t *const cells = mem_alloc(4 * 200, sizeof *cells);
+    for (uint32_t i = 0; i < 4 * 200; i++) {
+        cells[i] = 1;
+    }
+    ensemble_set_cells(&ensemble, cells);
+    uint32_t shard, node, trained = 0;
+    bool repair;
+    while (ensemble_next(&ensemble, &shard, &node, &repair)) {
+        ensemble_set_leased(&ensemble, shard, node, true);
+        assert_true(ensemble_sum(&ensemble).training == 1);
+        ensemble_set_leased(&ensemble, shard, node, false);
+        ensemble_set_valid(&ensemble, shard, node, 1, false);
+        assert_true(ensemble_serving(&ensemble, shard) >= 0);
+        trained++;
+    }
+    assert_int_equal(trained, ensemble_count(&ensemble));
+    const struct cell cell = {3, 0};
+    const uint32_t lost = ensemble_lose(&ensemble, cell, 1);
+    assert_int_equal(ensemble_count(&ensemble) - lost, ensemble_sum(&ensemble).valid);
+    assert_int_equal(ensemble.trie.nodes[ensemble_serving(&ensemble, 3)].depth,
+                     199); // [1, ... 199]
+    mem_free(cells);
+    ensemble_deinit(&ensemble);
 }
 
 static void test_extend_keeps_what_is_known(void **state)
@@ -359,19 +549,23 @@ static void test_extend_keeps_what_is_known(void **state)
         const uint32_t slices = old.trie.slice_count;
         const uint32_t generations =
             1 + (slices - old.placement.slices) / old.placement.append + 1 + draw_below(&draw, 2);
-        uint32_t sequences = 0;
-        for (uint32_t node = 0; node < old.trie.count; node++) {
-            const uint32_t b = old.trie.nodes[node].sequence + 1;
-            sequences = b > sequences ? b : sequences;
-        }
-        longer = old; // Deep copies of what extend takes over; the trie is made anew below.
         const uint32_t count = ensemble_count(&old);
-        longer.slots = mem_alloc(count, sizeof *longer.slots);
-        longer.records = mem_alloc((size_t)old.placement.shards * slices, sizeof *longer.records);
-        memcpy(longer.slots, old.slots, count * sizeof *old.slots);
-        memcpy(longer.records, old.records,
-               (size_t)old.placement.shards * slices * sizeof *old.records);
-        rotation_trie(&longer.trie, old.trie.slices, slices, sequences);
+        ensemble_init(&longer, &old.placement,
+                      1 + (slices - old.placement.slices) / old.placement.append,
+                      old.trie.sequences, old.trie.orders, old.passes_each, old.epochs);
+        assert_int_equal(ensemble_count(&longer), count);
+        ensemble_set_cells(&longer, old.records);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct slot *const slot = slot_at(&old, i);
+            const uint32_t shard = i / old.trie.count, node = i % old.trie.count;
+            if (slot->state == SLOT_VALID) {
+                ensemble_set_valid(&longer, shard, node, slot->instance, slot->outdated);
+            } else if (slot->state == SLOT_INVALID) {
+                ensemble_set_invalid(&longer, shard, node);
+            }
+            ensemble_set_leased(&longer, shard, node, slot->leased);
+            ensemble_set_blocked(&longer, shard, node, slot->blocked);
+        }
         ensemble_extend(&longer, generations);
         assert_int_equal(longer.trie.slice_count,
                          placement_slice_count(&old.placement, generations));
@@ -391,6 +585,8 @@ static void test_extend_keeps_what_is_known(void **state)
                 assert_int_equal(slot->instance, before->instance);
                 assert_int_equal(slot->leased, before->leased);
                 assert_int_equal(slot->blocked, before->blocked);
+                assert_int_equal(slot->outdated, before->outdated);
+                assert_int_equal(slot->records, before->records);
                 kept++;
             }
         }
@@ -398,8 +594,8 @@ static void test_extend_keeps_what_is_known(void **state)
         for (uint32_t shard = 0; shard < old.placement.shards; shard++) {
             for (uint32_t slice = 0; slice < longer.trie.slice_count; slice++) {
                 const struct cell cell = {shard, slice};
-                assert_true(*ensemble_cell(&longer, cell) ==
-                            (slice < slices ? *ensemble_cell(&old, cell) : 0));
+                assert_true(ensemble_cell(&longer, cell) ==
+                            (slice < slices ? ensemble_cell(&old, cell) : 0));
             }
         }
         ensemble_deinit(&longer);
@@ -432,8 +628,7 @@ static void test_plan_is_what_the_deletion_costs(void **state)
             if (lost[i] > 0) {
                 const struct cell cell = {i / ensemble.trie.slice_count,
                                           i % ensemble.trie.slice_count};
-                components += ensemble_invalidate(&ensemble, cell);
-                ensemble.records[i] -= lost[i];
+                components += ensemble_lose(&ensemble, cell, lost[i]);
             }
         }
         uint64_t samples = 0, all = 0;
@@ -463,6 +658,8 @@ int main(void)
         cmocka_unit_test(test_repairs_come_first),
         cmocka_unit_test(test_next_reaches_everything),
         cmocka_unit_test(test_totals),
+        cmocka_unit_test(test_decisions_over_random_histories),
+        cmocka_unit_test(test_large_ones_are_quick),
         cmocka_unit_test(test_extend_keeps_what_is_known),
         cmocka_unit_test(test_plan_is_what_the_deletion_costs),
     };

@@ -23,9 +23,11 @@ static void test_exactly_so_many_and_closed_under_parents(void **state)
         struct ensemble ensemble;
         rotation_ensemble(&ensemble, &placement, 1 + draw_below(&draw, 2),
                           1 + draw_below(&draw, most[slices]), false, 3);
+        uint64_t cells[4 * 6];
         for (uint32_t i = 0; i < placement.shards * ensemble.trie.slice_count; i++) {
-            ensemble.records[i] = draw_below(&draw, 3); // A third of the cells is empty.
+            cells[i] = draw_below(&draw, 3); // A third of the cells is empty.
         }
+        ensemble_set_cells(&ensemble, cells);
         const uint32_t count = ensemble_count(&ensemble), nodes = ensemble.trie.count;
         uint32_t there = 0;
         for (uint32_t i = 0; i < count; i++) {
@@ -59,9 +61,11 @@ static void test_spread_over_the_shards(void **state)
     const struct placement placement = {4, 3, 1};
     struct ensemble ensemble;
     rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
+    uint64_t cells[12];
     for (uint32_t i = 0; i < 12; i++) {
-        ensemble.records[i] = 1;
+        cells[i] = 1;
     }
+    ensemble_set_cells(&ensemble, cells);
     bool chosen[12];
     assert_int_equal(pick_components(&ensemble, 6, chosen), 6);
     for (uint32_t i = 0; i < 12; i++) {
