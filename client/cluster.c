@@ -23,7 +23,6 @@
 
 enum {
     ANSWER_MS = 120000, // A large store is read before the first answer.
-    JOIN_MS = 60000,    // mpirun takes a second or two; a loaded machine more.
     LOOK_MS = 50,
     FLEET_STOP_MS = 20000, // It waits for mpirun, and sweeps after it.
     COORDINATOR_STOP_MS = 20000,
@@ -245,9 +244,10 @@ static enum err wait_answer(struct cluster *cluster, struct unlearn **client_out
     }
 }
 
-static enum err wait_workers(struct cluster *cluster, struct unlearn *client, uint32_t ranks)
+static enum err wait_workers(struct cluster *cluster, struct unlearn *client, uint32_t ranks,
+                             uint32_t patience_s)
 {
-    const int64_t until_ms = clock_mono_ms() + JOIN_MS;
+    const int64_t until_ms = clock_mono_ms() + (int64_t)patience_s * 1000;
     for (;;) {
         const Unlearn__Pong *pong;
         TRY(check_both(cluster));
@@ -263,8 +263,8 @@ static enum err wait_workers(struct cluster *cluster, struct unlearn *client, ui
             char log[PROCESS_PATH_BYTES], tail[PROCESS_TAIL_BYTES];
             path_of(log, cluster->dir, "/run/fleet.log");
             process_log_tail(log, cluster->fleet_log, tail);
-            FAIL(ERR_UNAVAILABLE, "%u of %u workers have joined after %d s; %s ends with:%s",
-                 pong->workers, ranks, JOIN_MS / 1000, log, tail);
+            FAIL(ERR_UNAVAILABLE, "%u of %u workers have joined after %u s; %s ends with:%s",
+                 pong->workers, ranks, patience_s, log, tail);
         }
         pause_ms(LOOK_MS);
     }
@@ -295,7 +295,8 @@ static enum err set_core(const char *dir)
     return OK;
 }
 
-static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
+static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on,
+                         uint32_t patience_s)
 {
     char unlearnd[PROCESS_PATH_BYTES], fleet[PROCESS_PATH_BYTES], worker[PROCESS_PATH_BYTES],
         pid[PROCESS_PATH_BYTES];
@@ -320,7 +321,7 @@ static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on)
     snprintf(cluster->endpoint, sizeof cluster->endpoint, "%s", unlearn_endpoint(client));
     enum err err = ranks == 0 ? OK : set_core(cluster->dir);
     err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, ranks, lives_on);
-    err = err != OK ? err : wait_workers(cluster, client, ranks);
+    err = err != OK ? err : wait_workers(cluster, client, ranks, patience_s);
     unlearn_close(client);
     return err;
 }
@@ -358,11 +359,12 @@ static enum err absolute(const char *dir, char **dir_out)
     return OK;
 }
 
-enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on, struct cluster *cluster_out)
+enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on, uint32_t patience_s,
+                    struct cluster *cluster_out)
 {
     *cluster_out = (struct cluster){0};
     TRY(absolute(dir, &cluster_out->dir));
-    const enum err err = up_inner(cluster_out, ranks, lives_on);
+    const enum err err = up_inner(cluster_out, ranks, lives_on, patience_s);
     if (err != OK) {
         if (cluster_out->coordinator != 0 || cluster_out->fleet != 0) {
             stop_both(cluster_out);

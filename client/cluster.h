@@ -23,7 +23,10 @@ MUST_USE enum err cluster_create(const char *dir);
 //   ERR_NOT_FOUND  no cluster there.   ERR_INVALID  its `ranks` is no number.
 MUST_USE enum err cluster_ranks(const char *dir, uint32_t *ranks_out);
 
-enum { CLUSTER_ENDPOINT_BYTES = 256 };
+enum {
+    CLUSTER_ENDPOINT_BYTES = 256,
+    CLUSTER_PATIENCE_S = 60, // mpirun takes a second or two; a loaded machine more.
+};
 
 // A running cluster, as cluster_up left it.
 struct cluster {
@@ -37,12 +40,13 @@ struct cluster {
 // Starts coordinator and fleet and waits until the coordinator answers and `ranks` workers have
 // joined. With 0 ranks there is no fleet. On error everything started is ended again.
 //   lives_on         They go on when this process ends; else they end with it.
+//   patience_s       So long the workers may take to join.
 //   ERR_NOT_FOUND    no cluster there.   ERR_CONFLICT  it is running already.
 //   ERR_CONFLICT     also: a worker was refused, with the reason.
 //   ERR_UNAVAILABLE  a program is missing, or ended at once (with the end of its log), or the
 //                    workers did not join in time.   ERR_CANCELLED  interrupt.h.
 //   Else what the exit code of the program that ended stands for.
-MUST_USE enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on,
+MUST_USE enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on, uint32_t patience_s,
                              struct cluster *cluster_out);
 
 // Waits until a signal comes (interrupt.h; OK) or one of the two ends (the error says why).

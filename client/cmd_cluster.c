@@ -35,9 +35,11 @@ const struct ctl_command cmd_init = {
 
 // --- up ---
 
+enum { PATIENCE_S_MAX = 3600 };
+
 struct up {
     struct ctl_globals globals;
-    struct args_u64 ranks;
+    struct args_u64 ranks, patience;
     bool detach;
 };
 
@@ -47,6 +49,8 @@ static const struct args_option up_options[] = {
      ARGS_U64, offsetof(struct up, ranks), LIMIT_WORKERS},
     {"detach", 1201, NULL, "Come back when all is ready, and let it run", ARGS_FLAG,
      offsetof(struct up, detach), 0},
+    {"patience", 1202, "SECONDS", "Give up when the workers have not joined by then (60)", ARGS_U64,
+     offsetof(struct up, patience), PATIENCE_S_MAX},
 };
 
 static void print_up(const struct ctl *ctl, const struct cluster *cluster, bool detach)
@@ -71,9 +75,11 @@ static enum err run_up(struct ctl *ctl, const void *options, const struct args_l
     TRY(ctl_dir(ctl, words, &dir));
     TRY(cluster_ranks(dir, &ranks));
     ranks = up->ranks.given ? (uint32_t)up->ranks.value : ranks;
+    const uint32_t patience_s =
+        up->patience.given ? (uint32_t)up->patience.value : CLUSTER_PATIENCE_S;
     interrupt_watch();
     struct cluster cluster;
-    TRY(cluster_up(dir, ranks, up->detach, &cluster));
+    TRY(cluster_up(dir, ranks, up->detach, patience_s, &cluster));
     print_up(ctl, &cluster, up->detach);
     const enum err err = up->detach ? OK : cluster_stay(&cluster);
     cluster_deinit(&cluster);

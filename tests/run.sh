@@ -7,20 +7,29 @@
 #   4. lint: layering, clang-tidy, cppcheck, where these are installed (make lint installs them)
 #
 # A unit test counts per cmocka test, an end-to-end test per "ok" line. UNIT_ONLY=1 leaves out 3 and 4.
+# JOBS tests run side by side (as many as there are cores, at most 4): much of their time is waiting.
+# What measures time itself runs alone, at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+cores=$(nproc)
+jobs=${JOBS:-$((cores < 4 ? cores : 4))}
 passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+names=() running=()
+work=$(mktemp -d)
+end() {
+    trap - EXIT
+    # Each test is ended by its `timeout`, which passes the signal on.
+    [ ${#running[@]} -eq 0 ] || kill -TERM "${running[@]}" 2>/dev/null
+    wait
+    rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
 
-# name, seconds allowed, command...: runs it, counts what it says.
-count() {
-    local name=$1 seconds=$2 status began=$SECONDS
-    shift 2
-    timeout --kill-after=20 "$seconds" "$@" >"$log" 2>&1 </dev/null
-    status=$?
-    local good bad skips
+# finished NUMBER STATUS: counts what a test has said, and tells of it in one line, or in more.
+finished() {
+    local name=${names[$1]} status=$2 log=$work/$1 good bad skips
     good=$(grep -acE '^(\[       OK \]|ok - )' "$log")
     bad=$(grep -acE '^(\[  FAILED  \] test_|not ok - )' "$log")
     skips=$(grep -acE '^(\[  SKIPPED \] test_|skip - )' "$log")
@@ -29,36 +38,72 @@ count() {
     fi
     [ "$status" -eq 0 ] && [ "$good" -eq 0 ] && [ "$skips" -eq 0 ] && bad=1 # A test that tests nothing.
     passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + skips))
-    printf '%-34s %4d passed %3d failed %3d s\n' "$name" "$good" "$bad" $((SECONDS - began))
+    printf '%-34s %4d passed %3d failed %3d s\n' "$name" "$good" "$bad" $((SECONDS - began[$1]))
     grep -aE '^skip - ' "$log"
     if [ "$bad" -gt 0 ]; then
         echo "---- $name ended with status $status; its last lines:"
         tail -n 40 "$log"
         echo '----'
     fi
+    rm -f "$log"
+}
+
+# settle COUNT: waits until at most so many tests run.
+settle() {
+    local number pid status
+    while [ ${#running[@]} -gt "$1" ]; do
+        wait -n -p pid "${running[@]}"
+        status=$?
+        for number in "${!running[@]}"; do
+            if [ "${running[$number]}" = "$pid" ]; then
+                unset "running[$number]"
+                finished "$number" "$status"
+            fi
+        done
+    done
+}
+
+# start NAME SECONDS COMMAND...: runs it beside others as soon as there is room, and so long at most.
+began=()
+start() {
+    local number=${#names[@]} seconds=$2
+    settle $((jobs - 1))
+    names+=("$1")
+    began+=("$SECONDS")
+    shift 2
+    timeout --kill-after=20 "$seconds" "$@" >"$work/$number" 2>&1 </dev/null &
+    running[number]=$!
 }
 
 for flavour in release asan; do
     for test in build/$flavour/unit/test_*; do
         [ -x "$test" ] && [ -f "tests/unit/$(basename "$test").c" ] || continue
-        count "$flavour $(basename "$test")" 240 "$test"
+        start "$flavour $(basename "$test")" 240 "$test"
     done
 done
 
 if [ -z "${UNIT_ONLY:-}" ]; then
     for test in build/release/e2e/test_*; do
-        count "e2e $(basename "$test")" 240 "$test"
+        start "e2e $(basename "$test")" 240 "$test"
     done
+    alone=(groups)
     for test in tests/e2e/test_*.sh; do
-        count "e2e $(basename "$test" .sh)" 420 bash "$test"
+        name=$(basename "$test" .sh)
+        [[ " ${alone[*]} " == *" ${name#test_} "* ]] || start "e2e $name" 420 bash "$test"
     done
-    count demo 180 bash -c 'scripts/demo.sh && echo "ok - the demo ran to its end"'
+    start demo 180 bash -c 'scripts/demo.sh && echo "ok - the demo ran to its end"'
+    for name in "${alone[@]}"; do
+        settle 0
+        start "e2e test_$name" 420 bash "tests/e2e/test_$name.sh"
+    done
+    settle 0
     if command -v clang-tidy >/dev/null && command -v cppcheck >/dev/null; then
-        count lint 900 bash -c 'scripts/lint.sh && echo "ok - lint is clean"'
+        start lint 900 bash -c 'scripts/lint.sh && echo "ok - lint is clean"'
     else
-        count lint 10 echo "skip - clang-tidy or cppcheck is not installed: make lint"
+        start lint 10 echo "skip - clang-tidy or cppcheck is not installed: make lint"
     fi
 fi
+settle 0
 
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"

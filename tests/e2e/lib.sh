@@ -164,7 +164,12 @@ wait_for() {
 # ctl ...: unlearnctl on the cluster of `use`. Its error goes to $SCRATCH/error when captured.
 # An import that names no placement key takes PLACEMENT_KEY: under one drawn at random a cell is empty
 # now and then, and no record lies where a test looks for it. Where that is empty, none is given.
-PLACEMENT_KEY=$(printf '%064x' 2)
+#
+# Under this key no cell of the sample's writers is empty: shard/slice of writers 0, 1, 2, ...
+#   2 shards, 2 slices   00 10 11 11 00 01 11 10 10 01 01 00   01 00 11 10
+#   2 shards, 3 slices   01 11 12 12 00 02 12 10 10 02 02 00   01 01 12 10 11 11 01 00 12 12 02 10
+#   3 shards, 3 slices   01 20 21 21 00 11 22 11 11 10 10 00   02 01 22 12 20 20 02 01 21 22 11 12
+PLACEMENT_KEY=$(printf '%064x' 218)
 ctl() {
   case "$1 ${2:-}" in
     'import '* | '--json import')

@@ -25,8 +25,8 @@ source "$(dirname "$0")/lib.sh"
   printf '#!/bin/sh\nexit 1\n' >"$E2E_DIR/lame/unlearn-worker"
   use lame-cluster
   ctl --json init "$UNLEARN_DIR" >/dev/null
-  expect_exit 5 "0 of 2 workers have joined|fleet.log" \
-    timeout 100 "$E2E_DIR/lame/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach
+  expect_exit 5 "0 of 2 workers have joined after 3 s|fleet.log" \
+    timeout 100 "$E2E_DIR/lame/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach --patience 3
   expect_exit 5 "no coordinator runs|unlearnctl up" ctl dataset list
 ) >"$E2E_DIR/lame.out" 2>&1 &
 

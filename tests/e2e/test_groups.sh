@@ -10,8 +10,10 @@ MLP=(hidden=40,24 dropout=0.1 shards=1 slices=3 epochs=3 batch=13 gradient_chunk
 # More stages at once than one: groups of all sizes, as it comes.
 SOFTMAX=(learner=softmax shards=2 slices=2 sequences=2 epochs=3 batch=7 gradient_chunks=4
   optimizer.kind=adamw optimizer.rate=0.01)
-# The stage of the failures: long enough to be hit on its way.
-LONG=(hidden=256 shards=1 slices=1 epochs=60 batch=31 gradient_chunks=4 seed=3)
+# The stages of the failures: one that is never begun when a member dies, and one that is long enough to
+# be hit on its way.
+SHORT=(hidden=256 shards=1 slices=1 epochs=4 batch=31 gradient_chunks=4 seed=3)
+LONG=("${SHORT[@]}" epochs=60)
 
 export UNLEARN_FAILPOINTS=$E2E_DIR/fail
 mkdir "$UNLEARN_FAILPOINTS"
@@ -46,7 +48,9 @@ whole_story() { # Trains, deletes, repairs; prints all digests.
 # --- The same bits ---
 
 begin one 1
+train short "${SHORT[@]}"
 train long "${LONG[@]}"
+short=$(digests short)
 long=$(digests long)
 one=$(whole_story)
 expect_equal "alone, no lease names a group" "$(granted 'ranks=[2-9]')" 0
@@ -117,14 +121,15 @@ survivors_free() {
 }
 dead() { [[ ! -e $UNLEARN_FAILPOINTS/$1-$2 ]]; }
 
-dies() { # dies POINT RANK
-  local point=$1 freed again log
+dies() { # dies POINT RANK MODEL SETTING...: its digests are those in the variable MODEL.
+  local point=$1 model=$3 freed again log
   VICTIM=$2
+  shift 3
   begin "dies-$point" 4
   log=$UNLEARN_DIR/run/unlearnd.log
   mapfile -t PIDS < <(json '.workers | sort_by(.rank) | .[].name | split("/")[1]' status)
   [[ $point == group-step ]] || touch "$UNLEARN_FAILPOINTS/$point-$VICTIM"
-  ctl --json train long --dataset digits --set "${LONG[@]}" >/dev/null
+  ctl --json train "$model" --dataset digits --set "$@" >/dev/null
   if [[ $point == group-step ]]; then
     wait_for "the stage is under way" 30 inside
     touch "$UNLEARN_FAILPOINTS/$point-$VICTIM"
@@ -135,16 +140,16 @@ dies() { # dies POINT RANK
   KILLED=$(time_of "$UNLEARN_DIR/run/fleet.log" "who=worker/$VICTIM event=failpoint point=$point")
   expect_true "rank $VICTIM killed at $point: the others are free after $(ms_since "$freed") ms" \
     "$(ms_since "$freed") < 6000"
-  wait_for "the stage is trained after all" 60 all_valid long
+  wait_for "the stage is trained after all" 60 all_valid "$model"
   again=$(ns_of "$(grep -a event=lease_granted "$log" | tail -1 | sed 's/^t=//;s/ .*//')")
   expect_true "the stage was leased again after $(ms_since "$again") ms, to $(grep -a event=lease_granted "$log" | tail -1 | grep -o 'ranks=[0-9]*')" \
     "$(granted 'component=s0:') >= 2"
-  same_everywhere "its bits are those of one rank" "$(digests long)" "$long"
+  same_everywhere "its bits are those of one rank" "$(digests "$model")" "${!model}"
   wait_for "the fleet is whole again" 30 joined 4
   down
 }
 
-dies group-ready 1
-dies group-create 3
-dies group-step 0
+dies group-ready 1 short "${SHORT[@]}"
+dies group-create 3 short "${SHORT[@]}"
+dies group-step 0 long "${LONG[@]}"
 finish

@@ -81,7 +81,8 @@ BIG=(hidden=256 shards=2 slices=2 epochs=60)
 ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set "${BIG[@]}" >/dev/null
 wait_for "a training is under way" 30 trains m
-request=$(json .request delete digits --subject writer-002 writer-007)
+# One of each shard's first slice: whatever is being trained has read records of one of them.
+request=$(json .request delete digits --subject writer-000 writer-007)
 expect_equal "the training was not over when the deletion was acknowledged" "$(json .state status m)" training
 expect_true "what was being trained on their records was cancelled at once" \
   "$(lines_with 'event=lease_cancelled.*reason=deletion' "$UNLEARN_DIR/run/unlearnd.log") >= 1"
@@ -142,7 +143,7 @@ expect_equal "after a restart what was removed stays removed" \
 down
 
 # What was learnt while writers were deleted is what training without them gives.
-{ ids_of writer-002; ids_of writer-004; ids_of writer-007; } >"$E2E_DIR/except"
+{ ids_of writer-000; ids_of writer-004; ids_of writer-007; } >"$E2E_DIR/except"
 start never 2
 ctl --json import digits "${TRAIN[@]}" --except "$E2E_DIR/except" >/dev/null
 ctl --json train m --dataset digits --set "${BIG[@]}" --wait >/dev/null

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "client/unlearn.h"
@@ -22,7 +23,7 @@
 #include "proto/wire.h"
 #include "tests/unit/scratch.h"
 
-enum { HELD_MAX = 16, IDLE_MS = 100 };
+enum { HELD_MAX = 16, IDLE_MS = 100, PATIENCE_MS = 20000 };
 
 // What the coordinator of a test does and what it saw. Read by the test once the thread has ended.
 struct peer {
@@ -44,7 +45,8 @@ struct peer {
     uint64_t rows_bytes; // Of their frames.
     bool order_broken;   // A sequence number or first_row that does not follow.
     uint64_t next_sequence, next_row;
-    bool aborted, committed;
+    bool committed;
+    _Atomic bool aborted; // Sent without waiting for an answer.
     uint32_t parts, part_ids_max;
     uint64_t delete_records, delete_subjects;
     bool parts_broken;
@@ -219,7 +221,7 @@ static void *serve(void *context)
 {
     struct peer *const peer = context;
     struct wire_arena arena = {0};
-    while (!peer->stop) {
+    for (;;) {
         struct link_message message;
         const Unlearn__Request *request;
         bool ready = false;
@@ -229,8 +231,12 @@ static void *serve(void *context)
             }
             continue;
         }
-        if (link_wait(&peer->link, &ready, 1, NULL, 0, IDLE_MS) == OK && !ready) {
-            release_chunks(peer);
+        if (link_wait(&peer->link, &ready, 1, NULL, 0, IDLE_MS) == OK && ready) {
+            continue;
+        }
+        release_chunks(peer);
+        if (peer->stop) {
+            break;
         }
     }
     wire_arena_deinit(&arena);
@@ -245,14 +251,22 @@ static void peer_start(struct peer *peer)
     assert_int_equal(pthread_create(&peer->thread, NULL, serve, peer), 0);
 }
 
-// Ends the thread after it has taken what was sent; then the test may look at what it saw.
+// Ends the thread when nothing comes any more; then the test may look at what it saw.
 static void peer_stop(struct peer *peer)
 {
-    nanosleep(&(struct timespec){.tv_nsec = 2L * IDLE_MS * 1000000}, NULL);
     peer->stop = true;
     pthread_join(peer->thread, NULL);
     link_close(peer->link);
     link_context_close(peer->context);
+}
+
+static void wait_aborted(const struct peer *peer)
+{
+    const int64_t end_ms = clock_mono_ms() + PATIENCE_MS;
+    while (!peer->aborted && clock_mono_ms() < end_ms) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    assert_true(peer->aborted);
 }
 
 // --- Calls ---
@@ -428,8 +442,8 @@ static void test_a_refused_chunk_ends_the_import(void **state)
     unlearn_import_end(import);
     assert_non_null(strstr(err_text(), "row 7")); // The clean-up left the sentence alone.
     unlearn_close(client);
+    wait_aborted(&peer);
     peer_stop(&peer);
-    assert_true(peer.aborted);
     assert_false(peer.committed);
 }
 
@@ -451,8 +465,8 @@ static void test_a_record_must_fit(void **state)
     mem_free(row);
     unlearn_import_end(import);
     unlearn_close(client);
+    wait_aborted(&peer);
     peer_stop(&peer);
-    assert_true(peer.aborted);
 }
 
 // --- Deletion and prediction ---
