@@ -24,6 +24,7 @@ struct import {
     struct ctl_globals globals;
     struct input input;
     const char *schema_file;
+    const char *text;
     bool public_data;
     const char *placement_key;
     struct args_u64 generation;
@@ -45,6 +46,11 @@ static const struct args_option import_options[] = {
      ARGS_TEXT, offsetof(struct import, placement_key), 0},
     {"generation", 1203, "G", "The generation, to repeat a history (default: the open one)",
      ARGS_U64, offsetof(struct import, generation), LIMIT_GENERATION},
+    {"text", 1205, "COL",
+     "The column of texts to learn (learner text); the others are ignored. Where there is no label "
+     "and "
+     "one column of long or mostly different texts, it need not be said",
+     ARGS_TEXT, offsetof(struct import, text), 0},
     {"readmit", 1204, NULL, "Take deleted ids as new records", ARGS_FLAG,
      offsetof(struct import, readmit), 0},
 };
@@ -71,6 +77,32 @@ static void show_bytes(void *context, uint64_t bytes_done, uint64_t bytes_all)
     progress_step(progress, bytes_done, bytes_all, clock_mono_ms());
 }
 
+static const struct column *text_column(const struct schema *schema)
+{
+    for (uint32_t i = 0; i < schema->column_count; i++) {
+        if (schema->columns[i].kind == COLUMN_TEXT) {
+            return &schema->columns[i];
+        }
+    }
+    return NULL;
+}
+
+// A schema that is given or there already is not changed by --text.
+static enum err check_text(const struct import_run *run)
+{
+    const char *const name = run->options->text;
+    const struct column *const column = text_column(&run->schema);
+    if (name != NULL && (column == NULL || strcmp(column->name, name) != 0)) {
+        FAIL(ERR_INVALID,
+             "--text names column \"%.60s\", in the schema %s%.60s%s; a schema is chosen at the "
+             "first "
+             "import",
+             name, column == NULL ? "no column is text" : "the text is \"",
+             column == NULL ? "" : column->name, column == NULL ? "" : "\"");
+    }
+    return OK;
+}
+
 // The schema: the user's, else the dataset's, else one proposed from the data.
 static enum err choose_schema(struct import_run *run)
 {
@@ -81,16 +113,17 @@ static enum err choose_schema(struct import_run *run)
     }
     run->first = known != OK || dataset->schema.len == 0;
     if (run->options->schema_file != NULL) {
-        return schemafile_read(run->options->schema_file, &run->schema);
+        TRY(schemafile_read(run->options->schema_file, &run->schema));
+        return check_text(run);
     }
     if (!run->first) {
         TRY_AS(schema_get(wire_span(dataset->schema), &run->schema), "the dataset's schema");
-        return OK;
+        return check_text(run);
     }
     struct progress progress;
     progress_init(&progress, "looking", "B", ctl_progress(run->ctl));
     const struct propose_watch watch = {show_bytes, &progress};
-    const enum err err = propose_schema(&run->files, &watch, &run->schema);
+    const enum err err = propose_schema(&run->files, run->options->text, &watch, &run->schema);
     progress_end(&progress);
     return err;
 }
@@ -217,7 +250,8 @@ static void print_import(const struct import_run *run, const Unlearn__ImportDone
     putchar('\n');
     if (run->first) {
         print_schema(&run->schema);
-        printf("hint: unlearnctl train MODEL --dataset %s --wait\n", run->dataset);
+        printf("hint: unlearnctl train MODEL --dataset %s%s --wait\n", run->dataset,
+               text_column(&run->schema) != NULL ? " --set learner=text" : "");
     }
 }
 
@@ -242,13 +276,16 @@ const struct ctl_command cmd_import = {
     .words = "DATASET FILE...",
     .words_min = 2,
     .words_max = SIZE_MAX,
-    .help = "The first import makes the dataset and freezes its schema: given by --schema, else "
-            "proposed from the data. Files may be compressed with gzip. With idx, FILEs are images "
-            "and then their labels. On an error nothing is imported.\n\n"
-            "Examples:\n"
-            "  unlearnctl import adult adult.csv --label income\n"
-            "  unlearnctl import digits images.gz labels.gz --subjects people.txt\n"
-            "  unlearnctl import notes notes.jsonl --label mood --subject author --id uuid",
+    .help =
+        "The first import makes the dataset and freezes its schema: given by --schema, else "
+        "proposed from the data. Files may be compressed with gzip. With idx, FILEs are images "
+        "and then their labels. On an error nothing is imported.\n\n"
+        "A text is learnt byte by byte, as it stands in the file; its column needs no label.\n\n"
+        "Examples:\n"
+        "  unlearnctl import adult adult.csv --label income\n"
+        "  unlearnctl import digits images.gz labels.gz --subjects people.txt\n"
+        "  unlearnctl import plays shakespeare.jsonl --subject subject --id id\n"
+        "  unlearnctl import notes notes.csv --text note --subject author --id uuid",
     .options = import_options,
     .option_count = sizeof import_options / sizeof import_options[0],
     .options_bytes = sizeof(struct import),

@@ -2,7 +2,7 @@
 //
 // Fields are separated by commas; a field in double quotes may hold commas, line ends and doubled
 // quotes. Lines end in LF or CRLF. A UTF-8 byte order mark is dropped. An empty field and `?` are
-// missing values. Every line has as many fields as the header; blank lines are allowed at the end
+// missing values; a column of texts takes the `?` as it stands. Every line has as many fields as the header; blank lines are allowed at the end
 // only, since a blank line in the middle would shift every row number after it. All files have the
 // same header. What this refuses, it refuses with file and line, because a row that was guessed at
 // would be trained on.
@@ -228,10 +228,8 @@ static void set_values(const struct csv *csv, struct table *table)
     for (uint32_t i = 0; i < table->column_count; i++) {
         const struct span text = field(csv, i);
         const bool missing = text.bytes == 0 || span_equal(text, span_text("?"));
-        table->values[i] = (struct value){0};
-        if (!missing) {
-            table->values[i] = (struct value){.kind = VALUE_FIELD, .text = text, .count = 1};
-        }
+        table->values[i] = (struct value){
+            .kind = missing ? VALUE_MISSING : VALUE_FIELD, .text = text, .count = missing ? 0 : 1};
     }
 }
 

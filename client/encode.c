@@ -235,9 +235,14 @@ static enum err put_numeric(const struct column *column, const struct value *val
     return put_number(number, row);
 }
 
+static bool is_missing(const struct value *value)
+{
+    return value->kind == VALUE_MISSING || value->text.bytes == 0;
+}
+
 static void put_category(const struct column *column, const struct value *value, struct buf *row)
 {
-    if (value->text.bytes == 0) {
+    if (is_missing(value)) {
         buf_u16(row, (uint16_t)(column->category_count + 1));
         return;
     }
@@ -307,7 +312,7 @@ static enum err put_label(const struct encode *encode, struct buf *row)
     const int64_t label = reader_label(encode->reader);
     const struct value *const value =
         label >= 0 ? &reader_table(encode->reader)->values[label] : &(struct value){0};
-    if (value->text.bytes == 0) {
+    if (is_missing(value)) {
         FAIL(ERR_INVALID, "the label is missing");
     }
     if (schema->task == TASK_CLASSES) {

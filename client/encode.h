@@ -6,7 +6,8 @@
 //   NUMERIC   one number, or an array of the column's width; missing only where the schema says so
 //   CATEGORY  any text or number: its text; unknown texts are "other"
 //   PIXELS    bytes of the same rows and columns
-//   TEXT      any text or number: its text; missing is the empty text
+//   TEXT      any text or number: its bytes as they are, UTF-8 or not; an absent key, null and an
+//             empty field are the empty text; the `?` of a CSV file is a text
 //   IGNORED   anything, or no such column in the file
 //   label     classes: its text, or for whole numbers the class of that number ("1", "1.0", "+1");
 //             number: a number

@@ -108,7 +108,7 @@ static enum err take_line(struct jsonl *jsonl, struct table *table)
     json_decref(jsonl->object);
     json_error_t error;
     jsonl->object = json_loadb((const char *)jsonl->line.data, jsonl->line.bytes,
-                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (jsonl->object == NULL) {
         // The library's own text repeats what it found there: record content.
         FAIL(ERR_INVALID, "%s at character %d, expected one JSON object",

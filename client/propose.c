@@ -18,7 +18,7 @@
 #include "client/textset.h"
 
 enum {
-    CATEGORY_BYTES_MAX = 64, // A longer JSON string is prose.
+    CATEGORY_BYTES_MAX = 64, // A longer string is prose.
     MANY_VALUES = 50,        // From here on, mostly different texts are no categories.
     CLASS_NUMBERS_MAX = 100, // More different whole numbers are a quantity.
     VOCABULARY_BYTES_MAX = 4 * 1024 * 1024, // While collecting; a schema holds far less.
@@ -30,7 +30,7 @@ struct facts {
     bool missing;         // FLOATS: a NaN was among the values.
     bool text;            // A value that is no number.
     bool string;          // A JSON string.
-    bool prose;           // A JSON string that can be no category.
+    bool prose;           // A text that can be no category, where a column may be text.
     uint32_t width;       // SPARSE: greatest index + 1.
     bool overflow;        // Second pass: too many texts; the set is empty.
     struct textset texts; // Second pass.
@@ -47,6 +47,7 @@ struct labels {
 
 struct survey {
     struct reader *reader;
+    const char *text;    // The column that is said to be text, or NULL.
     struct facts *facts; // [facts_count]: one for each column of the table so far
     uint32_t facts_count;
     struct labels labels;
@@ -77,6 +78,12 @@ static void cover_columns(struct survey *survey)
     }
 }
 
+static bool is_named_text(const struct survey *survey, uint32_t column)
+{
+    return survey->text != NULL &&
+           strcmp(reader_table(survey->reader)->columns[column].name, survey->text) == 0;
+}
+
 static void step(const struct survey *survey)
 {
     if (survey->watch != NULL && survey->watch->step != NULL) {
@@ -97,7 +104,13 @@ static enum err note_number(double number)
     return OK;
 }
 
-static enum err note_value(struct facts *facts, const struct value *value)
+static bool is_prose(struct span text)
+{
+    return text.bytes > CATEGORY_BYTES_MAX || !text_is_clean(text);
+}
+
+static enum err note_value(const struct survey *survey, struct facts *facts,
+                           const struct value *value)
 {
     double number;
     facts->present += value->kind != VALUE_MISSING;
@@ -111,11 +124,11 @@ static enum err note_value(struct facts *facts, const struct value *value)
             return note_number(number);
         }
         facts->text = true;
+        facts->prose = facts->prose || (reader_label(survey->reader) < 0 && is_prose(value->text));
         break;
     case VALUE_STRING:
         facts->text = facts->string = true;
-        facts->prose =
-            facts->prose || value->text.bytes > CATEGORY_BYTES_MAX || !text_is_clean(value->text);
+        facts->prose = facts->prose || is_prose(value->text);
         break;
     case VALUE_FLOATS:
         for (uint32_t i = 0; i < value->count && !facts->missing; i++) {
@@ -169,9 +182,9 @@ static enum err note_row(struct survey *survey)
     const struct table *const table = reader_table(survey->reader);
     cover_columns(survey);
     for (uint32_t i = 0; i < table->column_count; i++) {
-        if (reader_is_feature(survey->reader, i)) {
-            TRY_AS(note_value(&survey->facts[i], &table->values[i]), "column %u \"%s\"", i + 1,
-                   table->columns[i].name);
+        if (reader_is_feature(survey->reader, i) && survey->text == NULL) {
+            TRY_AS(note_value(survey, &survey->facts[i], &table->values[i]), "column %u \"%s\"",
+                   i + 1, table->columns[i].name);
         }
     }
     const int64_t label = reader_label(survey->reader);
@@ -201,7 +214,8 @@ static enum err collect_row(struct survey *survey)
         if (!reader_is_feature(survey->reader, i) || !wants_texts(survey, i)) {
             continue;
         }
-        if (text.bytes > 0) { // An empty string is a missing category.
+        if (table->values[i].kind != VALUE_MISSING &&
+            text.bytes > 0) { // An empty string is a missing category.
             TRY_AS(add_or_overflow(&facts->texts, "the name of a category", text, LIMIT_CATEGORIES,
                                    &facts->overflow),
                    "column %u \"%s\"", i + 1, table->columns[i].name);
@@ -260,7 +274,8 @@ static bool are_categories(const struct facts *facts)
            (facts->present < MANY_VALUES || facts->texts.count <= facts->present / 2);
 }
 
-static enum err propose_texts(const struct facts *facts, struct column *column)
+static enum err propose_texts(const struct survey *survey, const struct facts *facts,
+                              struct column *column)
 {
     if (are_categories(facts)) {
         column->kind = COLUMN_CATEGORY;
@@ -268,7 +283,7 @@ static enum err propose_texts(const struct facts *facts, struct column *column)
         column->category_count = (uint32_t)facts->texts.count;
         return OK;
     }
-    if (facts->string) {
+    if (facts->string || reader_label(survey->reader) < 0) {
         column->kind = COLUMN_TEXT;
         return OK;
     }
@@ -289,12 +304,12 @@ static enum err propose_column(const struct survey *survey, uint32_t index, stru
     const struct table_column *const from = &reader_table(survey->reader)->columns[index];
     const struct facts *const facts = &survey->facts[index];
     *column = (struct column){.name = mem_text(from->name), .width = 1, .scale = 1};
-    if (facts->present == 0) {
-        column->kind = COLUMN_IGNORED;
+    if (survey->text != NULL || facts->present == 0) {
+        column->kind = is_named_text(survey, index) ? COLUMN_TEXT : COLUMN_IGNORED;
         return OK;
     }
     if (facts->text) {
-        return propose_texts(facts, column);
+        return propose_texts(survey, facts, column);
     }
     column->kind = COLUMN_NUMERIC;
     column->standardise = reader_format(survey->reader)->standardise;
@@ -318,6 +333,28 @@ static int compare_columns(const void *a, const void *b)
     return strcmp(((const struct column *)a)->name, ((const struct column *)b)->name);
 }
 
+// Without a label a text is what there is to learn, and that is one.
+static enum err check_one_text(const struct schema *schema)
+{
+    const struct column *first = NULL;
+    for (uint32_t i = 0; i < schema->column_count; i++) {
+        const struct column *const column = &schema->columns[i];
+        if (column->kind != COLUMN_TEXT) {
+            continue;
+        }
+        if (first != NULL) {
+            FAIL(ERR_INVALID,
+                 "columns \"%.60s\" and \"%.60s\" both hold texts, expected one to learn: name it "
+                 "by "
+                 "--text; if one names the record or the person give --id or --subject; to learn "
+                 "something else give --label",
+                 first->name, column->name);
+        }
+        first = column;
+    }
+    return OK;
+}
+
 static enum err propose_columns(const struct survey *survey, struct schema *schema)
 {
     schema->columns = mem_alloc(survey->facts_count, sizeof *schema->columns);
@@ -326,6 +363,9 @@ static enum err propose_columns(const struct survey *survey, struct schema *sche
             struct column *const column = &schema->columns[schema->column_count++];
             TRY_AS(propose_column(survey, i, column), "column %u \"%s\"", i + 1, column->name);
         }
+    }
+    if (survey->text == NULL && reader_label(survey->reader) < 0) {
+        TRY(check_one_text(schema));
     }
     if (reader_format(survey->reader)->open_columns) {
         qsort(schema->columns, schema->column_count, sizeof *schema->columns, compare_columns);
@@ -386,10 +426,38 @@ static enum err propose_label(const struct survey *survey, struct schema *schema
     return OK;
 }
 
+// The column that is said to be text is there, and can be.
+static enum err check_named_text(const struct survey *survey)
+{
+    const struct table *const table = reader_table(survey->reader);
+    const int64_t column = table_find(table, span_text(survey->text), 0);
+    if (column < 0) {
+        char names[512];
+        table_list(table, names, sizeof names);
+        FAIL(ERR_INVALID, "no column \"%.60s\" for --text; there is %s", survey->text, names);
+    }
+    if (!reader_is_feature(survey->reader, (uint32_t)column)) {
+        FAIL(ERR_INVALID, "column \"%.60s\" is both --text and %s, expected two columns",
+             survey->text, column == reader_label(survey->reader) ? "the label" : "id or subject");
+    }
+    if (table->columns[column].kind != VALUE_FIELD) {
+        FAIL(ERR_INVALID, "column \"%.60s\" holds arrays, expected texts", survey->text);
+    }
+    if (reader_label(survey->reader) >= 0) {
+        FAIL(ERR_INVALID,
+             "there is a text to learn, \"%.60s\", and a label, \"%.60s\", expected one of them",
+             survey->text, table->columns[reader_label(survey->reader)].name);
+    }
+    return OK;
+}
+
 static enum err propose(struct survey *survey, const struct reader_options *options,
                         struct schema *schema)
 {
     TRY(run_pass(survey, options, note_row));
+    if (survey->text != NULL) {
+        TRY_AS(check_named_text(survey), "%s", options->files[0]);
+    }
     if (survey->records == 0) {
         FAIL(ERR_INVALID, "%s gives no record, expected at least one to propose a schema",
              options->files[0]);
@@ -403,11 +471,11 @@ static enum err propose(struct survey *survey, const struct reader_options *opti
     return schema_check(schema);
 }
 
-enum err propose_schema(const struct reader_options *options, const struct propose_watch *watch,
-                        struct schema *schema_out)
+enum err propose_schema(const struct reader_options *options, const char *text,
+                        const struct propose_watch *watch, struct schema *schema_out)
 {
     *schema_out = (struct schema){0};
-    struct survey survey = {.watch = watch};
+    struct survey survey = {.text = text, .watch = watch};
     const enum err err = propose(&survey, options, schema_out);
     survey_deinit(&survey);
     if (err != OK) {

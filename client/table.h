@@ -27,7 +27,7 @@ enum value_kind {
 struct value {
     enum value_kind kind;
     uint32_t count;
-    struct span text; // FIELD, STRING, NUMBER
+    struct span text; // FIELD, STRING, NUMBER; MISSING: what stood there, for a column of texts
     double number;    // NUMBER
     const uint8_t *pixels;
     const float *floats;

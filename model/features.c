@@ -14,9 +14,6 @@ static const float CLAMP = 8.0f;
 
 enum err schema_input_width(const struct schema *schema, const char *learner, uint32_t *width_out)
 {
-    if (schema->task == TASK_NONE) {
-        FAIL(ERR_INVALID, "learner %s needs a label, and the dataset has none", learner);
-    }
     uint64_t width = 0;
     for (uint32_t i = 0; i < schema->column_count; i++) {
         const struct column *const column = &schema->columns[i];
@@ -31,11 +28,14 @@ enum err schema_input_width(const struct schema *schema, const char *learner, ui
             width += column->width;
             break;
         case COLUMN_TEXT:
-            FAIL(ERR_INVALID, "learner %s cannot learn from text: column %u (%s)", learner, i + 1,
+            FAIL(ERR_INVALID, "learner %s cannot learn from text: column %u (%s); learner text does", learner, i + 1,
                  column->name);
         case COLUMN_IGNORED:
             break;
         }
+    }
+    if (schema->task == TASK_NONE) {
+        FAIL(ERR_INVALID, "learner %s needs a label, and the dataset has none", learner);
     }
     if (width == 0) {
         FAIL(ERR_INVALID, "learner %s needs at least one column, and all are ignored", learner);

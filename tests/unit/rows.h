@@ -1,6 +1,6 @@
 // tests/unit/rows.h: reads a whole input as text, so that a test can say what it expects in one line.
 //
-// A record becomes id|subject|value,value,...;  missing values are "-", pixels and numbers decimal,
+// A record becomes id|subject|value,value,...;  missing values are "-" and what stood there, pixels and numbers decimal,
 // sparse ones index:number.
 #pragma once
 

@@ -88,6 +88,24 @@ static void test_encode_writes_the_documented_bytes(void **state)
     assert_string_equal(hex, "020000006869;00000000;020000003132;");
 }
 
+// Bytes as they are: no UTF-8, a `?`, nothing at all, a NUL, line ends inside a field.
+static void test_encode_takes_texts_as_they_are(void **state)
+{
+    (void)state;
+    const char *const schema_json = COLUMNS("{\"name\": \"t\", \"type\": \"text\"}");
+    assert_int_equal(encode_text(schema_json, "a.csv", "t\n?\n\n\xff 1e999\n\"\r\n\"\"\"\n"), OK);
+    assert_string_equal(hex, "010000003f;00000000;07000000ff203165393939;030000000d0a22;");
+    assert_int_equal(encode_text(schema_json, "a.jsonl",
+                                 "{\"t\": \"a\\u0000\\u00e9\"}\n{\"t\": null}\n{\"t\": \"?\"}\n"),
+                     OK);
+    assert_string_equal(hex, "040000006100c3a9;00000000;010000003f;");
+    // A category and a label know the `?` as missing, whatever stands beside it.
+    assert_int_equal(encode_text(LABELLED(CATEGORY, CLASSES), "a.csv", "c,y\n?,1\n"), OK);
+    assert_string_equal(hex, "01000300;");
+    assert_int_equal(encode_text(LABELLED(CATEGORY, CLASSES), "a.csv", "c,y\na,?\n"), ERR_INVALID);
+    assert_said("the label is missing");
+}
+
 static void test_encode_writes_arrays(void **state)
 {
     (void)state;
@@ -243,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encode_writes_the_documented_bytes),
+        cmocka_unit_test(test_encode_takes_texts_as_they_are),
         cmocka_unit_test(test_encode_writes_arrays),
         cmocka_unit_test(test_encode_matches_columns_by_name),
         cmocka_unit_test(test_encode_refuses_values_that_do_not_fit),

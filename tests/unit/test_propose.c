@@ -15,11 +15,13 @@
 
 static char json[8192];
 
+static const char *named_text; // Of the next proposals.
+
 static enum err propose(const struct reader_options *options)
 {
     struct schema schema;
     json[0] = '\0';
-    TRY(propose_schema(options, NULL, &schema));
+    TRY(propose_schema(options, named_text, NULL, &schema));
     struct buf text = {0};
     schemafile_put(&schema, &text);
     size_t at = 0;
@@ -176,6 +178,66 @@ static void test_propose_knows_text_in_json(void **state)
                         "{\"columns\":[" NUMERIC("x", "true", "true", "1") "],\"label\":null}");
 }
 
+#define TEXT_X "{\"columns\":[{\"name\":\"x\",\"type\":\"text\"}],\"label\":null}"
+
+static void test_propose_knows_text_without_a_label(void **state)
+{
+    (void)state;
+    char text[512];
+    for (int bytes = 64; bytes <= 65; bytes++) {
+        snprintf(text, sizeof text, "x\n%0*dz\n", bytes - 1, 0);
+        assert_int_equal(propose_text("a.csv", text, NULL), OK);
+        assert_non_null(strstr(json, bytes == 64 ? "\"category\"" : "\"text\""));
+    }
+    assert_int_equal(propose_text("a.csv", "x\n\"a\nb\"\n", NULL), OK);
+    assert_string_equal(json, TEXT_X);
+    assert_int_equal(propose_text("a.csv", "x\na\xff\n", NULL), OK); // Bytes that are no UTF-8.
+    assert_string_equal(json, TEXT_X);
+    // With a label it is a value that fits no category, as ever.
+    assert_int_equal(propose_text("a.csv", "x,y\n\"a\nb\",1\n", "y"), ERR_INVALID);
+    // One text is learnt: of two the user says which.
+    const char *const two = "x,y,z\n\"a\nb\",1,\"c\nd\"\n";
+    assert_int_equal(propose_text("a.csv", two, NULL), ERR_INVALID);
+    assert_said(
+        "columns \"x\" and \"z\" both hold texts, expected one to learn: name it by --text");
+    assert_int_equal(propose_text("a.jsonl", "{\"x\":\"a\\nb\",\"z\":\"\\n\"}\n", NULL),
+                     ERR_INVALID);
+    assert_said("columns \"x\" and \"z\" both hold texts");
+    assert_int_equal(propose_text("a.jsonl", "{\"x\":\"a\\nb\",\"z\":\"\\n\",\"y\":1}\n", "y"), OK);
+}
+
+static void test_propose_takes_the_named_text(void **state)
+{
+    (void)state;
+    named_text = "x";
+    assert_int_equal(propose_text("a.csv", "x\nyes\nno\n", NULL), OK);
+    assert_string_equal(json, TEXT_X);
+    assert_int_equal(propose_text("a.jsonl", "{\"x\":1e39}\n{\"x\":true}\n", NULL), OK);
+    assert_string_equal(json, TEXT_X);
+    assert_int_equal(propose_text("a.csv", "w,x,z\na,?,\"\n\"\n,1,1\n", NULL), OK);
+    assert_string_equal(json, "{\"columns\":[{\"name\":\"w\",\"type\":\"ignored\"},"
+                              "{\"name\":\"x\",\"type\":\"text\"},"
+                              "{\"name\":\"z\",\"type\":\"ignored\"}],\"label\":null}");
+    assert_int_equal(propose_text("a.csv", "w,z\na,b\n", NULL), ERR_INVALID);
+    assert_said("a.csv: no column \"x\" for --text; there is \"w\", \"z\"");
+    assert_int_equal(propose_text("a.csv", "x,y\na,b\n", "y"), ERR_INVALID);
+    assert_said("a text to learn, \"x\", and a label, \"y\", expected one of them");
+    assert_int_equal(propose_text("a.csv", "x,y\na,b\n", "x"), ERR_INVALID);
+    assert_said("column \"x\" is both --text and the label");
+    const char *const path = feed_text("a.csv", "x,y\na,b\n");
+    assert_int_equal(
+        propose(&(struct reader_options){.files = &path, .file_count = 1, .subject = "x"}),
+        ERR_INVALID);
+    assert_said("column \"x\" is both --text and id or subject");
+    static const uint8_t images[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 9, 9};
+    const char *const pixels = feed_bytes("x-ubyte", images, sizeof images);
+    named_text = "pixels";
+    assert_int_equal(propose(&(struct reader_options){.files = &pixels, .file_count = 1}),
+                     ERR_INVALID);
+    assert_said("column \"pixels\" holds arrays, expected texts");
+    named_text = NULL;
+}
+
 static void test_propose_leaves_ids_and_subjects_out(void **state)
 {
     (void)state;
@@ -212,20 +274,20 @@ static void test_propose_for_arrays(void **state)
                         "{\"columns\":[" NUMERIC("x", "true", "true", "2") "],\"label\":null}");
 }
 
-// Rows of `columns` texts of 255 bytes, `distinct` different ones in each column.
+// Rows of `columns` texts of 255 bytes, `distinct` different ones in each column, and a label.
 static enum err propose_long(int columns, int distinct)
 {
     enum { ROWS = 1000 };
-    char *const text = mem_alloc((size_t)ROWS + 1, (size_t)columns * 256);
+    char *const text = mem_alloc((size_t)ROWS + 1, (size_t)columns * 256 + 2);
     size_t at = 0;
     for (int i = 0; i < columns; i++) {
-        at += (size_t)sprintf(text + at, "c%d%c", i, i + 1 < columns ? ',' : '\n');
+        at += (size_t)sprintf(text + at, "c%d,%s", i, i + 1 < columns ? "" : "y\n");
     }
     for (int i = 0; i < ROWS * columns; i++) {
-        at += (size_t)sprintf(text + at, "n%0254d%c", i / columns % distinct,
-                              (i + 1) % columns != 0 ? ',' : '\n');
+        at += (size_t)sprintf(text + at, "n%0254d,%s", i / columns % distinct,
+                              (i + 1) % columns != 0 ? "" : "1\n");
     }
-    const enum err err = propose_text("a.csv", text, NULL);
+    const enum err err = propose_text("a.csv", text, "y");
     mem_free(text);
     return err;
 }
@@ -252,7 +314,7 @@ static void test_propose_reports_progress(void **state)
     int steps = 0;
     const char *const path = feed_text("a.csv", "x\na\nb\n");
     struct schema schema;
-    assert_int_equal(propose_schema(&(struct reader_options){.files = &path, .file_count = 1},
+    assert_int_equal(propose_schema(&(struct reader_options){.files = &path, .file_count = 1}, NULL,
                                     &(struct propose_watch){count_steps, &steps}, &schema),
                      OK);
     schema_deinit(&schema);
@@ -268,6 +330,8 @@ int main(void)
         cmocka_unit_test(test_propose_refuses_bad_labels_and_numbers),
         cmocka_unit_test(test_propose_refuses_names_as_categories),
         cmocka_unit_test(test_propose_knows_text_in_json),
+        cmocka_unit_test(test_propose_knows_text_without_a_label),
+        cmocka_unit_test(test_propose_takes_the_named_text),
         cmocka_unit_test(test_propose_leaves_ids_and_subjects_out),
         cmocka_unit_test(test_propose_for_arrays),
         cmocka_unit_test(test_propose_bounds_vocabularies),
