@@ -71,9 +71,13 @@ enum {
     LIMIT_BASE_SHAPE_BYTES = 1024, // Canonical text of a base's shape.
     LIMIT_DELETE_IDS = 100000,     // Ids of one deletion request: one fence transaction.
     LIMIT_ROWS_PREDICT = 65536,    // Rows of one predict request; also bounded by the chunk.
-    LIMIT_IMPORTS_OPEN = 16,       // Uploads under way at once.
-    LIMIT_BASE_UPLOADS_OPEN = 4,   // Each holds its weights in memory.
-    LIMIT_DELETES_OPEN = 64,       // Deletions being uploaded in parts at once.
+    // Multiply-adds, in units of 2^30, of one answer about texts, which cost far more than other rows:
+    // about two seconds of one core. A longer answer comes in parts, so that others get their turn.
+    LIMIT_PREDICT_WORK_GI = 32,
+    LIMIT_PROMPT_TOKENS = 65536, // That one command adds to a prompt: each is a request of its own.
+    LIMIT_IMPORTS_OPEN = 16,     // Uploads under way at once.
+    LIMIT_BASE_UPLOADS_OPEN = 4, // Each holds its weights in memory.
+    LIMIT_DELETES_OPEN = 64,     // Deletions being uploaded in parts at once.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,
     LIMIT_WAITERS = 65536,     // Clients that wait for a state.

@@ -55,6 +55,28 @@ bool text_is_clean(struct span text)
     return true;
 }
 
+void text_put_visible(struct span bytes, struct buf *out)
+{
+    const uint8_t *const at = bytes.data;
+    for (size_t i = 0, taken; i < bytes.bytes; i += taken) {
+        uint32_t point = 0;
+        taken = decode(at + i, bytes.bytes - i, &point);
+        const bool control =
+            (point < 0x20 && point != '\n' && point != '\t') || (point >= 0x7F && point <= 0x9F);
+        if (taken > 0 && !control) {
+            buf_put(out, span_text(point == '\\' ? "\\" : ""));
+            buf_put(out, span_of(at + i, taken));
+            continue;
+        }
+        taken = taken == 0 ? 1 : taken;
+        for (size_t j = i; j < i + taken; j++) {
+            char escape[5];
+            snprintf(escape, sizeof escape, "\\x%02x", at[j]);
+            buf_put(out, span_of(escape, 4));
+        }
+    }
+}
+
 enum err text_check_name(const char *what, struct span name)
 {
     if (name.bytes == 0 || name.bytes > LIMIT_NAME_BYTES) {

@@ -19,6 +19,11 @@ enum { TEXT_TIME_BYTES = 32, TEXT_UUID_BYTES = 37, TEXT_NUMBER_BYTES = 32 };
 // characters (U+0000-U+001F, U+007F-U+009F).
 bool text_is_clean(struct span text);
 
+// Appends any bytes as text that can be shown and told apart: well-formed UTF-8 as it is, but a
+// backslash as \\, and what is not UTF-8 and control characters byte by byte as \x0a, but for line ends
+// and tabs.
+void text_put_visible(struct span bytes, struct buf *out);
+
 // A name from outside: clean, 1 to LIMIT_NAME_BYTES bytes. ERR_INVALID says what is wrong;
 // `what` names the thing ("dataset name"). The text itself is never repeated in the message.
 MUST_USE enum err text_check_name(const char *what, struct span name);

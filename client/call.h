@@ -18,7 +18,8 @@ struct unlearn {
     struct buf frame;        // The request being sent.
     struct wire_arena arena; // Holds the last reply.
     struct span raw;         // Raw frame of the last reply; borrowed from the link.
-    struct buf values;       // Numbers of the last prediction.
+    struct buf values;       // Numbers of the last prediction, and what its answers say together.
+    Unlearn__Prediction prediction;
 };
 
 // A request with its body; BODY and KIND are the endings of the generated names.

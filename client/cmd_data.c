@@ -77,28 +77,19 @@ static void show_bytes(void *context, uint64_t bytes_done, uint64_t bytes_all)
     progress_step(progress, bytes_done, bytes_all, clock_mono_ms());
 }
 
-static const struct column *text_column(const struct schema *schema)
-{
-    for (uint32_t i = 0; i < schema->column_count; i++) {
-        if (schema->columns[i].kind == COLUMN_TEXT) {
-            return &schema->columns[i];
-        }
-    }
-    return NULL;
-}
-
 // A schema that is given or there already is not changed by --text.
 static enum err check_text(const struct import_run *run)
 {
     const char *const name = run->options->text;
-    const struct column *const column = text_column(&run->schema);
-    if (name != NULL && (column == NULL || strcmp(column->name, name) != 0)) {
-        FAIL(ERR_INVALID,
-             "--text names column \"%.60s\", in the schema %s%.60s%s; a schema is chosen at the "
-             "first "
-             "import",
-             name, column == NULL ? "no column is text" : "the text is \"",
-             column == NULL ? "" : column->name, column == NULL ? "" : "\"");
+    const int64_t index = schema_text_column(&run->schema);
+    const struct column *const column = index < 0 ? NULL : &run->schema.columns[index];
+    if (name != NULL && column == NULL) {
+        FAIL(ERR_INVALID, "--text names column \"%.60s\", and no column of the schema is text",
+             name);
+    }
+    if (name != NULL && strcmp(column->name, name) != 0) {
+        FAIL(ERR_INVALID, "--text names column \"%.60s\", the schema's text is \"%.60s\"", name,
+             column->name);
     }
     return OK;
 }
@@ -251,7 +242,7 @@ static void print_import(const struct import_run *run, const Unlearn__ImportDone
     if (run->first) {
         print_schema(&run->schema);
         printf("hint: unlearnctl train MODEL --dataset %s%s --wait\n", run->dataset,
-               text_column(&run->schema) != NULL ? " --set learner=text" : "");
+               schema_text_column(&run->schema) >= 0 ? " --set learner=text" : "");
     }
 }
 

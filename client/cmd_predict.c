@@ -1,5 +1,5 @@
 // client/cmd_predict.c: evaluate and predict: rows of files, encoded with the model's own schema,
-// answered by the ensemble.
+// answered by the ensemble; and texts that it continues.
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,23 +13,30 @@
 #include "client/input.h"
 #include "client/interrupt.h"
 #include "client/metrics.h"
+#include "client/prompt.h"
+#include "client/show.h"
+#include "client/token.h"
 #include "proto/wire.h"
 
 struct predict {
     struct ctl_globals globals;
     struct input input;
-    const char *losses; // evaluate
+    const char *losses;           // evaluate
+    struct prompt_options prompt; // predict
 };
 
 static const struct args_option predict_options[] = {
     CTL_GLOBAL_OPTIONS,
     INPUT_OPTIONS(struct predict),
+    PROMPT_OPTIONS(struct predict, prompt),
 };
 static const struct args_option evaluate_options[] = {
     CTL_GLOBAL_OPTIONS,
     INPUT_OPTIONS(struct predict),
     {"losses", 1200, "FILE",
-     "Write the loss of each record to FILE, a line each (-ln p; numbers: the squared difference)",
+     "Write the loss of each record to FILE, a line each (-ln p; texts: the mean of it over their "
+     "bytes "
+     "and their end; numbers: the squared difference)",
      ARGS_TEXT, offsetof(struct predict, losses), 0},
 };
 enum { PREDICT_OPTION_COUNT = sizeof predict_options / sizeof predict_options[0] };
@@ -40,24 +47,36 @@ struct predict_run {
     const char *model;
     struct reader_options files;
     struct schema schema;
+    uint32_t context; // Of a model of texts, in tokens; else 0.
     struct reader *reader;
     struct encode *encode;
     struct unlearn_batch batch;
+    uint64_t scores; // Of texts in the batch.
     struct buf row;
     struct buf notes; // What take needs to know of each row of the batch, written by note.
     struct progress progress;
-    uint64_t rows;        // Answered so far.
-    uint32_t shards_used; // The fewest of any reply.
-    uint32_t shards_total;
-    bool degraded;
-    uint64_t epoch;         // The latest.
-    struct metrics metrics; // evaluate
-    FILE *losses;           // evaluate, or NULL
-    json_t *predictions;    // predict with --json
+    uint64_t rows;              // Answered so far.
+    Unlearn__Prediction served; // What all replies say together.
+    struct metrics metrics;     // evaluate
+    FILE *losses;               // evaluate, or NULL
+    json_t *predictions;        // predict with --json
     bool labelled;
     void (*note)(struct predict_run *run, const struct record *record);
-    void (*take)(struct predict_run *run, struct cursor *notes, const float *values);
+    // Takes the answer to a row; returns how many values that was.
+    size_t (*take)(struct predict_run *run, struct cursor *notes, const float *values);
 };
+
+static bool is_text(const struct predict_run *run)
+{
+    return run->context > 0;
+}
+
+// Bytes of the text in the row.
+static uint32_t text_bytes(const struct predict_run *run)
+{
+    const uint32_t column = (uint32_t)schema_text_column(&run->schema);
+    return (uint32_t)schema_value(&run->schema, buf_span(&run->row), column).bytes;
+}
 
 // --- Rows out, answers in ---
 
@@ -68,26 +87,38 @@ static enum err send_batch(struct predict_run *run)
     }
     const Unlearn__Prediction *answer;
     const float *values;
-    TRY(unlearn_predict(run->ctl->client, run->model, &run->batch, &answer, &values));
-    run->shards_used = run->rows == 0 || answer->shards_used < run->shards_used
-                           ? answer->shards_used
-                           : run->shards_used;
-    run->shards_total = answer->shards_total;
-    run->degraded = run->degraded || answer->degraded;
-    run->epoch = answer->epoch > run->epoch ? answer->epoch : run->epoch;
+    TRY(run->scores > 0
+            ? unlearn_score(run->ctl->client, run->model, &run->batch, run->scores, &answer,
+                            &values)
+            : unlearn_predict(run->ctl->client, run->model, &run->batch, &answer, &values));
+    unlearn_prediction_add(&run->served, answer);
     struct cursor notes = cursor_of(buf_span(&run->notes));
-    for (uint32_t i = 0; i < answer->rows; i++) {
-        run->take(run, &notes, values + (size_t)i * answer->width);
+    for (uint32_t i = 0; i < run->batch.rows; i++) {
+        values += run->take(run, &notes, values);
     }
-    run->rows += answer->rows;
+    run->rows += run->batch.rows;
+    run->scores = 0;
     unlearn_batch_clear(&run->batch);
     buf_clear(&run->notes);
+    return OK;
+}
+
+// A text is answered where it fits the context with its beginning; scored in windows of it.
+static enum err check_text(struct predict_run *run)
+{
+    if (is_text(run) && !run->labelled && text_bytes(run) >= run->context) {
+        FAIL(ERR_INVALID,
+             "%s: the text has %u bytes, expected at most %u: the model's context is %u tokens, of "
+             "which one marks the beginning",
+             reader_where(run->reader), text_bytes(run), run->context - 1, run->context);
+    }
     return OK;
 }
 
 static enum err add_row(struct predict_run *run, const struct record *record)
 {
     TRY(encode_record(run->encode, &run->row));
+    TRY(check_text(run));
     if (!unlearn_batch_add(&run->batch, buf_span(&run->row))) {
         TRY(send_batch(run));
         if (!unlearn_batch_add(&run->batch, buf_span(&run->row))) {
@@ -96,6 +127,7 @@ static enum err add_row(struct predict_run *run, const struct record *record)
         }
     }
     run->note(run, record);
+    run->scores += is_text(run) && run->labelled ? text_bytes(run) + (uint64_t)1 : 0;
     return OK;
 }
 
@@ -125,7 +157,13 @@ static enum err predict_rows(struct predict_run *run)
     const Unlearn__Model *model;
     TRY(unlearn_model_show(run->ctl->client, run->model, &model));
     TRY_AS(schema_get(wire_span(model->schema), &run->schema), "the model's schema");
-    run->batch.width = schema_output_width(&run->schema);
+    run->context = model->context;
+    run->batch.width = !is_text(run)   ? schema_output_width(&run->schema)
+                       : run->labelled ? 0 // Scores come in as many answers as they need.
+                                       : TOKEN_COUNT;
+    if (is_text(run) && schema_text_column(&run->schema) < 0) {
+        FAIL(ERR_CORRUPT, "a model of texts, and no column of texts in its schema");
+    }
     metrics_init(&run->metrics, run->schema.class_count);
     TRY(reader_open(&run->files, &run->reader));
     TRY(encode_open(&run->schema, run->reader, run->labelled, &run->encode));
@@ -154,25 +192,23 @@ static enum err start(struct predict_run *run, struct ctl *ctl, const struct pre
     run->model = words->texts[0];
     TRY(input_options(&options->input, words->texts + 1, words->count - 1, &run->files));
     TRY(ctl_connect(ctl));
+    unlearn__prediction__init(&run->served);
     interrupt_watch();
     progress_init(&run->progress, what, "B", ctl_progress(ctl));
     return OK;
 }
 
-static void add_served(const struct predict_run *run, json_t *answer)
-{
-    json_object_set_new(answer, "shards_used", json_integer((json_int_t)run->shards_used));
-    json_object_set_new(answer, "shards_total", json_integer((json_int_t)run->shards_total));
-    json_object_set_new(answer, "degraded", json_boolean(run->degraded));
-    json_object_set_new(answer, "epoch", json_integer((json_int_t)run->epoch));
-}
-
 // --- evaluate ---
 
-// The label stands at the head of an encoded row (model/schema.h).
-static void note_label(struct predict_run *run, const struct record *record)
+// What the truth is: a text's length, since its bytes are what was scored; else the label, which stands
+// at the head of an encoded row (model/schema.h).
+static void note_truth(struct predict_run *run, const struct record *record)
 {
     (void)record;
+    if (is_text(run)) {
+        buf_u32(&run->notes, text_bytes(run));
+        return;
+    }
     const size_t bytes = run->schema.task == TASK_CLASSES ? sizeof(uint16_t) : sizeof(float);
     buf_put(&run->notes, span_of(run->row.data, bytes));
 }
@@ -184,17 +220,23 @@ static void note_loss(const struct predict_run *run, double loss)
     }
 }
 
-static void take_evaluated(struct predict_run *run, struct cursor *notes, const float *values)
+static size_t take_evaluated(struct predict_run *run, struct cursor *notes, const float *values)
 {
+    if (is_text(run)) {
+        const uint32_t bytes = cursor_u32(notes);
+        note_loss(run, metrics_add_text(&run->metrics, values, bytes));
+        return (size_t)bytes + 1;
+    }
     if (run->schema.task == TASK_CLASSES) {
         const uint16_t truth = cursor_u16(notes);
         metrics_add_class(&run->metrics, values, truth);
         note_loss(run, -log(fmax((double)values[truth], 1e-12)));
-    } else {
-        const double truth = (double)cursor_f32(notes), off = (double)values[0] - truth;
-        metrics_add_number(&run->metrics, (double)values[0], truth);
-        note_loss(run, off * off);
+        return run->schema.class_count;
     }
+    const double truth = (double)cursor_f32(notes), off = (double)values[0] - truth;
+    metrics_add_number(&run->metrics, (double)values[0], truth);
+    note_loss(run, off * off);
+    return 1;
 }
 
 // An object for each class that occurs.
@@ -218,7 +260,11 @@ static json_t *evaluation_json(const struct predict_run *run)
     const struct metrics *const metrics = &run->metrics;
     json_t *const answer =
         json_pack("{s:s, s:I}", "model", run->model, "records", (json_int_t)metrics->rows);
-    if (run->schema.task == TASK_CLASSES) {
+    if (is_text(run)) {
+        json_object_set_new(answer, "bytes", json_integer((json_int_t)metrics->bytes));
+        json_object_set_new(answer, "loss", ctl_real(metrics_token_loss(metrics)));
+        json_object_set_new(answer, "bits_per_byte", ctl_real(metrics_bits_per_byte(metrics)));
+    } else if (run->schema.task == TASK_CLASSES) {
         json_object_set_new(answer, "loss", ctl_real(metrics_loss(metrics)));
         json_object_set_new(answer, "accuracy", ctl_real(metrics_accuracy(metrics)));
         json_object_set_new(answer, "ece", ctl_real(metrics_ece(metrics)));
@@ -228,7 +274,7 @@ static json_t *evaluation_json(const struct predict_run *run)
         json_object_set_new(answer, "mae", ctl_real(metrics_mae(metrics)));
         json_object_set_new(answer, "r2", ctl_real(metrics_r2(metrics)));
     }
-    add_served(run, answer);
+    show_served(&run->served, answer);
     return answer;
 }
 
@@ -236,16 +282,20 @@ static void print_evaluation(const struct predict_run *run)
 {
     const struct metrics *const metrics = &run->metrics;
     printf("records   %llu\n", (unsigned long long)metrics->rows);
-    if (run->schema.task == TASK_CLASSES) {
+    if (is_text(run)) {
+        printf("bytes     %llu\nloss      %.4f\nbits/byte %.4f\n",
+               (unsigned long long)metrics->bytes, metrics_token_loss(metrics),
+               metrics_bits_per_byte(metrics));
+    } else if (run->schema.task == TASK_CLASSES) {
         printf("accuracy  %.4f\nloss      %.4f\nece       %.4f\n", metrics_accuracy(metrics),
                metrics_loss(metrics), metrics_ece(metrics));
     } else {
         printf("rmse      %.6g\nmae       %.6g\nr2        %.4f\n", metrics_rmse(metrics),
                metrics_mae(metrics), metrics_r2(metrics));
     }
-    printf("shards    %u of %u%s, epoch %llu\n", run->shards_used, run->shards_total,
-           run->degraded ? " (degraded)" : "", (unsigned long long)run->epoch);
-    if (run->schema.task != TASK_CLASSES) {
+    printf("answered  ");
+    show_served_line(&run->served, stdout);
+    if (is_text(run) || run->schema.task != TASK_CLASSES) {
         return;
     }
     putchar('\n');
@@ -277,7 +327,7 @@ static enum err evaluate(struct predict_run *run)
 
 static enum err run_evaluate(struct ctl *ctl, const void *options, const struct args_list *words)
 {
-    struct predict_run run = {.labelled = true, .note = note_label, .take = take_evaluated};
+    struct predict_run run = {.labelled = true, .note = note_truth, .take = take_evaluated};
     const struct predict *const predict = options;
     TRY(start(&run, ctl, options, words, "evaluating"));
     enum err err = OK;
@@ -301,10 +351,15 @@ const struct ctl_command cmd_evaluate = {
     .help =
         "The files are read as import reads them; --id and --subject columns are left aside.\n\n"
         "Classes: loss (mean -ln p), accuracy, ece (15 bins), and accuracy by class. Numbers: "
-        "rmse, mae, r2.\n\n"
+        "rmse, mae, r2. Texts: every byte and each end of a text is predicted from what stands "
+        "before "
+        "it; loss is the mean -ln p of these, bits_per_byte the sum of their -log2 p divided by "
+        "the "
+        "number of bytes.\n\n"
         "Examples:\n"
         "  unlearnctl evaluate income adult-test.csv\n"
-        "  unlearnctl evaluate digits images.gz labels.gz --skip 8000",
+        "  unlearnctl evaluate digits images.gz labels.gz --skip 8000\n"
+        "  unlearnctl evaluate bard new.jsonl --subject subject --id id",
     .options = evaluate_options,
     .option_count = sizeof evaluate_options / sizeof evaluate_options[0],
     .options_bytes = sizeof(struct predict),
@@ -319,32 +374,51 @@ static void note_id(struct predict_run *run, const struct record *record)
     buf_put(&run->notes, record->id);
 }
 
-static void take_json(struct predict_run *run, struct cursor *notes, const float *values)
+// The most probable class or token of a row; its label is borrowed, or stands in `text`. A number has
+// none: NULL.
+static const char *top_label(const struct predict_run *run, const float *values,
+                             char text[static TOKEN_LABEL_BYTES], double *probability_out)
+{
+    if (!is_text(run) && run->schema.task != TASK_CLASSES) {
+        return NULL;
+    }
+    const uint32_t top = metrics_top(values, run->batch.width);
+    *probability_out = (double)values[top];
+    if (!is_text(run)) {
+        return run->schema.classes[top];
+    }
+    token_label(top, text);
+    return text;
+}
+
+static size_t take_json(struct predict_run *run, struct cursor *notes, const float *values)
 {
     (void)notes;
-    json_t *row;
-    if (run->schema.task == TASK_CLASSES) {
-        const uint32_t top = metrics_top(values, run->schema.class_count);
-        row = json_pack("{s:s, s:o}", "label", run->schema.classes[top], "probability",
-                        ctl_real((double)values[top]));
-    } else {
-        row = json_pack("{s:o}", "value", ctl_real((double)values[0]));
-    }
-    json_array_append_new(run->predictions, row);
+    char text[TOKEN_LABEL_BYTES];
+    double probability;
+    const char *const label = top_label(run, values, text, &probability);
+    json_array_append_new(run->predictions,
+                          label == NULL ? json_pack("{s:o}", "value", ctl_real((double)values[0]))
+                                        : json_pack("{s:s, s:o}", "label", label, "probability",
+                                                    ctl_real(probability)));
+    return run->batch.width;
 }
 
 // People get a line a row as soon as it is known.
-static void take_line(struct predict_run *run, struct cursor *notes, const float *values)
+static size_t take_line(struct predict_run *run, struct cursor *notes, const float *values)
 {
+    char text[TOKEN_LABEL_BYTES];
+    double probability;
+    const char *const label = top_label(run, values, text, &probability);
     const struct span id = cursor_take(notes, cursor_u8(notes));
     progress_end(&run->progress);
     printf("%.*s\t", (int)id.bytes, (const char *)id.data);
-    if (run->schema.task == TASK_CLASSES) {
-        const uint32_t top = metrics_top(values, run->schema.class_count);
-        printf("%s\t%.4f\n", run->schema.classes[top], (double)values[top]);
+    if (label != NULL) {
+        printf("%s\t%.4f\n", label, probability);
     } else {
         printf("%.9g\n", (double)values[0]);
     }
+    return run->batch.width;
 }
 
 static enum err predict(struct predict_run *run)
@@ -353,18 +427,26 @@ static enum err predict(struct predict_run *run)
     if (run->ctl->json) {
         json_t *const answer =
             json_pack("{s:s, s:O}", "model", run->model, "predictions", run->predictions);
-        add_served(run, answer);
+        show_served(&run->served, answer);
         ctl_print(answer);
     } else {
-        fprintf(stderr, "%llu rows, %u of %u shards%s, epoch %llu\n", (unsigned long long)run->rows,
-                run->shards_used, run->shards_total, run->degraded ? " (degraded)" : "",
-                (unsigned long long)run->epoch);
+        fprintf(stderr, "%llu rows, ", (unsigned long long)run->rows);
+        show_served_line(&run->served, stderr);
     }
     return OK;
 }
 
 static enum err run_predict(struct ctl *ctl, const void *options, const struct args_list *words)
 {
+    const struct predict *const given = options;
+    const struct prompt_options *const prompt = &given->prompt;
+    if (prompt->text == NULL && words->count == 1) {
+        FAIL(ERR_INVALID, "neither a FILE nor --prompt is given, expected one of them");
+    }
+    TRY(prompt_check(prompt, words->count - 1));
+    if (prompt->text != NULL) {
+        return prompt_run(ctl, words->texts[0], prompt);
+    }
     struct predict_run run = {.note = note_id, .take = ctl->json ? take_json : take_line};
     TRY(start(&run, ctl, options, words, "predicting"));
     run.predictions = json_array();
@@ -375,16 +457,26 @@ static enum err run_predict(struct ctl *ctl, const void *options, const struct a
 
 const struct ctl_command cmd_predict = {
     .name = "predict",
-    .summary = "Predict the rows of files",
-    .words = "MODEL FILE...",
-    .words_min = 2,
+    .summary = "Predict the rows of files, or continue a text",
+    .words = "MODEL [FILE...]",
+    .words_min = 1,
     .words_max = SIZE_MAX,
-    .help = "The files are read as import reads them; a label column may be missing and is not "
-            "looked at. A line a row: its id, the most probable class and its probability (or the "
-            "number), separated by tabs.\n\n"
-            "Examples:\n"
-            "  unlearnctl predict income people.csv\n"
-            "  unlearnctl predict digits images.gz --limit 10 --json",
+    .help =
+        "The files are read as import reads them; a label column may be missing and is not "
+        "looked at. A line a row: its id, the most probable class and its probability (or the "
+        "number), separated by tabs. Of texts it is what follows them: a byte, or <end>.\n\n"
+        "With --prompt a model of texts continues TEXT by N tokens (bytes), or fewer where the "
+        "text "
+        "ends: always with the most probable one, or with --seed with one drawn by its "
+        "probability. A "
+        "prompt is as long as the model's context at most; once the text is longer, its end stands "
+        "for "
+        "it. Bytes that are not UTF-8 and control characters are shown as \\x1b, a backslash as "
+        "\\\\.\n\n"
+        "Examples:\n"
+        "  unlearnctl predict income people.csv\n"
+        "  unlearnctl predict digits images.gz --limit 10 --json\n"
+        "  unlearnctl predict bard --prompt 'To be, or ' --tokens 200 --seed 7 --temperature 0.8",
     .options = predict_options,
     .option_count = PREDICT_OPTION_COUNT,
     .options_bytes = sizeof(struct predict),

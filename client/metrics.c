@@ -64,6 +64,20 @@ void metrics_add_number(struct metrics *metrics, double predicted, double truth)
     metrics->truth_spread += from_old_mean * (truth - metrics->truth_mean);
 }
 
+double metrics_add_text(struct metrics *metrics, const float *probabilities, uint64_t bytes)
+{
+    double sum = 0;
+    for (uint64_t i = 0; i <= bytes; i++) {
+        const double given = (double)probabilities[i];
+        sum -= log(given > 1e-12 ? given : 1e-12);
+    }
+    metrics->rows++;
+    metrics->loss_sum += sum;
+    metrics->tokens += bytes + 1;
+    metrics->bytes += bytes;
+    return sum / (double)(bytes + 1);
+}
+
 // No rows: 0 / 0 is the NaN that the contract promises.
 static double per_row(const struct metrics *metrics, double sum)
 {
@@ -103,6 +117,17 @@ double metrics_rmse(const struct metrics *metrics)
 double metrics_mae(const struct metrics *metrics)
 {
     return per_row(metrics, metrics->absolute_sum);
+}
+
+double metrics_token_loss(const struct metrics *metrics)
+{
+    return metrics->loss_sum / (double)metrics->tokens;
+}
+
+double metrics_bits_per_byte(const struct metrics *metrics)
+{
+    return metrics->bytes == 0 ? (double)NAN
+                               : metrics->loss_sum / log(2.0) / (double)metrics->bytes;
 }
 
 double metrics_r2(const struct metrics *metrics)

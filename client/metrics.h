@@ -6,6 +6,8 @@
 //              [i/15, (i+1)/15), 1 in the last; the mean over rows of |accuracy - mean top
 //              probability| of their bin
 //   rmse, mae  root mean square and mean absolute difference
+//   texts      loss is the mean of -ln(max(p, 1e-12)) over tokens: bytes and ends; bits_per_byte the sum
+//              of -log2(max(p, 1e-12)) over all tokens, ends too, divided by the bytes alone
 //   r2         1 - sum of squared differences / sum of squared deviations from the mean of the
 //              truth; NaN where the truth never varies
 //
@@ -30,6 +32,7 @@ struct metrics {
     uint64_t *class_rows, *class_right; // [class_count], owned: by true class
     double square_sum, absolute_sum;    // Of the differences.
     double truth_mean, truth_spread;    // Welford's running mean and sum of squared deviations.
+    uint64_t tokens, bytes;             // Of texts.
 };
 
 void metrics_init(struct metrics *metrics, uint32_t class_count);
@@ -39,6 +42,10 @@ void metrics_deinit(struct metrics *metrics);
 void metrics_add_class(struct metrics *metrics, const float *probabilities, uint32_t truth);
 // One row of a regression.
 void metrics_add_number(struct metrics *metrics, double predicted, double truth);
+
+// One text: the probabilities given to its bytes and its end, float32[bytes + 1]. Returns the mean of its
+// tokens' losses.
+double metrics_add_text(struct metrics *metrics, const float *probabilities, uint64_t bytes);
 
 // Index of the greatest of values[count], ties to the lower; count > 0.
 uint32_t metrics_top(const float *values, uint32_t count);
@@ -50,3 +57,5 @@ double metrics_class_accuracy(const struct metrics *metrics, uint32_t index);
 double metrics_rmse(const struct metrics *metrics);
 double metrics_mae(const struct metrics *metrics);
 double metrics_r2(const struct metrics *metrics);
+double metrics_token_loss(const struct metrics *metrics);
+double metrics_bits_per_byte(const struct metrics *metrics); // NaN where no text has a byte.

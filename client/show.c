@@ -194,3 +194,17 @@ void show_model(const struct ctl *ctl, const Unlearn__Model *model)
         at += bytes + 1;
     }
 }
+
+void show_served(const Unlearn__Prediction *served, json_t *answer)
+{
+    json_object_set_new(answer, "shards_used", json_integer((json_int_t)served->shards_used));
+    json_object_set_new(answer, "shards_total", json_integer((json_int_t)served->shards_total));
+    json_object_set_new(answer, "degraded", json_boolean(served->degraded));
+    json_object_set_new(answer, "epoch", json_integer((json_int_t)served->epoch));
+}
+
+void show_served_line(const Unlearn__Prediction *served, FILE *out)
+{
+    fprintf(out, "%u of %u shards%s, epoch %llu\n", served->shards_used, served->shards_total,
+            served->degraded ? " (degraded)" : "", (unsigned long long)served->epoch);
+}

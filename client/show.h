@@ -1,6 +1,8 @@
 // client/show.h: the answers that several commands print: a request's state and a model.
 #pragma once
 
+#include <stdio.h>
+
 #include "client/ctl.h"
 
 // "fenced", "erased", "repaired", "completed"; static storage.
@@ -9,6 +11,11 @@ const char *show_phase(Unlearn__RequestPhase phase);
 // A request, as delete, dataset remove, model remove and status print it. With --json the object
 // is the answer; else lines of text.
 void show_request(const struct ctl *ctl, const Unlearn__RequestState *state);
+
+// What served the answers of evaluate and predict: fields added to `answer`; or for people the rest of
+// a line, "2 of 3 shards (degraded), epoch 9".
+void show_served(const Unlearn__Prediction *served, json_t *answer);
+void show_served_line(const Unlearn__Prediction *served, FILE *out);
 
 // One model.
 void show_model(const struct ctl *ctl, const Unlearn__Model *model);

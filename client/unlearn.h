@@ -150,11 +150,48 @@ void unlearn_batch_clear(struct unlearn_batch *batch);
 void unlearn_batch_deinit(struct unlearn_batch *batch);
 
 // Predicts the rows of a batch. *values_out is float32[rows][width], borrowed as the answer is:
-// probabilities of the classes, or the number.
+// probabilities of the classes, or the number; of a text's next byte, 256 its end. A coordinator that
+// answers in parts is asked until all is there; *prediction_out is what all of them say together.
+//   ERR_INVALID  a text longer than the model's context; "row 3: ..." is its place in the batch.
 MUST_USE enum err unlearn_predict(struct unlearn *client, const char *model,
                                   const struct unlearn_batch *batch,
                                   const Unlearn__Prediction **prediction_out,
                                   const float **values_out);
+
+// Adds an answer to what several say together, {UNLEARN__PREDICTION__INIT} at first: the fewest shards,
+// the latest epoch, degraded if any was, the sum of the rows.
+void unlearn_prediction_add(Unlearn__Prediction *sum, const Unlearn__Prediction *answer);
+
+// Scores texts: *values_out is float32[value_count], for each row of the batch (whose width is not
+// looked at) the probability given to each of its bytes and then to its end, after what stands before
+// it in its window: the mean of the shards.
+//   value_count  what the rows have of them: all bytes of all texts, and one for each text.
+//   ERR_INVALID  the model's learner is not text.
+MUST_USE enum err unlearn_score(struct unlearn *client, const char *model,
+                                const struct unlearn_batch *batch, uint64_t value_count,
+                                const Unlearn__Prediction **prediction_out,
+                                const float **values_out);
+
+// How a text goes on: token by token, each chosen from what the model predicts after those before it.
+// Once prompt and tokens are longer than the model's context, their last `context` - 1 bytes stand
+// for them. Without sampling the same model gives the same tokens; with it also for the same seed.
+struct unlearn_continue {
+    struct span prompt;
+    uint32_t token_count; // At most so many; fewer where the text ends. 1 ..
+    bool sampled;         // False: always the most probable token.
+    uint64_t seed;
+    double temperature; // Sampled: > 0; below 1 likely tokens become likelier.
+    // Called for each token, 256 the end, with the probability that the model gave to it. An error ends
+    // the text and is returned.
+    enum err (*take)(void *context, uint32_t token, float probability);
+    void *context;
+};
+//   *prediction_out  of all answers together, as unlearn_predict.
+//   ERR_INVALID      the model's learner is not text; the prompt is longer than its context; a text is
+//                    not all that the model's rows have.
+MUST_USE enum err unlearn_continue_text(struct unlearn *client, const char *model,
+                                        const struct unlearn_continue *how,
+                                        const Unlearn__Prediction **prediction_out);
 
 // --- Deletion ---
 

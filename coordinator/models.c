@@ -326,6 +326,9 @@ static void describe(struct core *core, const struct model *asked, Unlearn__Mode
     }
     const struct recipe recipe = shape_recipe(model->shape);
     out->outputs = learner_output_width(&recipe);
+    out->context = !learner_scores(&recipe) ? 0
+                   : recipe.base != NULL    ? recipe.base->shape.context
+                                            : recipe.spec->context;
 }
 
 VERB(on_model_show, Unlearn__ModelShow)

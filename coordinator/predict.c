@@ -19,7 +19,7 @@ struct answer {              // Of one shard.
     uint32_t model;          // Number: the asked one's, or its successor's.
     struct component name;   // Not its node: a trie may be extended meanwhile.
     struct weights *weights; // Held.
-    float *outputs;          // float32[rows][width]. Owned.
+    float *outputs;          // float32[count][width]. Owned.
 };
 
 struct prediction {
@@ -28,7 +28,11 @@ struct prediction {
     char model[LIMIT_NAME_BYTES + 1];
     struct shape *shape; // Held.
     uint32_t row_count;
-    uint32_t width;
+    bool score;       // What is asked for: scores or answers, and
+    uint64_t from;    // from which one on.
+    uint32_t width;   // Of one; of scores 1.
+    uint32_t count;   // That were computed: answers or scores.
+    bool more;        // Others follow them.
     struct buf bytes; // The raw frame.
     struct span *rows;
     struct answer *answers;
@@ -77,16 +81,71 @@ static enum err parse_rows(struct prediction *prediction)
     return OK;
 }
 
+// Bytes of texts that one request may compute: each takes a multiply-add for each weight.
+static uint64_t bytes_allowed(const struct prediction *prediction)
+{
+    const uint64_t work = (uint64_t)LIMIT_PREDICT_WORK_GI << 30;
+    const struct base *const base = prediction->shape->base;
+    uint64_t weights = 1;
+    for (uint32_t i = 0; i < prediction->answer_count; i++) {
+        weights += prediction->answers[i].weights->param_count;
+        weights += base == NULL ? 0 : base->weight_count;
+    }
+    return work / weights;
+}
+
+// Which of the answers are computed now: all that are asked for; of texts at least one, and no more
+// than is allowed.
+static enum err choose_answers(const struct recipe *recipe, struct prediction *prediction)
+{
+    if (prediction->from >= prediction->row_count) {
+        FAIL(ERR_INVALID, "answers from row %llu on, expected one of %u",
+             (unsigned long long)prediction->from, prediction->row_count);
+    }
+    TRY(learner_check_prompts(recipe, prediction->rows, prediction->row_count));
+    const uint64_t allowed = learner_scores(recipe) ? bytes_allowed(prediction) : UINT64_MAX;
+    uint32_t end = (uint32_t)prediction->from;
+    uint64_t bytes = 0;
+    do {
+        bytes += prediction->rows[end++].bytes;
+    } while (end < prediction->row_count && bytes + prediction->rows[end].bytes <= allowed);
+    prediction->count = end - (uint32_t)prediction->from;
+    prediction->more = end < prediction->row_count;
+    return OK;
+}
+
+// The same for scores; what they fill must also fit the reply.
+static enum err choose_scores(const struct recipe *recipe, struct prediction *prediction,
+                              struct score_part *part_out)
+{
+    const uint64_t most = LIMIT_CHUNK_BYTES / sizeof(float);
+    const uint64_t allowed = bytes_allowed(prediction);
+    TRY(learner_score_part(recipe, prediction->rows, prediction->row_count, prediction->from,
+                           allowed < most ? allowed : most, part_out));
+    CHECK(part_out->count <= most); // A window has LIMIT_BASE_TOKENS at most.
+    prediction->count = (uint32_t)part_out->count;
+    prediction->more = part_out->more;
+    return OK;
+}
+
 static enum err compute(struct prediction *prediction)
 {
     const struct recipe recipe = shape_recipe(prediction->shape);
+    struct score_part part = {0};
     TRY(parse_rows(prediction));
+    TRY(prediction->score ? choose_scores(&recipe, prediction, &part)
+                          : choose_answers(&recipe, prediction));
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
         struct answer *const answer = &prediction->answers[i];
-        TRY(mem_try_aligned((size_t)prediction->row_count * prediction->width, sizeof(float),
+        const float *const params = answer->weights->params;
+        TRY(mem_try_aligned((size_t)prediction->count * prediction->width, sizeof(float),
                             &answer->outputs));
-        TRY(learner_predict(&recipe, answer->name.count, answer->weights->params, prediction->rows,
-                            prediction->row_count, answer->outputs));
+        TRY(prediction->score
+                ? learner_score_some(&recipe, answer->name.count, params, prediction->rows,
+                                     prediction->row_count, &part, answer->outputs)
+                : learner_predict(&recipe, answer->name.count, params,
+                                  prediction->rows + prediction->from, prediction->count,
+                                  answer->outputs));
     }
     return OK;
 }
@@ -159,8 +218,13 @@ static enum err check(struct core *core, const Unlearn__Predict *body, struct sp
 {
     TRY(catalog_model(core, body->model, model_out));
     const struct recipe recipe = shape_recipe((*model_out)->shape);
+    if (body->score && !learner_scores(&recipe)) {
+        FAIL(ERR_INVALID, "model \"%s\" has learner %s, which does not score: texts do",
+             body->model, recipe.spec->learner);
+    }
     const uint32_t width = learner_output_width(&recipe);
-    const uint64_t most = LIMIT_CHUNK_BYTES / sizeof(float) / width;
+    const uint64_t most =
+        body->score ? LIMIT_ROWS_PREDICT : LIMIT_CHUNK_BYTES / sizeof(float) / width;
     if (body->rows == 0 || body->rows > LIMIT_ROWS_PREDICT || body->rows > most ||
         body->rows > raw.bytes / 4) {
         FAIL(ERR_INVALID, "%u rows in a frame of %zu bytes, expected 1 to %llu rows", body->rows,
@@ -195,7 +259,9 @@ VERB(on_predict, Unlearn__Predict)
     prediction->shape = shape_hold(model->shape);
     prediction->row_count = body->rows;
     const struct recipe recipe = shape_recipe(model->shape);
-    prediction->width = learner_output_width(&recipe);
+    prediction->score = body->score;
+    prediction->from = body->from;
+    prediction->width = body->score ? 1 : learner_output_width(&recipe);
     prediction->rows = mem_alloc(body->rows, sizeof *prediction->rows);
     prediction->answers = mem_alloc(shards, sizeof *prediction->answers);
     buf_put(&prediction->bytes, raw);
@@ -253,11 +319,12 @@ static void send_answer(struct core *core, const struct prediction *prediction,
         const enum err err = no_shard(model);
         reply_error(core, &prediction->caller, err, err_text());
     } else {
-        const size_t values = (size_t)prediction->row_count * prediction->width;
+        const size_t values = (size_t)prediction->count * prediction->width;
         float *const answer = mem_alloc(values, sizeof *answer);
         const struct recipe recipe = shape_recipe(model->shape);
-        aggregate_rows(model->spec.aggregate, learner_predicts_classes(&recipe), outputs,
-                       model->spec.weighted ? weights : NULL, used, prediction->row_count,
+        aggregate_rows(prediction->score ? AGGREGATE_MEAN_PROBABILITY : model->spec.aggregate,
+                       !prediction->score && learner_predicts_classes(&recipe), outputs,
+                       model->spec.weighted ? weights : NULL, used, prediction->count,
                        prediction->width, answer);
         Unlearn__Reply reply = UNLEARN__REPLY__INIT;
         Unlearn__Prediction out = UNLEARN__PREDICTION__INIT;
@@ -265,8 +332,9 @@ static void send_answer(struct core *core, const struct prediction *prediction,
         out.shards_total = model->ensemble.placement.shards;
         out.degraded = used < out.shards_total;
         out.epoch = core->epoch;
-        out.rows = prediction->row_count;
+        out.rows = prediction->count;
         out.width = prediction->width;
+        out.more = prediction->more;
         reply.status = UNLEARN__STATUS__STATUS_OK;
         reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
         reply.prediction = &out;

@@ -148,10 +148,12 @@ static void predict_block(const struct prediction *p, const struct span *rows, u
     restore_unit(p, outputs_out, row_count);
 }
 
-static enum err check_prompts(const struct prediction *p, const struct span *rows, size_t row_count)
+enum err learner_check_prompts(const struct recipe *recipe, const struct span *rows,
+                               size_t row_count)
 {
-    for (size_t i = 0; p->learner->check_prompt != NULL && i < row_count; i++) {
-        TRY_AS(p->learner->check_prompt(p->recipe, rows[i]), "row %zu", i);
+    const struct learner *const learner = learner_of(recipe);
+    for (size_t i = 0; learner->check_prompt != NULL && i < row_count; i++) {
+        TRY_AS(learner->check_prompt(recipe, rows[i]), "row %zu", i);
     }
     return OK;
 }
@@ -165,7 +167,7 @@ enum err learner_predict(const struct recipe *recipe, uint32_t list_count, const
         return OK;
     }
     struct prediction p = {.learner = learner_of(recipe), .recipe = recipe, .params = params};
-    TRY(check_prompts(&p, rows, row_count));
+    TRY(learner_check_prompts(recipe, rows, row_count));
     const enum err err = prediction_begin(&p, list_count, row_count);
     const size_t width = learner_output_width(recipe);
     for (size_t at = 0; err == OK && at < row_count; at += p.rows_max) {
@@ -185,36 +187,120 @@ uint64_t learner_score_count(const struct recipe *recipe, struct span row)
     return learner->score_count == NULL ? 0 : learner->score_count(recipe, row);
 }
 
-// Piece by piece: a piece's values follow those of the one before it.
-static void score_rows(const struct prediction *p, const struct span *rows, size_t row_count,
-                       float *outputs_out)
+bool learner_scores(const struct recipe *recipe)
 {
-    for (size_t i = 0; i < row_count; i++) {
-        const uint32_t pieces =
-            p->learner->piece_count == NULL ? 1 : p->learner->piece_count(p->recipe, rows[i]);
-        for (uint32_t piece = 0; piece < pieces; piece++) {
-            const struct stage_rows one = {.rows = &rows[i], .pieces = &piece, .count = 1};
-            p->learner->score(p->work, weights_of(p), &one, outputs_out);
-            outputs_out += p->learner->unit_count(p->recipe, rows[i], piece);
-        }
+    return learner_of(recipe)->score != NULL;
+}
+
+static enum err check_scores(const struct recipe *recipe)
+{
+    if (!learner_scores(recipe)) {
+        FAIL(ERR_INVALID, "learner %s does not score texts", recipe->spec->learner);
     }
+    return OK;
+}
+
+// The pieces of all rows, one after the other; each row has one at least.
+struct walk {
+    const struct recipe *recipe;
+    const struct span *rows;
+    size_t row_count;
+    size_t row;           // Of the current piece; row_count after the last.
+    uint32_t piece;       // The current one of the row's
+    uint32_t piece_count; // ... so many.
+    uint64_t units;       // Its values; 0 after the last.
+    uint64_t from;        // Values of all pieces before it.
+};
+
+static void walk_look(struct walk *walk)
+{
+    const struct learner *const learner = learner_of(walk->recipe);
+    walk->units = 0;
+    if (walk->row == walk->row_count) {
+        return;
+    }
+    const struct span row = walk->rows[walk->row];
+    if (walk->piece == 0) {
+        walk->piece_count =
+            learner->piece_count == NULL ? 1 : learner->piece_count(walk->recipe, row);
+    }
+    walk->units = learner->unit_count(walk->recipe, row, walk->piece);
+    CHECK(walk->units > 0);
+}
+
+static struct walk walk_begin(const struct recipe *recipe, const struct span *rows,
+                              size_t row_count)
+{
+    struct walk walk = {.recipe = recipe, .rows = rows, .row_count = row_count};
+    walk_look(&walk);
+    return walk;
+}
+
+static void walk_next(struct walk *walk)
+{
+    walk->from += walk->units;
+    if (++walk->piece == walk->piece_count) {
+        walk->piece = 0;
+        walk->row++;
+    }
+    walk_look(walk);
+}
+
+enum err learner_score_part(const struct recipe *recipe, const struct span *rows, size_t row_count,
+                            uint64_t from, uint64_t values_max, struct score_part *part_out)
+{
+    TRY(check_scores(recipe));
+    struct walk walk = walk_begin(recipe, rows, row_count);
+    while (walk.units > 0 && walk.from < from) {
+        walk_next(&walk);
+    }
+    if (walk.from != from) {
+        FAIL(ERR_INVALID, "no window of the texts begins at value %llu, expected %llu",
+             (unsigned long long)from, (unsigned long long)walk.from);
+    }
+    *part_out = (struct score_part){.from = from, .count = walk.units};
+    for (walk_next(&walk); walk.units > 0 && part_out->count + walk.units <= values_max;) {
+        part_out->count += walk.units;
+        walk_next(&walk);
+    }
+    part_out->more = walk.units > 0;
+    return OK;
+}
+
+static void score_pieces(const struct prediction *p, struct walk walk,
+                         const struct score_part *part, float *outputs_out)
+{
+    while (walk.units > 0 && walk.from < part->from) {
+        walk_next(&walk);
+    }
+    for (; walk.units > 0 && walk.from < part->from + part->count; walk_next(&walk)) {
+        const struct stage_rows one = {
+            .rows = &walk.rows[walk.row], .pieces = &walk.piece, .count = 1};
+        p->learner->score(p->work, weights_of(p), &one, outputs_out + (walk.from - part->from));
+    }
+}
+
+enum err learner_score_some(const struct recipe *recipe, uint32_t list_count, const float *params,
+                            const struct span *rows, size_t row_count,
+                            const struct score_part *part, float *outputs_out)
+{
+    uint64_t param_count = 0;
+    TRY(learner_param_count(recipe, list_count, &param_count));
+    TRY(check_scores(recipe));
+    struct prediction p = {.learner = learner_of(recipe), .recipe = recipe, .params = params};
+    const enum err err = prediction_begin(&p, list_count, 1);
+    if (err == OK) {
+        score_pieces(&p, walk_begin(recipe, rows, row_count), part, outputs_out);
+    }
+    prediction_end(&p);
+    return err;
 }
 
 enum err learner_score(const struct recipe *recipe, uint32_t list_count, const float *params,
                        const struct span *rows, size_t row_count, float *outputs_out)
 {
-    uint64_t param_count = 0;
-    TRY(learner_param_count(recipe, list_count, &param_count));
-    struct prediction p = {.learner = learner_of(recipe), .recipe = recipe, .params = params};
-    if (p.learner->score == NULL) {
-        FAIL(ERR_INVALID, "learner %s does not score texts", p.learner->name);
-    }
-    const enum err err = prediction_begin(&p, list_count, 1);
-    if (err == OK) {
-        score_rows(&p, rows, row_count, outputs_out);
-    }
-    prediction_end(&p);
-    return err;
+    const struct score_part all = {.count = UINT64_MAX};
+    return learner_score_some(recipe, list_count, params, rows, row_count, &all, outputs_out);
 }
 
 struct digest component_digest(const char *name, const struct digest *spec,

@@ -129,6 +129,13 @@ MUST_USE enum err learner_predict(const struct recipe *recipe, uint32_t list_cou
                                   const float *params, const struct span *rows, size_t row_count,
                                   float *outputs_out);
 
+// Checks what learner_predict says of rows, before anything is computed. ERR_INVALID: "row 3: ...".
+MUST_USE enum err learner_check_prompts(const struct recipe *recipe, const struct span *rows,
+                                        size_t row_count);
+
+// True for learners of texts: they score.
+bool learner_scores(const struct recipe *recipe);
+
 // Scoring: what probability a text learner gives to each byte of a row and to its end, given what
 // stands before it in its window. 0 for learners that do not score.
 uint64_t learner_score_count(const struct recipe *recipe, struct span row);
@@ -137,6 +144,23 @@ uint64_t learner_score_count(const struct recipe *recipe, struct span row);
 MUST_USE enum err learner_score(const struct recipe *recipe, uint32_t list_count,
                                 const float *params, const struct span *rows, size_t row_count,
                                 float *outputs_out);
+
+// A part of what learner_score gives for many rows or a long one: the values from .. from + count - 1,
+// which are whole pieces.
+struct score_part {
+    uint64_t from, count;
+    bool more; // Values follow.
+};
+// The part that begins at `from` and has as many pieces as make at most values_max values, but one at
+// least where any is left.
+//   ERR_INVALID  no piece begins at `from`; the learner does not score.
+MUST_USE enum err learner_score_part(const struct recipe *recipe, const struct span *rows,
+                                     size_t row_count, uint64_t from, uint64_t values_max,
+                                     struct score_part *part_out);
+// outputs_out: float32[part->count]. Errors: learner_score's.
+MUST_USE enum err learner_score_some(const struct recipe *recipe, uint32_t list_count,
+                                     const float *params, const struct span *rows, size_t row_count,
+                                     const struct score_part *part, float *outputs_out);
 
 // The digest that names a component's content: domain "unlearnd-comp" over component name text
 // ("s3:[2,0,1]"), spec digest, schema digest, the base's digest where there is one, parameters as

@@ -450,6 +450,20 @@ enum err schema_check_row(const struct schema *schema, struct span row)
 
 // --- Look-up ---
 
+int64_t schema_text_column(const struct schema *schema)
+{
+    int64_t found = -1;
+    for (uint32_t i = 0; i < schema->column_count; i++) {
+        if (schema->columns[i].kind == COLUMN_TEXT) {
+            if (found >= 0) {
+                return -1;
+            }
+            found = i;
+        }
+    }
+    return found;
+}
+
 static int compare_span(struct span text, const char *name)
 {
     const size_t name_bytes = strlen(name);

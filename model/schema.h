@@ -88,6 +88,9 @@ float schema_label(const struct schema *schema, const float *constants, struct s
 // The bytes of a column's value in a checked row; of a TEXT without their length. Borrowed.
 struct span schema_value(const struct schema *schema, struct span row, uint32_t column);
 
+// The TEXT column, or -1 where there is none or more than one.
+int64_t schema_text_column(const struct schema *schema);
+
 // Index of a category or class by its text, or -1.
 int64_t schema_category(const struct column *column, struct span text);
 int64_t schema_class(const struct schema *schema, struct span text);

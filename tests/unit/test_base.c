@@ -239,6 +239,33 @@ static void test_ids_compare_as_bytes(void **state)
 
 // --- text ---
 
+static void test_visible_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t count;
+        const char *shown;
+    } cases[] = {
+        {"", 0, ""},
+        {"To be,\n\tor \xc3\xa9\xe2\x82\xac\xf0\x9f\x8c\xb9", 20, // As it is.
+         "To be,\n\tor \xc3\xa9\xe2\x82\xac\xf0\x9f\x8c\xb9"},
+        {"a\\x0a", 5, "a\\\\x0a"},
+        {"\0\r\x1b[31m\x7f", 8, "\\x00\\x0d\\x1b[31m\\x7f"},
+        {"\xc2\x9b\xc2\xa0", 4, "\\xc2\\x9b\xc2\xa0"}, // A control character of two bytes.
+        {"\xe2\x82", 2, "\\xe2\\x82"},                 // Cut off.
+        {"\xff\xc0\x80z", 4, "\\xff\\xc0\\x80z"},
+        {"\xed\xa0\x80", 3, "\\xed\\xa0\\x80"}, // A surrogate.
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buf out = {0};
+        text_put_visible(span_of(cases[i].bytes, cases[i].count), &out);
+        buf_u8(&out, 0);
+        assert_string_equal((const char *)out.data, cases[i].shown);
+        buf_deinit(&out);
+    }
+}
+
 static void test_clean_text(void **state)
 {
     (void)state;
@@ -441,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_ids_compare_as_bytes),
         cmocka_unit_test(test_clean_text),
+        cmocka_unit_test(test_visible_text),
         cmocka_unit_test(test_names_are_bounded_and_not_repeated),
         cmocka_unit_test(test_whole_numbers),
         cmocka_unit_test(test_decimal_numbers),

@@ -82,6 +82,24 @@ static void test_numbers_by_hand(void **state)
     metrics_deinit(&metrics);
 }
 
+static void test_texts_by_hand(void **state)
+{
+    (void)state;
+    struct metrics metrics;
+    metrics_init(&metrics, 0);
+    const float empty[] = {0.25f}, three[] = {0.5f, 0.5f, 0.125f, 0.25f}, never[] = {1, 0};
+    assert_near(metrics_add_text(&metrics, empty, 0), log(4));
+    assert_true(isnan(metrics_bits_per_byte(&metrics))); // An end, and no byte.
+    assert_near(metrics_token_loss(&metrics), log(4));
+    assert_near(metrics_add_text(&metrics, three, 3), 7 * log(2) / 4);
+    assert_near(metrics_bits_per_byte(&metrics), (2.0 + 7) / 3); // Ends count, their bytes do not.
+    assert_near(metrics_token_loss(&metrics), 9 * log(2) / 5);
+    assert_int_equal(metrics.rows, 2);
+    assert_near(metrics_add_text(&metrics, never, 1),
+                6 * log(10)); // 1e-12 at least, over 2 tokens.
+    metrics_deinit(&metrics);
+}
+
 static void test_r2_far_from_zero(void **state)
 {
     (void)state;
@@ -119,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_certainty_is_clamped),
         cmocka_unit_test(test_bins_are_of_equal_width),
         cmocka_unit_test(test_numbers_by_hand),
+        cmocka_unit_test(test_texts_by_hand),
         cmocka_unit_test(test_r2_far_from_zero),
         cmocka_unit_test(test_what_cannot_be_told_is_nan),
     };

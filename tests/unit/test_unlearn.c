@@ -18,7 +18,9 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "client/token.h"
 #include "client/unlearn.h"
+#include "model/schema.h"
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "tests/unit/scratch.h"
@@ -33,9 +35,11 @@ struct peer {
     pthread_t thread;
     _Atomic bool stop;
 
-    int pings_to_drop; // The first pings get no answer.
-    int refuse_chunk;  // Sequence number of the chunk that is refused; -1: none.
-    bool wrong_kind;   // Answer a dataset's show with a pong.
+    int pings_to_drop;  // The first pings get no answer.
+    int refuse_chunk;   // Sequence number of the chunk that is refused; -1: none.
+    bool wrong_kind;    // Answer a dataset's show with a pong.
+    uint32_t part_rows; // Rows of one answer to a prediction; 0: all.
+    int wrong_part; // What is wrong with the second answer: 1 it is empty, 2 it says the last, 3 it is too long.
 
     int pings, trains;
     int held, held_max; // Chunks received and not yet answered.
@@ -50,6 +54,10 @@ struct peer {
     uint32_t parts, part_ids_max;
     uint64_t delete_records, delete_subjects;
     bool parts_broken;
+    uint32_t predicts;
+    uint64_t froms[HELD_MAX]; // Of each prediction's request.
+    bool scored;
+    char asked[256]; // The texts of the rows, each followed by "|".
 };
 
 static void answer(struct peer *peer, const struct link_peer *to, Unlearn__Reply *reply,
@@ -145,24 +153,113 @@ static void take_delete(struct peer *peer, const struct link_message *message,
     ANSWER(&message->peer, request->request_id, REQUEST_STATE, request_state, &state);
 }
 
-// Answers with the number of the row, as float32.
+// The texts of the rows of a request; what a model of this test would say follows the last one: the
+// byte after its last byte, or the end after `z`.
+static uint32_t take_texts(struct peer *peer, struct span raw, uint32_t rows)
+{
+    struct cursor cursor = cursor_of(raw);
+    uint32_t next = 'a';
+    for (uint32_t i = 0; i < rows; i++) {
+        struct cursor row = cursor_of(cursor_take(&cursor, cursor_u32(&cursor)));
+        const struct span text = cursor_take(&row, cursor_u32(&row));
+        const size_t used = strlen(peer->asked);
+        snprintf(peer->asked + used, sizeof peer->asked - used, "%.*s|", (int)text.bytes,
+                 text.bytes == 0 ? "" : (const char *)text.data);
+        next = text.bytes == 0 ? 'a' : ((const uint8_t *)text.data)[text.bytes - 1] + 1u;
+    }
+    return next > 'z' ? TOKEN_END : next;
+}
+
+static void answer_prediction(struct peer *peer, const struct link_message *message,
+                              const Unlearn__Request *request, Unlearn__Prediction *prediction,
+                              const struct buf *raw)
+{
+    Unlearn__Reply reply;
+    unlearn__reply__init(&reply);
+    reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
+    reply.prediction = prediction;
+    answer(peer, &message->peer, &reply, request->request_id, buf_span(raw));
+}
+
+// Model "writer" continues texts.
+static void take_writer(struct peer *peer, const struct link_message *message,
+                        const Unlearn__Request *request)
+{
+    Unlearn__Prediction prediction;
+    unlearn__prediction__init(&prediction);
+    const uint32_t next = take_texts(peer, message->raw, request->predict->rows);
+    prediction.rows = request->predict->rows;
+    prediction.width = TOKEN_COUNT;
+    prediction.shards_used = 3 - (peer->predicts == 2);
+    prediction.shards_total = 3;
+    prediction.degraded = peer->predicts == 2;
+    prediction.epoch = 10 - peer->predicts;
+    struct buf raw = {0};
+    for (uint32_t i = 0; i < TOKEN_COUNT; i++) {
+        buf_f32(&raw, i == next ? 0.75f : i == '!' ? 0.25f : 0);
+    }
+    answer_prediction(peer, message, request, &prediction, &raw);
+    buf_deinit(&raw);
+}
+
+// Answers with the number of the value, as float32; of each row two, and of scores one.
 static void take_predict(struct peer *peer, const struct link_message *message,
                          const Unlearn__Request *request)
 {
     Unlearn__Prediction prediction;
     unlearn__prediction__init(&prediction);
-    prediction.rows = request->predict->rows;
-    prediction.width = 2;
-    struct buf raw = {0};
-    for (uint32_t i = 0; i < 2 * prediction.rows; i++) {
-        buf_f32(&raw, (float)i);
+    if (peer->predicts < HELD_MAX) {
+        peer->froms[peer->predicts] = request->predict->from;
     }
-    Unlearn__Reply reply;
-    unlearn__reply__init(&reply);
-    reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
-    reply.prediction = &prediction;
-    answer(peer, &message->peer, &reply, request->request_id, buf_span(&raw));
+    peer->predicts++;
+    if (strcmp(request->predict->model, "writer") == 0) {
+        take_writer(peer, message, request);
+        return;
+    }
+    peer->scored = request->predict->score;
+    const uint32_t from = (uint32_t)request->predict->from;
+    const uint32_t all = peer->scored ? 7 : request->predict->rows;
+    const int wrong = peer->predicts == 2 ? peer->wrong_part : 0;
+    prediction.rows = all - from;
+    if (peer->part_rows > 0 && prediction.rows > peer->part_rows) {
+        prediction.rows = peer->part_rows;
+        prediction.more = wrong != 2;
+    }
+    prediction.rows = wrong == 1 ? 0 : wrong == 3 ? all : prediction.rows;
+    prediction.width = peer->scored ? 1 : 2;
+    prediction.shards_used = peer->predicts == 2 ? 1 : 2;
+    prediction.shards_total = 2;
+    prediction.degraded = peer->predicts == 2;
+    prediction.epoch = peer->predicts == 2 ? 9 : 8;
+    struct buf raw = {0};
+    for (uint32_t i = 0; i < prediction.width * prediction.rows; i++) {
+        buf_f32(&raw, (float)(prediction.width * from + i));
+    }
+    answer_prediction(peer, message, request, &prediction, &raw);
     buf_deinit(&raw);
+}
+
+// A model of texts with a context of 5: BOS and four bytes. "digits" is none; "wide" has more than a text.
+static void take_model_show(struct peer *peer, const struct link_message *message,
+                            const Unlearn__Request *request)
+{
+    static struct column columns[] = {
+        {.name = (char *)(uintptr_t) "t", .kind = COLUMN_TEXT, .width = 1},
+        {.name = (char *)(uintptr_t) "n", .kind = COLUMN_IGNORED, .width = 1}};
+    const char *const name = request->model_show->model;
+    columns[1].kind = strcmp(name, "wide") == 0 ? COLUMN_CATEGORY : COLUMN_IGNORED;
+    const struct schema schema = {
+        .columns = columns, .column_count = 2, .label = (char *)(uintptr_t) ""};
+    struct buf bytes = {0};
+    schema_put(&schema, &bytes);
+    Unlearn__Model model;
+    unlearn__model__init(&model);
+    model.name = wire_text(name);
+    model.schema = wire_bytes(buf_span(&bytes));
+    model.context = strcmp(name, "digits") == 0 ? 0 : strcmp(name, "broken") == 0 ? 1 << 20 : 5;
+    model.outputs = TOKEN_COUNT;
+    ANSWER(&message->peer, request->request_id, MODEL, model, &model);
+    buf_deinit(&bytes);
 }
 
 static void take(struct peer *peer, const struct link_message *message,
@@ -211,6 +308,9 @@ static void take(struct peer *peer, const struct link_message *message,
         break;
     case UNLEARN__REQUEST__BODY_PREDICT:
         take_predict(peer, message, request);
+        break;
+    case UNLEARN__REQUEST__BODY_MODEL_SHOW:
+        take_model_show(peer, message, request);
         break;
     default:
         break;
@@ -560,6 +660,174 @@ static void test_predictions_come_in_order(void **state)
     peer_stop(&peer);
 }
 
+// What is asked for in parts is there as one; what the answers say of themselves, too.
+static void test_predictions_come_in_parts(void **state)
+{
+    (void)state;
+    for (int score = 0; score < 2; score++) {
+        struct peer peer = {.refuse_chunk = -1, .part_rows = 3};
+        peer_start(&peer);
+        struct unlearn *client;
+        const Unlearn__Prediction *prediction;
+        const float *values;
+        assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+        struct unlearn_batch batch = {.width = 2};
+        for (int i = 0; i < 7; i++) {
+            assert_true(unlearn_batch_add(&batch, span_text("a")));
+        }
+        assert_int_equal(score == 0 ? unlearn_predict(client, "m", &batch, &prediction, &values)
+                                    : unlearn_score(client, "m", &batch, 7, &prediction, &values),
+                         OK);
+        const uint32_t width = score == 0 ? 2 : 1;
+        assert_int_equal(prediction->rows, 7);
+        assert_int_equal(prediction->width, width);
+        assert_int_equal(prediction->shards_used, 1);
+        assert_int_equal(prediction->shards_total, 2);
+        assert_true(prediction->degraded);
+        assert_int_equal(prediction->epoch, 9);
+        for (uint32_t i = 0; i < 7 * width; i++) {
+            assert_true(values[i] == (float)i);
+        }
+        unlearn_batch_deinit(&batch);
+        unlearn_close(client);
+        peer_stop(&peer);
+        assert_int_equal(peer.predicts, 3);
+        assert_int_equal(peer.scored, score);
+        assert_int_equal(peer.froms[0], 0);
+        assert_int_equal(peer.froms[1], 3);
+        assert_int_equal(peer.froms[2], 6);
+    }
+}
+
+static void test_parts_must_fit_each_other(void **state)
+{
+    (void)state;
+    for (int wrong = 1; wrong <= 3; wrong++) {
+        struct peer peer = {.refuse_chunk = -1, .part_rows = 3, .wrong_part = wrong};
+        peer_start(&peer);
+        struct unlearn *client;
+        const Unlearn__Prediction *prediction;
+        const float *values;
+        assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+        struct unlearn_batch batch = {0};
+        assert_true(unlearn_batch_add(&batch, span_text("a")));
+        assert_int_equal(unlearn_score(client, "m", &batch, 7, &prediction, &values), ERR_CORRUPT);
+        unlearn_batch_deinit(&batch);
+        unlearn_close(client);
+        peer_stop(&peer);
+        assert_int_equal(peer.predicts, 2);
+    }
+}
+
+struct written {
+    uint32_t tokens[16];
+    uint32_t count;
+    uint32_t stop_after; // 0: never
+};
+
+static enum err take_token(void *context, uint32_t token, float probability)
+{
+    struct written *const written = context;
+    assert_true(probability == (token == '!' ? 0.25f : 0.75f));
+    assert_true(written->count < 16);
+    written->tokens[written->count++] = token;
+    if (written->count == written->stop_after) {
+        FAIL(ERR_CANCELLED, "enough");
+    }
+    return OK;
+}
+
+static enum err write_on(struct peer *peer, const char *model, struct unlearn_continue *how,
+                         Unlearn__Prediction *sum_out)
+{
+    struct unlearn *client;
+    const Unlearn__Prediction *prediction;
+    how->take = take_token;
+    peer->refuse_chunk = -1;
+    peer_start(peer);
+    assert_int_equal(unlearn_open(peer->endpoint, &client), OK);
+    const enum err err = unlearn_continue_text(client, model, how, &prediction);
+    *sum_out = *prediction;
+    unlearn_close(client);
+    peer_stop(peer);
+    return err;
+}
+
+static void test_texts_are_continued(void **state)
+{
+    (void)state;
+    struct written written = {0};
+    struct unlearn_continue how = {
+        .prompt = span_text("xy"), .token_count = 16, .context = &written};
+    Unlearn__Prediction sum;
+    struct peer peer = {0};
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), OK); // Ends by itself.
+    assert_int_equal(written.count, 2);
+    assert_int_equal(written.tokens[0], 'z');
+    assert_int_equal(written.tokens[1], TOKEN_END);
+    assert_string_equal(peer.asked, "xy|xyz|");
+    assert_int_equal(sum.shards_used, 2); // The second answer had lost one.
+    assert_int_equal(sum.shards_total, 3);
+    assert_true(sum.degraded);
+    assert_int_equal(sum.epoch, 9);
+
+    // The window slides: BOS and the last four bytes fill a context of 5.
+    written = (struct written){0};
+    peer = (struct peer){0};
+    how.prompt = span_text("");
+    how.token_count = 6;
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), OK);
+    assert_int_equal(written.count, 6);
+    assert_string_equal(peer.asked, "|a|ab|abc|abcd|bcde|");
+
+    // Who takes the tokens may have enough.
+    written = (struct written){.stop_after = 2};
+    peer = (struct peer){0};
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), ERR_CANCELLED);
+    assert_string_equal(peer.asked, "|a|");
+
+    // Sampled: seldom the unlikely token, and then the text ends otherwise.
+    written = (struct written){0};
+    peer = (struct peer){0};
+    how = (struct unlearn_continue){
+        .token_count = 16, .sampled = true, .seed = 5, .temperature = 100, .context = &written};
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), OK);
+    uint32_t unlikely = 0;
+    for (uint32_t i = 0; i < written.count; i++) {
+        unlikely += written.tokens[i] == '!';
+    }
+    assert_true(unlikely > 0 && unlikely < 16);
+}
+
+static void test_what_cannot_be_continued(void **state)
+{
+    (void)state;
+    struct written written = {0};
+    struct unlearn_continue how = {
+        .prompt = span_text("abcd"), .token_count = 1, .context = &written};
+    Unlearn__Prediction sum;
+    struct peer peer = {0};
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), OK); // As long as it may be.
+    how.prompt = span_text("abcde");
+    peer = (struct peer){0};
+    assert_int_equal(write_on(&peer, "writer", &how, &sum), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "the prompt has 5 bytes, expected at most 4"));
+    how.prompt = span_text("a");
+    static const struct {
+        const char *model, *words;
+        enum err err;
+    } cases[] = {{"digits", "does not continue texts", ERR_INVALID},
+                 {"wide", "have more than a text", ERR_INVALID},
+                 {"broken", "a context of 1048576", ERR_CORRUPT}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        peer = (struct peer){0};
+        assert_int_equal(write_on(&peer, cases[i].model, &how, &sum), cases[i].err);
+        assert_non_null(strstr(err_text(), cases[i].words));
+        assert_int_equal(peer.predicts, 0);
+    }
+    assert_int_equal(written.count, 1);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -581,6 +849,10 @@ int main(void)
         cmocka_unit_test(test_deletions_are_cut_into_parts),
         cmocka_unit_test(test_batches_fit_a_frame),
         cmocka_unit_test(test_predictions_come_in_order),
+        cmocka_unit_test(test_predictions_come_in_parts),
+        cmocka_unit_test(test_parts_must_fit_each_other),
+        cmocka_unit_test(test_texts_are_continued),
+        cmocka_unit_test(test_what_cannot_be_continued),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }
