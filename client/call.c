@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -276,5 +277,61 @@ enum err call(struct unlearn *client, Unlearn__Request *request, struct span raw
             nanosleep(&(struct timespec){.tv_nsec = 200000000L}, NULL);
             attempt_ms = first_ms / 2;
         }
+    }
+}
+
+// --- Several at once
+
+// Takes one answer off the wire.
+static enum err take_answer(struct unlearn *client, struct call_window *window)
+{
+    const Unlearn__Reply *reply;
+    TRY(call_receive(client, &reply));
+    for (int i = 0; i < LIMIT_CREDIT; i++) {
+        if (window->ids[i] == reply->request_id) {
+            window->ids[i] = 0;
+            window->answered++;
+            return call_status(reply, window->kind);
+        }
+    }
+    return OK; // A late reply to an earlier call.
+}
+
+enum err call_window_send(struct unlearn *client, struct call_window *window,
+                          Unlearn__Request *request, struct span raw)
+{
+    while (window->sent - window->answered == LIMIT_CREDIT) {
+        TRY(take_answer(client, window));
+    }
+    TRY(call_send(client, request, raw));
+    int free_slot = 0;
+    while (free_slot < LIMIT_CREDIT && window->ids[free_slot] != 0) {
+        free_slot++;
+    }
+    CHECK(free_slot < LIMIT_CREDIT); // The credit was looked at above.
+    // cppcheck-suppress arrayIndexOutOfBoundsCond ; CHECK does not return.
+    window->ids[free_slot] = client->last_id;
+    window->sent++;
+    return OK;
+}
+
+enum err call_window_finish(struct unlearn *client, struct call_window *window)
+{
+    while (window->answered < window->sent) {
+        TRY(take_answer(client, window));
+    }
+    return OK;
+}
+
+void call_farewell(struct unlearn *client, Unlearn__Request *request)
+{
+    const int timeout_ms = client->timeout_ms;
+    char why[ERR_TEXT_BYTES]; // The caller's sentence must outlive what fails here.
+    memcpy(why, err_text(), sizeof why);
+    client->timeout_ms = 0;
+    const enum err err = call_send(client, request, (struct span){NULL, 0});
+    client->timeout_ms = timeout_ms;
+    if (err != OK) {
+        (void)err_raise(err, "%s", why);
     }
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "base/limits.h"
 #include "client/unlearn.h"
 #include "proto/link.h"
 #include "proto/wire.h"
@@ -46,3 +47,17 @@ MUST_USE enum err call_receive(struct unlearn *client, const Unlearn__Reply **re
 
 // The error that a reply stands for; OK when its body is of `kind`.
 MUST_USE enum err call_status(const Unlearn__Reply *reply, Unlearn__Reply__BodyCase kind);
+
+// Requests under way by credit: at most LIMIT_CREDIT are unanswered. {.kind = CALL_ANSWER(...)} is
+// ready; while it is, the client takes no other call.
+struct call_window {
+    Unlearn__Reply__BodyCase kind; // Of each good answer.
+    uint64_t sent, answered;
+    uint64_t ids[LIMIT_CREDIT]; // Request numbers of the unanswered ones; 0: free.
+};
+// Waits for an answer first where all credit is used; its error may be that of an earlier request.
+MUST_USE enum err call_window_send(struct unlearn *client, struct call_window *window,
+                                   Unlearn__Request *request, struct span raw);
+MUST_USE enum err call_window_finish(struct unlearn *client, struct call_window *window);
+// Sends a last request whose answer nobody waits for, after an error: the error's text stays.
+void call_farewell(struct unlearn *client, Unlearn__Request *request);

@@ -11,7 +11,7 @@
 #include "client/grid.h"
 #include "client/interrupt.h"
 #include "client/show.h"
-#include "client/specfile.h"
+#include "client/training.h"
 #include "client/watch.h"
 #include "model/spec.h"
 #include "proto/wire.h"
@@ -40,31 +40,10 @@ static const struct args_option train_options[] = {
      offsetof(struct train, reprofile), 0},
 };
 
-static enum err set_pair(struct spec *spec, const char *pair)
+static enum err spec_of(const struct train *train, struct buf *text_out)
 {
-    char key[64];
-    const char *const equals = strchr(pair, '=');
-    if (equals == NULL || (size_t)(equals - pair) >= sizeof key) {
-        FAIL(ERR_INVALID, "--set \"%.60s\": expected KEY=VALUE", pair);
-    }
-    snprintf(key, sizeof key, "%.*s", (int)(equals - pair), pair);
-    TRY_AS(spec_set(spec, key, equals + 1), "--set");
-    return OK;
-}
-
-// The spec of the command line: defaults, then the file, then --set.
-static enum err make_spec(const struct train *train, struct buf *text_out)
-{
-    struct spec spec = spec_default();
-    if (train->spec_file != NULL) {
-        TRY(specfile_read(train->spec_file, &spec));
-    }
-    for (size_t i = 0; i < train->set.count; i++) {
-        TRY(set_pair(&spec, train->set.texts[i]));
-    }
-    TRY_AS(spec_check(&spec), "the spec");
-    spec_put(&spec, text_out);
-    return OK;
+    const struct spec from = spec_default();
+    return training_spec(&from, train->spec_file, &train->set, text_out);
 }
 
 // What the request needs: the spec, empty where an existing model goes on, and the dataset.
@@ -75,7 +54,7 @@ static enum err what_to_train(struct ctl *ctl, const struct train *train, const 
     const bool spec_given = train->spec_file != NULL || train->set.count > 0;
     snprintf(dataset_out, LIMIT_NAME_BYTES + 1, "%s", train->dataset == NULL ? "" : train->dataset);
     if (spec_given && train->dataset != NULL) {
-        return make_spec(train, spec_out);
+        return spec_of(train, spec_out);
     }
     const Unlearn__Model *known;
     const enum err err = unlearn_model_show(ctl->client, model, &known);
@@ -88,7 +67,7 @@ static enum err what_to_train(struct ctl *ctl, const struct train *train, const 
     if (train->dataset == NULL) {
         snprintf(dataset_out, LIMIT_NAME_BYTES + 1, "%s", known->dataset);
     }
-    return spec_given || err == ERR_NOT_FOUND ? make_spec(train, spec_out) : OK;
+    return spec_given || err == ERR_NOT_FOUND ? spec_of(train, spec_out) : OK;
 }
 
 // The warning about empty cells, or "".
@@ -106,35 +85,6 @@ static void empty_cells_text(const Unlearn__Trained *trained, const Unlearn__Mod
                  "and slices: %u would fit better",
                  trained->cells_empty, trained->cells, shards, slices);
     }
-}
-
-// Waits until nothing of the model is left to train. *model_out is borrowed from the client.
-static enum err wait_trained(struct ctl *ctl, const char *name, const Unlearn__Model **model_out)
-{
-    struct progress progress;
-    struct watch watch;
-    progress_init(&progress, "training", "samples", ctl_progress(ctl));
-    watch_init(&watch);
-    enum err err;
-    for (;;) {
-        err = unlearn_model_show(ctl->client, name, model_out);
-        if (err != OK || !(*model_out)->training) {
-            break;
-        }
-        const Unlearn__Model *const model = *model_out;
-        if (model->problem[0] != '\0' && model->components_training == 0) {
-            err = err_raise(ERR_IO, "training does not get on: %s", model->problem);
-            break;
-        }
-        progress_step(&progress, model->samples_done, model->samples_done + model->samples_left,
-                      clock_mono_ms());
-        err = watch_pause(&watch, ctl->client, true);
-        if (err != OK) {
-            break;
-        }
-    }
-    progress_end(&progress);
-    return err;
 }
 
 static void print_trained(const struct ctl *ctl, const Unlearn__Model *model, bool waited,
@@ -180,7 +130,7 @@ static enum err train_with(struct ctl *ctl, const struct train *train, const cha
     char warning[256];
     empty_cells_text(&trained, model, warning, sizeof warning);
     if (train->wait) {
-        TRY(wait_trained(ctl, name, &model));
+        TRY(training_wait(ctl, name, &model));
     }
     print_trained(ctl, model, train->wait, trained.components_waiting, warning);
     return OK;
@@ -192,7 +142,7 @@ static enum err run_train(struct ctl *ctl, const void *options, const struct arg
     struct buf spec = {0};
     // A spec that is wrong is told before anything else is looked at.
     TRY(text_check_label("the model's name", words->texts[0]));
-    enum err err = make_spec(train, &spec);
+    enum err err = spec_of(train, &spec);
     buf_clear(&spec);
     if (err == OK) {
         err = ctl_connect(ctl);
@@ -217,7 +167,8 @@ const struct ctl_command cmd_train = {
             "nothing is trained on top of it: --reprofile trains the model from nothing beside the "
             "old components and swaps shard by shard.\n\n"
             "Keys of a spec: learner, hidden, activation, dropout, shards, slices, sequences, "
-            "sequence_policy, slice_probabilities, append_slices, epochs, batch, gradient_chunks, optimizer.kind, optimizer.rate, "
+            "sequence_policy, slice_probabilities, append_slices, epochs, batch, gradient_chunks, "
+            "optimizer.kind, optimizer.rate, "
             "optimizer.momentum, aggregate, seed, ...\n\n"
             "Examples:\n"
             "  unlearnctl train income --dataset adult --set hidden=64 shards=4 slices=4 --wait\n"

@@ -14,6 +14,10 @@
     COMMAND(dataset_list)                                                                          \
     COMMAND(dataset_show)                                                                          \
     COMMAND(dataset_remove)                                                                        \
+    COMMAND(base_import)                                                                           \
+    COMMAND(base_list)                                                                             \
+    COMMAND(base_show)                                                                             \
+    COMMAND(base_retire)                                                                           \
     COMMAND(train)                                                                                 \
     COMMAND(evaluate)                                                                              \
     COMMAND(predict)                                                                               \

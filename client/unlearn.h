@@ -122,6 +122,35 @@ MUST_USE enum err unlearn_verify(struct unlearn *client, const char *model, uint
 MUST_USE enum err unlearn_verify_show(struct unlearn *client, uint64_t job,
                                       const Unlearn__VerifyState **state_out);
 
+// --- Bases ---
+
+struct base;
+struct unlearn_watch { // Called after each chunk with the bytes that have gone so far and in all.
+    void (*step)(void *context, uint64_t done, uint64_t total);
+    void *context;
+};
+
+// Sends a base (model/base.h). It lands whole or not at all, under a name that no other ever had; the
+// same base under the same name is there already, and that is OK, too: *there_out. `watch` may be NULL.
+// ERR_CONFLICT: the name stands for another base. ERR_LIMIT: no room for its weights.
+MUST_USE enum err unlearn_base_import(struct unlearn *client, const char *name,
+                                      const struct base *base, const struct unlearn_watch *watch,
+                                      bool *there_out, const Unlearn__BaseInfo **info_out);
+// Makes a base of the model "base:NAME" when it is trained. ERR_CONFLICT: it is not yet.
+MUST_USE enum err unlearn_base_from_model(struct unlearn *client, const char *name,
+                                          const Unlearn__BaseInfo **info_out);
+MUST_USE enum err unlearn_base_list(struct unlearn *client, uint32_t offset,
+                                    const Unlearn__BasePage **page_out);
+MUST_USE enum err unlearn_base_show(struct unlearn *client, const char *name,
+                                    const Unlearn__BaseInfo **info_out);
+MUST_USE enum err unlearn_base_retire(struct unlearn *client, const char *name,
+                                      const Unlearn__BaseRetired **retired_out);
+// Fetches the weights into a base of the shape and digest that are given (from unlearn_base_show or
+// unlearn_export). ERR_CORRUPT: what came has not that digest. ERR_CONFLICT: it was retired.
+MUST_USE enum err unlearn_base_pull(struct unlearn *client, const char *name, struct span shape,
+                                    const struct digest *digest, const struct unlearn_watch *watch,
+                                    struct base **base_out);
+
 // --- Export ---
 
 // What an auditor needs to train a valid component again (client/export.h), but for its records.

@@ -1,7 +1,4 @@
 // client/upload.c: the import of unlearn.h: records into chunks, chunks out by credit.
-#include <string.h>
-
-#include "base/check.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "client/call.h"
@@ -13,9 +10,7 @@ struct unlearn_import {
     struct buf chunk;     // Records not yet sent.
     uint32_t chunk_count; // Records in it.
     uint64_t rows_sent;   // Records in the chunks before it.
-    uint64_t chunks_sent;
-    uint64_t chunks_answered;
-    uint64_t ids[LIMIT_CREDIT]; // Request numbers of the unanswered chunks; 0: free.
+    struct call_window window;
     bool committed;
 };
 
@@ -41,46 +36,21 @@ enum err unlearn_import_begin(struct unlearn *client, const struct unlearn_impor
     struct unlearn_import *const import = mem_alloc(1, sizeof *import);
     import->client = client;
     import->number = reply->import_ready->import;
+    import->window.kind = CALL_ANSWER(IMPORT_STAGED);
     *import_out = import;
     return OK;
 }
 
-// Takes one answer off the wire.
-static enum err take_answer(struct unlearn_import *import)
-{
-    const Unlearn__Reply *reply;
-    TRY(call_receive(import->client, &reply));
-    for (int i = 0; i < LIMIT_CREDIT; i++) {
-        if (import->ids[i] == reply->request_id) {
-            import->ids[i] = 0;
-            import->chunks_answered++;
-            return call_status(reply, CALL_ANSWER(IMPORT_STAGED));
-        }
-    }
-    return OK; // A late reply to an earlier call.
-}
-
 static enum err send_chunk(struct unlearn_import *import)
 {
-    while (import->chunks_sent - import->chunks_answered == LIMIT_CREDIT) {
-        TRY(take_answer(import));
-    }
     Unlearn__ImportChunk body;
     unlearn__import_chunk__init(&body);
     body.import = import->number;
-    body.sequence = import->chunks_sent;
+    body.sequence = import->window.sent;
     body.count = import->chunk_count;
     body.first_row = import->rows_sent;
     Unlearn__Request request = CALL_REQUEST(IMPORT_CHUNK, import_chunk, &body);
-    TRY(call_send(import->client, &request, buf_span(&import->chunk)));
-    int free_slot = 0;
-    while (free_slot < LIMIT_CREDIT && import->ids[free_slot] != 0) {
-        free_slot++;
-    }
-    CHECK(free_slot < LIMIT_CREDIT); // The credit was looked at above.
-    // cppcheck-suppress arrayIndexOutOfBoundsCond ; CHECK does not return.
-    import->ids[free_slot] = import->client->last_id;
-    import->chunks_sent++;
+    TRY(call_window_send(import->client, &import->window, &request, buf_span(&import->chunk)));
     import->rows_sent += import->chunk_count;
     import->chunk_count = 0;
     buf_clear(&import->chunk);
@@ -114,9 +84,7 @@ enum err unlearn_import_commit(struct unlearn_import *import, const Unlearn__Imp
     if (import->chunk_count > 0) {
         TRY(send_chunk(import));
     }
-    while (import->chunks_answered < import->chunks_sent) {
-        TRY(take_answer(import));
-    }
+    TRY(call_window_finish(import->client, &import->window));
     Unlearn__ImportCommit body;
     unlearn__import_commit__init(&body);
     body.import = import->number;
@@ -135,21 +103,12 @@ void unlearn_import_end(struct unlearn_import *import)
         return;
     }
     if (!import->committed) {
-        // The answer is not waited for: the caller has an error to report, and an abort that is
-        // lost is made good by the coordinator, which drops what nobody goes on with.
+        // An abort that is lost is made good by the coordinator, which drops what nobody goes on with.
         Unlearn__ImportAbort body;
         unlearn__import_abort__init(&body);
         body.import = import->number;
         Unlearn__Request request = CALL_REQUEST(IMPORT_ABORT, import_abort, &body);
-        const int timeout_ms = import->client->timeout_ms;
-        char why[ERR_TEXT_BYTES]; // The caller's sentence must outlive what fails here.
-        memcpy(why, err_text(), sizeof why);
-        import->client->timeout_ms = 0;
-        const enum err err = call_send(import->client, &request, (struct span){NULL, 0});
-        import->client->timeout_ms = timeout_ms;
-        if (err != OK) {
-            (void)err_raise(err, "%s", why);
-        }
+        call_farewell(import->client, &request);
     }
     buf_deinit(&import->chunk);
     mem_free(import);

@@ -192,6 +192,9 @@ static void describe(struct core *core, const struct base_entry *entry, char **m
     out->weight_count = row->weight_count;
     out->dataset = dataset == NULL ? wire_text("") : wire_text(dataset->row.name);
     out->pretrained = row->dataset != 0;
+    if (out->pretrained) {
+        out->spec_digest = wire_bytes(span_of(row->spec.bytes, DIGEST_BYTES));
+    }
     out->created_us = row->created_us;
     out->retired_us = row->retired_us;
     out->models = models;

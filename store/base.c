@@ -2,7 +2,7 @@
 //
 //   base  key    base u32
 //         value  name u16 text | state u8 | instance u64 | weight_count u64 | dataset u32 |
-//                created_us i64 | retired_us i64 | digest [32] | shape u16 text
+//                created_us i64 | retired_us i64 | digest [32] | spec [32] | shape u16 text
 //
 // The weights lie in the table `weights` under the instance, as a component's do (component.c).
 #include "store/base.h"
@@ -39,6 +39,7 @@ static enum err row_put(struct txn *txn, const struct base_row *row)
     buf_u64(&buf, (uint64_t)row->created_us);
     buf_u64(&buf, (uint64_t)row->retired_us);
     buf_put(&buf, span_of(row->digest.bytes, DIGEST_BYTES));
+    buf_put(&buf, span_of(row->spec.bytes, DIGEST_BYTES));
     buf_u16(&buf, (uint16_t)row->shape.bytes);
     buf_put(&buf, buf_span(&row->shape));
     const enum err err = value_put(txn, KV_BASE, kv_key_span(&key), buf_span(&buf));
@@ -62,6 +63,7 @@ static enum err row_of(struct span key, struct span value, struct base_row *row_
     row_out->created_us = (int64_t)cursor_u64(&cursor);
     row_out->retired_us = (int64_t)cursor_u64(&cursor);
     const struct span digest = cursor_take(&cursor, DIGEST_BYTES);
+    const struct span spec = cursor_take(&cursor, DIGEST_BYTES);
     const struct span shape = cursor_take(&cursor, cursor_u16(&cursor));
     TRY_AS(cursor_done(&cursor, "a base"), "%s", kv_label_of(KV_BASE, key).text);
     if (state < BASE_STAGED || state > BASE_GIVEN_UP) {
@@ -70,6 +72,7 @@ static enum err row_of(struct span key, struct span value, struct base_row *row_
     }
     row_out->state = (enum base_state)state;
     memcpy(row_out->digest.bytes, digest.data, DIGEST_BYTES);
+    memcpy(row_out->spec.bytes, spec.data, DIGEST_BYTES);
     buf_put(&row_out->shape, shape);
     return OK;
 }

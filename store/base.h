@@ -29,7 +29,8 @@ struct base_row {
     uint32_t dataset; // That it was pre-trained on; 0: imported.
     int64_t created_us, retired_us;
     struct digest digest;
-    struct buf shape; // Canonical text. Owned.
+    struct digest spec; // That it was pre-trained with; zeros: imported.
+    struct buf shape;   // Canonical text. Owned.
 };
 
 void base_row_deinit(struct base_row *row);

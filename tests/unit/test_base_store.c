@@ -54,8 +54,11 @@ static void reopen(void)
 
 static enum err stage(const char *name, uint32_t dataset, uint32_t *number_out)
 {
-    struct base_row row = {
-        .weight_count = WEIGHTS, .dataset = dataset, .created_us = 3, .digest = {{7}}};
+    struct base_row row = {.weight_count = WEIGHTS,
+                           .dataset = dataset,
+                           .created_us = 3,
+                           .digest = {{7}},
+                           .spec = {{8}}};
     snprintf(row.name, sizeof row.name, "%s", name);
     buf_put(&row.shape, span_text("kind=vit\n"));
     const enum err err = base_stage(people.txn, &row);
@@ -138,6 +141,7 @@ static void test_fields_and_weights_come_back(void **state)
     assert_int_equal(row.created_us, 12345);
     assert_int_equal(row.retired_us, 0);
     assert_int_equal(row.digest.bytes[0], 7);
+    assert_int_equal(row.spec.bytes[0], 8);
     assert_true(span_equal(buf_span(&row.shape), span_text("kind=vit\n")));
     float *const found = mem_alloc(WEIGHTS, sizeof *found);
     assert_int_equal(weights_get(people.txn, row.instance, found, WEIGHTS), OK);
