@@ -53,6 +53,7 @@ struct lease {
     bool compared; // Its result was reported.
     struct verify_task task;
     struct weights *parent; // Held; NULL where the stage starts anew.
+    struct base *base;      // That the model stands on. Held; NULL: none.
     uint64_t versions[LIMIT_SLICES];
     uint64_t slice_records[LIMIT_SLICES];
     uint64_t records;

@@ -24,6 +24,7 @@ enum err leases_open(struct core *core)
 static void lease_free(struct lease *lease)
 {
     weights_release(lease->parent);
+    base_release(lease->base);
     mem_free(lease->members);
     mem_free(lease->params);
     mem_free(lease);
@@ -216,6 +217,12 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.cell_versions = lease->versions;
     out.n_cell_versions = lease->name.count;
     out.compare_only = lease->compare;
+    if (lease->base != NULL) {
+        const struct base_entry *const entry = catalog_base_number(core, model->base);
+        out.base_shape = wire_bytes(buf_span(&entry->row.shape));
+        out.base_digest = wire_bytes(span_of(lease->base->digest.bytes, DIGEST_BYTES));
+        out.base_weight_count = lease->base->weight_count;
+    }
     lease->phase = LEASE_TRAINING;
     lease->began_ms = core->now_ms;
     if (!send_to_members(core, lease, &out)) {
@@ -282,6 +289,9 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     model_placement(&model->spec, &lease->placement);
     if (parent >= 0 && !ensemble_is_empty(&model->ensemble, shard, (uint32_t)parent)) {
         lease->parent = weights_hold(model_extra(model, shard, (uint32_t)parent)->weights);
+    }
+    if (model->shape->base != NULL) {
+        lease->base = base_hold(model->shape->base);
     }
     struct open_job *const open = mem_alloc(1, sizeof *open);
     open->job = (struct job){.kind = JOB_READ, .run = open_run, .done = open_done};

@@ -1,4 +1,4 @@
-// coordinator/stream.c: records and parents to a worker, its result back and into the store; see
+// coordinator/stream.c: records, parents and bases to a worker, its result back and into the store; see
 // fleetdom.h. Everything bulky is pulled by credit: a receiver asks for chunks, 4 in flight.
 #include <math.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "coordinator/fleetdom.h"
 #include "model/learner.h"
 
-// ---------------------------------------------------------------- records and parents
+// ---------------------------------------------------------------- records, parents and bases
 
 struct pull_job {
     struct job job;
@@ -118,19 +118,21 @@ static void pull_records(struct core *core, struct lease *lease, uint32_t index,
     storage_submit(core->storage, &pull->job);
 }
 
-static void pull_parent(struct core *core, struct lease *lease, uint32_t member, uint32_t sequence)
+// A chunk of what lies in memory; `weights` may be NULL: there is nothing.
+static void pull_weights(struct core *core, struct lease *lease, uint32_t member,
+                         Unlearn__StreamKind kind, uint32_t sequence, const float *weights,
+                         uint64_t count)
 {
-    const uint64_t bytes = lease->parent == NULL ? 0 : lease->parent->param_count * sizeof(float);
+    const uint64_t bytes = weights == NULL ? 0 : count * sizeof *weights;
     const uint64_t from = (uint64_t)sequence * LIMIT_CHUNK_BYTES;
     if (from >= bytes) { // Asked for ahead: there is no more.
-        send_chunk(core, lease, member, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0, true,
-                   span_of(NULL, 0));
+        send_chunk(core, lease, member, kind, sequence, 0, true, span_of(NULL, 0));
         return;
     }
     const uint64_t left = bytes - from;
     const size_t now = left < LIMIT_CHUNK_BYTES ? (size_t)left : LIMIT_CHUNK_BYTES;
-    send_chunk(core, lease, member, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT, sequence, 0,
-               now == left, span_of((const uint8_t *)lease->parent->params + from, now));
+    send_chunk(core, lease, member, kind, sequence, 0, now == left,
+               span_of((const uint8_t *)weights + from, now));
 }
 
 void stream_pull(struct core *core, struct lease *lease, uint32_t member,
@@ -140,10 +142,17 @@ void stream_pull(struct core *core, struct lease *lease, uint32_t member,
         return;
     }
     lease->members[member].deadline_ms = core->now_ms + core->config.lease_ms;
+    const struct weights *const parent = lease->parent;
+    const struct base *const base = lease->base;
     if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS) {
         pull_records(core, lease, member, pull->sequence);
+    } else if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT) {
+        pull_weights(core, lease, member, pull->stream, pull->sequence,
+                     parent == NULL ? NULL : parent->params,
+                     parent == NULL ? 0 : parent->param_count);
     } else {
-        pull_parent(core, lease, member, pull->sequence);
+        pull_weights(core, lease, member, pull->stream, pull->sequence,
+                     base == NULL ? NULL : base->weights, base == NULL ? 0 : base->weight_count);
     }
 }
 

@@ -90,7 +90,7 @@ bool learner_known(const char *name);
 const char *learner_names(void);
 
 // Checks that spec, schema and base fit each other and tells the number of float32 of a component
-// whose list has `list_count` entries (1 ..).
+// whose list has `list_count` entries (1 ..). Of the base only the shape is looked at.
 //   ERR_INVALID  the learner cannot learn this schema (a text column, no label, ...) or on this base;
 //                or no block of layers is left for a list as long as that.
 //   ERR_LIMIT    more than LIMIT_PARAM_COUNT.

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "model/schema.h"
 #include "model/spec.h"
+#include "proto/wire.h"
 
 _Static_assert(BYTE_ORDER == LITTLE_ENDIAN && sizeof(float) == 4, "weights are sent as they lie");
 
@@ -36,13 +37,17 @@ struct lease {
     uint64_t records;
     uint64_t slice_records[LIMIT_SLICES];
     bool compare_only;
-    struct base *base; // NULL: the spec names none. Held.
+    struct bases *bases; // Kept between stages. Borrowed.
+    struct base *base;   // Held; NULL: the spec names none, or it is not there yet.
+    bool has_base;
+    struct base awaited; // Its shape, digest and size; has no weights.
     struct lease_group group;
 
     Unlearn__StreamKind stream; // Being fetched; UNSPECIFIED: all is there.
     uint32_t asked, taken;      // Chunks of that stream.
     float *parent;              // NULL: none.
-    size_t parent_taken;        // Bytes received so far.
+    float *base_weights;        // While the base is fetched.
+    size_t weights_taken;       // Bytes received so far of base or parent.
     struct block *blocks;
     size_t block_count;
     uint64_t records_taken;
@@ -57,14 +62,32 @@ static size_t params_bytes(const struct lease *lease)
     return (size_t)lease->param_count * sizeof(float);
 }
 
-static size_t parent_bytes(const struct lease *lease)
-{
-    return (size_t)lease->parent_count * sizeof(float);
-}
-
+// To count parameters the shape of the base is enough.
 static struct recipe recipe_of(const struct lease *lease)
 {
-    return (struct recipe){&lease->spec, &lease->schema, lease->base};
+    return (struct recipe){&lease->spec, &lease->schema,
+                           lease->base != NULL ? lease->base
+                           : lease->has_base   ? &lease->awaited
+                                               : NULL};
+}
+
+static const char *stream_name(Unlearn__StreamKind stream)
+{
+    return stream == UNLEARN__STREAM_KIND__STREAM_KIND_BASE     ? "base's weights"
+           : stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT ? "parent's weights"
+                                                                : "records";
+}
+
+// Where weights that are being fetched go, and how many there are; NULL while records are.
+static float *fetched(const struct lease *lease, size_t *bytes_out)
+{
+    const bool base = lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_BASE;
+    const bool parent = lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    *bytes_out = (size_t)(base     ? lease->awaited.weight_count
+                          : parent ? lease->parent_count
+                                   : 0) *
+                 sizeof(float);
+    return base ? lease->base_weights : parent ? lease->parent : NULL;
 }
 
 static size_t chunks_of(size_t bytes)
@@ -83,6 +106,8 @@ static void free_inputs(struct lease *lease)
     lease->block_count = 0;
     mem_free(lease->parent);
     lease->parent = NULL;
+    mem_free(lease->base_weights);
+    lease->base_weights = NULL;
 }
 
 void lease_free(struct lease *lease)
@@ -181,6 +206,45 @@ static enum err read_group(const Unlearn__Lease *offer, struct lease *lease)
     return OK;
 }
 
+static enum err read_base(const Unlearn__Lease *offer, struct lease *lease)
+{
+    lease->has_base = offer->base_shape.len > 0;
+    if (lease->has_base != spec_has_base(&lease->spec)) {
+        FAIL(ERR_INVALID, "a lease %s a base, though its spec names %s",
+             lease->has_base ? "with" : "without", lease->has_base ? "none" : "one");
+    }
+    if (!lease->has_base) {
+        return OK;
+    }
+    TRY_AS(base_shape_get(wire_span(offer->base_shape), &lease->awaited.shape),
+           "the base of a lease");
+    TRY(wire_copy(offer->base_digest, lease->awaited.digest.bytes, DIGEST_BYTES,
+                  "the digest of a lease's base"));
+    lease->awaited.weight_count = base_at(&lease->awaited.shape).count;
+    if (offer->base_weight_count != lease->awaited.weight_count) {
+        FAIL(ERR_INVALID, "a lease with a base of %llu weights, its shape has %llu",
+             (unsigned long long)offer->base_weight_count,
+             (unsigned long long)lease->awaited.weight_count);
+    }
+    return OK;
+}
+
+// What is fetched first: the base unless it is kept here, then the parent if there is one.
+static enum err begin_fetching(struct lease *lease)
+{
+    if (lease->has_base) {
+        lease->base = bases_find(lease->bases, &lease->awaited.digest);
+    }
+    lease->stream = lease->parent != NULL ? UNLEARN__STREAM_KIND__STREAM_KIND_PARENT
+                                          : UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
+    if (lease->has_base && lease->base == NULL) {
+        lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_BASE;
+        return mem_try_aligned((size_t)lease->awaited.weight_count, sizeof(float),
+                               &lease->base_weights);
+    }
+    return OK;
+}
+
 static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
 {
     lease->number = offer->lease;
@@ -194,6 +258,7 @@ static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
            "the spec of a lease");
     TRY_AS(schema_get(span_of(offer->schema.data, offer->schema.len), &lease->schema),
            "the schema of a lease");
+    TRY(read_base(offer, lease));
     TRY(read_component(offer, lease));
     TRY(read_records(offer, lease));
     TRY(read_group(offer, lease));
@@ -208,19 +273,18 @@ static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
         FAIL(ERR_INVALID, "a lease of %llu parameters, but its spec and schema make %llu",
              (unsigned long long)offer->param_count, (unsigned long long)lease->param_count);
     }
-    lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
     if (offer->has_parent) {
         CHECK(lease->component.count > 1); // Slices before the last one have records.
         TRY(learner_param_count(&recipe, lease->component.count - 1u, &lease->parent_count));
         TRY(mem_try_aligned((size_t)lease->parent_count, sizeof(float), &lease->parent));
-        lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
     }
-    return OK;
+    return begin_fetching(lease);
 }
 
-enum err lease_begin(const Unlearn__Lease *offer, struct lease **lease_out)
+enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases, struct lease **lease_out)
 {
     struct lease *lease = mem_alloc(1, sizeof *lease);
+    lease->bases = bases;
     const enum err err = read_offer(offer, lease);
     if (err != OK) {
         lease_free(lease);
@@ -267,9 +331,9 @@ const struct lease_group *lease_group(const struct lease *lease)
 
 bool lease_wants(const struct lease *lease, Unlearn__StreamKind *stream_out, uint32_t *sequence_out)
 {
-    const bool parent = lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
-    // The parent's chunks are full but for the last, so their number is known.
-    const bool all_asked = parent && lease->asked >= chunks_of(parent_bytes(lease));
+    size_t bytes;
+    // Chunks of weights are full but for the last, so their number is known.
+    const bool all_asked = fetched(lease, &bytes) != NULL && lease->asked >= chunks_of(bytes);
     if (lease_complete(lease) || all_asked || lease->asked - lease->taken >= LIMIT_CREDIT) {
         return false;
     }
@@ -283,18 +347,50 @@ void lease_asked(struct lease *lease)
     lease->asked++;
 }
 
-static enum err take_parent(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
+static enum err take_weights(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
 {
-    const size_t left = parent_bytes(lease) - lease->parent_taken;
+    size_t bytes;
+    float *const weights = fetched(lease, &bytes);
+    const size_t left = bytes - lease->weights_taken;
     const size_t expected = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES;
     if (raw.bytes != expected || chunk->last != (left == expected)) {
         FAIL(ERR_CORRUPT,
-             "chunk %u of the parent's weights has %zu bytes%s, expected %zu of the %zu that are "
-             "left",
-             chunk->sequence, raw.bytes, chunk->last ? " and is the last" : "", expected, left);
+             "chunk %u of the %s has %zu bytes%s, expected %zu of the %zu that are left",
+             chunk->sequence, stream_name(lease->stream), raw.bytes,
+             chunk->last ? " and is the last" : "", expected, left);
     }
-    memcpy((uint8_t *)lease->parent + lease->parent_taken, raw.data, raw.bytes);
-    lease->parent_taken += raw.bytes;
+    memcpy((uint8_t *)weights + lease->weights_taken, raw.data, raw.bytes);
+    lease->weights_taken += raw.bytes;
+    return OK;
+}
+
+// The last chunk of the base has come: what has its digest is it.
+static enum err finish_base(struct lease *lease)
+{
+    lease->base = base_new(&lease->awaited.shape, lease->base_weights);
+    lease->base_weights = NULL;
+    if (memcmp(&lease->base->digest, &lease->awaited.digest, sizeof lease->awaited.digest) != 0) {
+        FAIL(ERR_CORRUPT, "the base's weights do not have the digest that the lease named");
+    }
+    bases_keep(lease->bases, lease->base);
+    return OK;
+}
+
+// The last chunk of a stream has come.
+static enum err next_stream(struct lease *lease)
+{
+    const Unlearn__StreamKind ended = lease->stream;
+    lease->asked = 0;
+    lease->taken = 0;
+    lease->weights_taken = 0;
+    if (ended == UNLEARN__STREAM_KIND__STREAM_KIND_BASE) {
+        TRY(finish_base(lease));
+    }
+    lease->stream = ended == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
+                        ? UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED
+                    : ended == UNLEARN__STREAM_KIND__STREAM_KIND_BASE && lease->parent != NULL
+                        ? UNLEARN__STREAM_KIND__STREAM_KIND_PARENT
+                        : UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
     return OK;
 }
 
@@ -355,31 +451,26 @@ static enum err take_records(struct lease *lease, const Unlearn__Chunk *chunk, s
 
 enum err lease_take(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
 {
-    const bool parent = chunk->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    const char *const what = stream_name(chunk->stream);
     if (lease_complete(lease)) {
         return OK; // The answer to a pull past the end of the records.
     }
     if (chunk->stream != lease->stream) {
-        FAIL(ERR_CORRUPT, "a chunk of the %s came, which was not asked for",
-             parent ? "parent's weights" : "records");
+        FAIL(ERR_CORRUPT, "a chunk of the %s came, which was not asked for", what);
     }
     if (chunk->sequence != lease->taken || lease->taken >= lease->asked) {
         FAIL(ERR_CORRUPT, "chunk %u of the %s came, expected %u of the %u that were asked for",
-             chunk->sequence, parent ? "parent's weights" : "records", lease->taken, lease->asked);
+             chunk->sequence, what, lease->taken, lease->asked);
     }
     if (raw.bytes > LIMIT_CHUNK_BYTES) {
         FAIL(ERR_CORRUPT, "a chunk of %zu bytes, expected at most %d", raw.bytes,
              (int)LIMIT_CHUNK_BYTES);
     }
-    TRY(parent ? take_parent(lease, chunk, raw) : take_records(lease, chunk, raw));
+    TRY(lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
+            ? take_records(lease, chunk, raw)
+            : take_weights(lease, chunk, raw));
     lease->taken++;
-    if (chunk->last) {
-        lease->stream = parent ? UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
-                               : UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
-        lease->asked = 0;
-        lease->taken = 0;
-    }
-    return OK;
+    return chunk->last ? next_stream(lease) : OK;
 }
 
 bool lease_complete(const struct lease *lease)

@@ -20,14 +20,17 @@
 #include "base/limits.h"
 #include "model/learner.h"
 #include "proto/unlearn.pb-c.h"
+#include "shard_worker/bases.h"
 
 struct lease;
 
-// Reads the coordinator's offer; keeps nothing of it.
+// Reads the coordinator's offer; keeps nothing of it. `bases` is borrowed until lease_free: a base
+// that is there is not fetched, one that was is kept there.
 //   ERR_INVALID  its parts are not readable or do not fit each other: the message says which.
 //                Another attempt would fail too.
 //   ERR_LIMIT    it asks for more than limits.h allows, or than the machine has.
-MUST_USE enum err lease_begin(const Unlearn__Lease *offer, struct lease **lease_out);
+MUST_USE enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases,
+                              struct lease **lease_out);
 
 // Frees everything that the lease holds. Accepts NULL.
 void lease_free(struct lease *lease);
@@ -47,7 +50,8 @@ struct lease_group {
 };
 const struct lease_group *lease_group(const struct lease *lease); // Borrowed.
 
-// --- Fetching: the parent's weights where there is one, then the records.
+// --- Fetching: the base's weights where they are needed and not kept, the parent's where there is one,
+// then the records.
 
 // Tells the chunk to ask for next. False: all is asked for that may be for now: LIMIT_CREDIT are
 // unanswered, or nothing is missing. Records have no announced number of chunks: up to

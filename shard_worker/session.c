@@ -24,6 +24,9 @@ enum {
     BEAT_MS_UNWELCOME = 1000, // Before the coordinator says.
 };
 
+// Bases that a rank keeps; ranks of one host each keep their own.
+static const uint64_t BASES_BYTES_MAX = (uint64_t)2 << 30;
+
 // Why training stops before its end.
 enum stop {
     STOP_NO,
@@ -46,6 +49,7 @@ struct session {
     int64_t beat_due_ms, hello_due_ms, heard_ms;
     char refusal[WIRE_MESSAGE_BYTES_MAX + 1];
 
+    struct bases bases;  // Kept between leases.
     struct lease *lease; // Being fetched, trained or returned; NULL: idle.
     struct lease *next;  // Offered while a stage was trained.
     bool training;       // stage_train is on the stack: `lease` must stay.
@@ -76,6 +80,7 @@ enum err session_open(struct link_context *context, const struct session_options
     struct session *const session = mem_alloc(1, sizeof *session);
     session->options = *options;
     session->link = link;
+    session->bases.bytes_max = BASES_BYTES_MAX;
     session->beat_ms = BEAT_MS_UNWELCOME;
     session->heard_ms = clock_mono_ms();
     *session_out = session;
@@ -330,10 +335,10 @@ static void take_welcome(struct session *session, const Unlearn__Welcome *welcom
     forget_leases(session);
 }
 
-static enum err begin_lease(const struct session *session, const Unlearn__Lease *offer,
+static enum err begin_lease(struct session *session, const Unlearn__Lease *offer,
                             struct lease **lease_out)
 {
-    TRY(lease_begin(offer, lease_out));
+    TRY(lease_begin(offer, &session->bases, lease_out));
     const struct lease_group *const group = lease_group(*lease_out);
     const bool able = group->count == 1 || session->options.groups != NULL;
     if (able && (group->count == 1 || (group->ranks[group->index] == session->options.rank &&
@@ -678,6 +683,7 @@ void session_close(struct session *session)
     }
     lease_free(session->next);
     drop_lease(session);
+    bases_deinit(&session->bases);
     for (size_t i = 0; i < OUTBOX_COUNT; i++) {
         buf_deinit(&session->outbox[i]);
     }

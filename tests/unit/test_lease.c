@@ -15,7 +15,7 @@
 
 static void refuses(struct tiny *tiny, enum err code, const char *guard)
 {
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), code);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), code);
     assert_null(tiny->lease);
     assert_non_null(strstr(err_text(), guard));
 }
@@ -23,7 +23,7 @@ static void refuses(struct tiny *tiny, enum err code, const char *guard)
 static void test_offer_good_is_taken(void **state)
 {
     struct tiny *const tiny = *state;
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     assert_int_equal(lease_number(tiny->lease), 11);
     assert_int_equal(lease_records(tiny->lease), RECORDS);
     assert_int_equal(lease_samples(tiny->lease), 3 * RECORDS);
@@ -43,7 +43,7 @@ static void test_offer_with_unreadable_parts_is_refused(void **state)
     refuses(tiny, ERR_INVALID, "the spec of a lease");
     tiny->offer = good;
     tiny->offer.schema.len--;
-    assert_int_not_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_not_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     assert_non_null(strstr(err_text(), "the schema of a lease"));
     tiny->offer = good;
     tiny->offer.component = bad_name;
@@ -85,7 +85,7 @@ static void test_offer_with_wrong_counts_is_refused(void **state)
     tiny->offer.has_parent = false;
     refuses(tiny, ERR_INVALID, "without its parent's weights");
     tiny->offer.slice_records = first_only; // An empty parent has none: this is the good case.
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     lease_free(tiny->lease);
     tiny->offer.has_parent = true;
     refuses(tiny, ERR_INVALID, "with its parent's weights");
@@ -125,7 +125,7 @@ static void test_offer_to_a_group_is_taken(void **state)
 {
     struct tiny *const tiny = *state;
     static uint32_t ranks[4] = {2, 3, 5, 900};
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     assert_int_equal(lease_group(tiny->lease)->count, 1); // No group: alone.
     lease_free(tiny->lease);
     allow_groups(tiny);
@@ -133,7 +133,7 @@ static void test_offer_to_a_group_is_taken(void **state)
     for (uint32_t count = 2; count <= 4; count *= 2) {
         tiny->offer.n_group_ranks = count;
         tiny->offer.group_index = count - 1;
-        assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
         const struct lease_group *const group = lease_group(tiny->lease);
         assert_int_equal(group->count, count);
         assert_int_equal(group->index, count - 1);
@@ -210,7 +210,7 @@ static uint32_t ask(struct tiny *tiny)
 static void begin_with_parent(struct tiny *tiny)
 {
     lease_free(tiny->lease);
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     assert_int_equal(ask(tiny), 1); // A small parent is one chunk: nothing past it is asked for.
 }
 
@@ -369,7 +369,7 @@ static void test_weights_travel_in_chunks(void **state)
     tiny->offer.slice_records = first_only;
     tiny->offer.has_parent = false;
     tiny->offer.passes = 1;
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
     assert_int_equal(ask(tiny), LIMIT_CREDIT);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
     assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);

@@ -21,6 +21,7 @@ struct tiny {
     float *parent;
     uint8_t records[RECORDS * RECORD_BYTES];
     Unlearn__Lease offer;
+    struct bases bases;
     struct lease *lease;
 };
 
@@ -103,6 +104,7 @@ static inline int tiny_teardown(void **state)
 {
     struct tiny *const tiny = *state;
     lease_free(tiny->lease);
+    bases_deinit(&tiny->bases);
     buf_deinit(&tiny->spec_text);
     buf_deinit(&tiny->schema_bytes);
     schema_deinit(&tiny->schema);
