@@ -80,8 +80,8 @@ static enum err match_new(struct encode *encode)
         }
         const int64_t at = schema_column(schema, name, hint);
         if (at < 0) {
-            FAIL(ERR_INVALID, "column \"%.60s\" is not in the schema%s", name,
-                 encode->labelled ? "" : "; is it --id or --subject?");
+            FAIL(ERR_INVALID, "column \"%.60s\" is not in the schema; is it --id or --subject?",
+                 name);
         }
         TRY(check_kind(&schema->columns[at], &table->columns[i]));
         encode->from[at] = i;

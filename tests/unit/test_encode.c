@@ -155,7 +155,7 @@ static void test_encode_matches_columns_by_name(void **state)
     assert_int_equal(encode_text(COLUMNS(NUMBER ", " CATEGORY), "a.csv", "x\n1\n"), ERR_INVALID);
     assert_said("a.csv has no column \"c\", which the schema expects; it has \"x\"");
     assert_int_equal(encode_text(COLUMNS(NUMBER), "a.csv", "x,z\n1,2\n"), ERR_INVALID);
-    assert_said("a.csv: column \"z\" is not in the schema");
+    assert_said("a.csv: column \"z\" is not in the schema; is it --id or --subject?");
     assert_int_equal(encode_text(COLUMNS(NUMBER), "a.jsonl", "{\"x\":1}\n{\"x\":1,\"z\":2}\n"),
                      ERR_INVALID);
     assert_said("a.jsonl line 2: column \"z\" is not in the schema");
