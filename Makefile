@@ -25,7 +25,7 @@ CC       := gcc
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wdouble-promotion \
   -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wcast-qual \
   -Wformat=2 -Wnull-dereference -Wswitch-enum -Wimplicit-fallthrough -Wwrite-strings \
-  -Wpointer-arith -Wno-format-truncation
+  -Wpointer-arith -Wno-format-truncation -Wno-psabi
 # These decide bits: no contraction, no fast-math, no -march. Change them and every component's
 # digest may change (docs/architecture.md, "Numeric profile").
 EXACT    := -std=c11 -ffp-contract=off -fno-fast-math

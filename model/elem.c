@@ -1,39 +1,46 @@
 // model/elem.c: see elem.h.
 //
-// Each function is written without branches (the compiler turns ?: into masks) and computed in
-// float64: with 29 bits to spare, one rounding to float32 at the end decides the error. Arrays are
-// walked in blocks of fixed size, which the compiler vectorises without a run-time check.
+// Each function is written without branches and computed in float64: with 29 bits to spare, one
+// rounding to float32 at the end decides the error. Four numbers are computed at once, with the
+// vectors of gcc and clang: each lane does what IEEE 754 says, so that one register of AVX2 or two
+// of SSE2 give the same bits. Which is taken is decided where the program runs (VECTORISED).
 #include "model/elem.h"
 
 #include <stdint.h>
 #include <string.h>
 
-enum { BLOCK = 8 };
+#include "model/vectorised.h"
 
-static inline uint64_t bits_of(double value)
+enum { LANES = 4 };
+typedef double reals __attribute__((vector_size(LANES * sizeof(double))));
+typedef uint64_t masks __attribute__((vector_size(LANES * sizeof(uint64_t)))); // Or bits.
+typedef float singles __attribute__((vector_size(LANES * sizeof(float))));
+
+// The lanes of a where the mask is all ones, those of b where it is 0.
+INLINED reals select(masks mask, reals a, reals b)
 {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    return (reals)((mask & (masks)a) | (~mask & (masks)b));
 }
 
-static inline double of_bits(uint64_t bits)
+INLINED masks is_nan(reals x)
 {
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return (masks)(x != x); // NOLINT(misc-redundant-expression)
+}
+
+INLINED reals all(double value)
+{
+    return (reals){value, value, value, value};
 }
 
 // exp(x) for |x| <= 300: x = n * ln 2 + r, |r| <= ln 2 / 2, the series of exp to r^11, times 2^n.
 // Adding 1.5 * 2^52 leaves n in the low bits of the sum; shifted by 52 they are an exponent.
-static inline double exp_of(double x)
+INLINED reals exp_of(reals x)
 {
     const double shifter = 0x1.8p52;
-    const double shifted = x * 0x1.71547652b82fep0 + shifter;
-    const double n = shifted - shifter;
-    const double r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
-    double p = 1.0 / 39916800.0;
-    p = p * r + 1.0 / 3628800.0;
+    const reals shifted = x * 0x1.71547652b82fep0 + shifter;
+    const reals n = shifted - shifter;
+    const reals r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
+    reals p = r * (1.0 / 39916800.0) + 1.0 / 3628800.0;
     p = p * r + 1.0 / 362880.0;
     p = p * r + 1.0 / 40320.0;
     p = p * r + 1.0 / 5040.0;
@@ -44,36 +51,40 @@ static inline double exp_of(double x)
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    return of_bits(bits_of(p) + (bits_of(shifted) << 52));
+    return (reals)((masks)p + ((masks)shifted << 52));
 }
 
-static inline double between(double x, double low, double high)
+// NaN stays NaN.
+INLINED reals between(reals x, double low, double high)
 {
-    const double raised = x < low ? low : x;
-    return raised > high ? high : raised;
+    const reals raised = select((masks)(x < low), all(low), x);
+    return select((masks)(raised > high), all(high), raised);
 }
 
-static inline float exp_one(float x)
+INLINED reals size_of(reals x)
+{
+    return select((masks)(x < 0.0), -x, x);
+}
+
+INLINED reals exp_one(reals x)
 {
     // Beyond these float32 has only 0 and infinity, which the last conversion gives.
-    const double value = exp_of(between((double)x, -110.0, 100.0));
-    return x != x ? x : (float)value;
+    return select(is_nan(x), x, exp_of(between(x, -110.0, 100.0)));
 }
 
 // log(x): x = 2^k * m with m from sqrt(1/2) to sqrt 2, s = (m - 1) / (m + 1), log m = 2 atanh s
 // by its series to s^17.
-static inline float log_one(float x)
+INLINED reals log_one(reals x)
 {
     const uint64_t root_half = 0x3fe6a09e667f3bcdu;
     const uint64_t bias = (uint64_t)1024 << 52;
-    const uint64_t bits = bits_of((double)x);
-    const uint64_t exponent = (bits - root_half + bias) >> 52;
-    const double k = of_bits(0x4330000000000000u | exponent) - (0x1p52 + 1024.0);
-    const double m = of_bits(bits - (exponent << 52) + bias);
-    const double s = (m - 1.0) / (m + 1.0);
-    const double z = s * s;
-    double p = 2.0 / 17.0;
-    p = p * z + 2.0 / 15.0;
+    const masks bits = (masks)x;
+    const masks exponent = (bits - root_half + bias) >> 52;
+    const reals k = (reals)(0x4330000000000000u | exponent) - (0x1p52 + 1024.0);
+    const reals m = (reals)(bits - (exponent << 52) + bias);
+    const reals s = (m - 1.0) / (m + 1.0);
+    const reals z = s * s;
+    reals p = z * (2.0 / 17.0) + 2.0 / 15.0;
     p = p * z + 2.0 / 13.0;
     p = p * z + 2.0 / 11.0;
     p = p * z + 2.0 / 9.0;
@@ -81,20 +92,19 @@ static inline float log_one(float x)
     p = p * z + 2.0 / 5.0;
     p = p * z + 2.0 / 3.0;
     p = p * z + 2.0;
-    const float value = (float)(k * 0x1.62e42fefa39efp-1 + s * p);
-    const float nan = __builtin_nanf(""), infinity = __builtin_inff();
-    const float above = x == infinity ? infinity : value;
-    const float floor = x == 0.0f ? -infinity : above;
-    return x < 0.0f ? nan : x != x ? x : floor;
+    const reals value = k * 0x1.62e42fefa39efp-1 + s * p;
+    const reals infinity = all(__builtin_inf());
+    const reals above = select((masks)(x == infinity), x, value);
+    const reals floor = select((masks)(x == 0.0), -infinity, above);
+    const reals real = select((masks)(x < 0.0), all(__builtin_nan("")), floor);
+    return select(is_nan(x), x, real);
 }
 
 // tanh(x): near 0 its series to x^19, elsewhere 1 - 2 / (exp 2|x| + 1) with the sign of x.
-static inline float tanh_one(float x)
+INLINED reals tanh_one(reals x)
 {
-    const double v = (double)x;
-    const double z = v * v;
-    double p = -443861162.0 / 1856156927625.0;
-    p = p * z + 6404582.0 / 10854718875.0;
+    const reals z = x * x;
+    reals p = z * (-443861162.0 / 1856156927625.0) + 6404582.0 / 10854718875.0;
     p = p * z - 929569.0 / 638512875.0;
     p = p * z + 21844.0 / 6081075.0;
     p = p * z - 1382.0 / 155925.0;
@@ -102,23 +112,23 @@ static inline float tanh_one(float x)
     p = p * z - 17.0 / 315.0;
     p = p * z + 2.0 / 15.0;
     p = p * z - 1.0 / 3.0;
-    const double near_zero = v + v * (z * p);
-    const double size = between(v < 0.0 ? -v : v, 0.0, 20.0);
-    const double far = 1.0 - 2.0 / (exp_of(2.0 * size) + 1.0);
-    const double value = size < 0.3 ? near_zero : v < 0.0 ? -far : far;
-    return x != x || x == 0.0f ? x : (float)value; // Keeps the sign of 0.
+    const reals near_zero = x + x * (z * p);
+    const reals size = between(size_of(x), 0.0, 20.0);
+    const reals far = 1.0 - 2.0 / (exp_of(2.0 * size) + 1.0);
+    const reals far_signed = select((masks)(x < 0.0), -far, far);
+    const reals value = select((masks)(size < 0.3), near_zero, far_signed);
+    return select(is_nan(x) | (masks)(x == 0.0), x, value); // Keeps the sign of 0.
 }
 
-// erf(v): up to 1, v times a Chebyshev fit of erf(v) / v over v^2 (degree 9, error 2e-14); from 1
-// to 4 a Chebyshev fit of erf over v (degree 18, error 2e-11); beyond 4 it is 1 in float32. Both
+// erf(x): up to 1, x times a Chebyshev fit of erf(x) / x over x^2 (degree 9, error 2e-14); from 1
+// to 4 a Chebyshev fit of erf over x (degree 18, error 2e-11); beyond 4 it is 1 in float32. Both
 // were fitted at Chebyshev nodes to erf in float64 and written as powers of t in [-1, 1].
-static inline double erf_of(double v)
+INLINED reals erf_of(reals x)
 {
-    const double size = between(v < 0.0 ? -v : v, 0.0, 4.0);
-    const double low = size > 1.0 ? 1.0 : size;
-    const double s = 2.0 * (low * low) - 1.0;
-    double p = -0x1.c12e666666667p-33;
-    p = p * s + 0x1.1c6a933333333p-28;
+    const reals size = between(size_of(x), 0.0, 4.0);
+    const reals low = between(size, 0.0, 1.0);
+    const reals s = 2.0 * (low * low) - 1.0;
+    reals p = s * -0x1.c12e666666667p-33 + 0x1.1c6a933333333p-28;
     p = p * s - 0x1.429e256666667p-24;
     p = p * s + 0x1.4864d59cccccep-20;
     p = p * s - 0x1.263991bb0ccccp-16;
@@ -127,10 +137,9 @@ static inline double erf_of(double v)
     p = p * s + 0x1.454368013aa8dp-6;
     p = p * s - 0x1.1fd1629215216p-3;
     p = p * s + 0x1.ee51eb23cb896p-1;
-    const double high = size < 1.0 ? 1.0 : size;
-    const double t = (high - 2.5) / 1.5;
-    double q = -0x1.111ae435e50d7p-16;
-    q = q * t + 0x1.14dad7af286bcp-15;
+    const reals high = between(size, 1.0, 4.0);
+    const reals t = (high - 2.5) / 1.5;
+    reals q = t * -0x1.111ae435e50d7p-16 + 0x1.14dad7af286bcp-15;
     q = q * t + 0x1.52511206bca1ap-14;
     q = q * t - 0x1.346276caf286cp-12;
     q = q * t + 0x1.858b769af286cp-14;
@@ -148,91 +157,110 @@ static inline double erf_of(double v)
     q = q * t - 0x1.918057da02ee3p-7;
     q = q * t + 0x1.ac44a25bb470ap-9;
     q = q * t + 0x1.ffcaa8f4c9beap-1;
-    const double magnitude = size < 1.0 ? low * p : size < 4.0 ? q : 1.0;
-    return v < 0.0 ? -magnitude : magnitude;
+    const reals beyond = select((masks)(size < 4.0), q, all(1.0));
+    const reals magnitude = select((masks)(size < 1.0), low * p, beyond);
+    return select((masks)(x < 0.0), -magnitude, magnitude);
 }
 
-static inline float erf_one(float x)
+INLINED reals erf_one(reals x)
 {
-    const float value = (float)erf_of((double)x);
-    return x != x || x == 0.0f ? x : value; // Keeps the sign of 0.
+    return select(is_nan(x) | (masks)(x == 0.0), x, erf_of(x)); // Keeps the sign of 0.
 }
 
-static inline float gelu_one(float x)
+// --- Over arrays ---
+
+#define OVER_ARRAY(x, out, count, one)                                                             \
+    for (size_t at_ = 0; at_ < (count); at_ += LANES) {                                            \
+        const size_t left_ = (count)-at_;                                                          \
+        store((out) + at_, left_, one(load((x) + at_, left_)));                                    \
+    }
+
+INLINED reals load(const float *x, size_t left)
 {
-    const double v = (double)x;
-    const double share = 0.5 + 0.5 * erf_of(v * 0x1.6a09e667f3bcdp-1);
-    // A share of 0 times minus infinity would be NaN: the limit is 0.
-    return x != x ? x : share == 0.0 ? 0.0f : (float)(v * share);
+    singles in = {0};
+    if (left >= LANES) {
+        memcpy(&in, x, sizeof in);
+    } else {
+        memcpy(&in, x, left * sizeof *x);
+    }
+    return __builtin_convertvector(in, reals);
 }
 
-static inline float gelu_slope_one(float x)
+INLINED void store(float *out, size_t left, reals values)
 {
-    const double v = between((double)x, -20.0, 20.0); // Beyond, the slope is 0 or 1.
-    const double share = 0.5 + 0.5 * erf_of(v * 0x1.6a09e667f3bcdp-1);
-    const double density = 0x1.9884533d43651p-2 * exp_of(-0.5 * v * v);
-    return x != x ? x : (float)(share + v * density);
+    const singles result = __builtin_convertvector(values, singles);
+    if (left >= LANES) {
+        memcpy(out, &result, sizeof result);
+    } else {
+        memcpy(out, &result, left * sizeof *out);
+    }
 }
 
-// Defines name(x, out, count) from one(x). The block is copied in and out so that the loop between
-// is free of aliases and of a remainder.
-#define OVER_ARRAY(name, one)                                                                      \
-    static void name##_block(const float *x, float *out)                                           \
-    {                                                                                              \
-        float in[BLOCK], result[BLOCK];                                                            \
-        memcpy(in, x, sizeof in);                                                                  \
-        for (int i = 0; i < BLOCK; i++) {                                                          \
-            result[i] = one(in[i]);                                                                \
+VECTORISED void elem_exp(const float *x, float *out,
+                         size_t count){OVER_ARRAY(x, out, count, exp_one)}
+
+VECTORISED
+    void elem_log(const float *x, float *out, size_t count){OVER_ARRAY(x, out, count, log_one)}
+
+VECTORISED
+    void elem_tanh(const float *x, float *out, size_t count){OVER_ARRAY(x, out, count, tanh_one)}
+
+VECTORISED void elem_erf(const float *x, float *out, size_t count)
+{
+    OVER_ARRAY(x, out, count, erf_one)
+}
+
+// --- GELU ---
+
+// Both forms are x times a share of 1, and their slope is the share plus x times the share's slope.
+struct gelu {
+    reals share, slope;
+};
+
+INLINED struct gelu gelu_erf(reals x)
+{
+    const reals near = between(x, -20.0, 20.0); // Beyond, the share is 0 or 1 and its slope 0.
+    const reals share = 0.5 + 0.5 * erf_of(near * 0x1.6a09e667f3bcdp-1);
+    const reals density = 0x1.9884533d43651p-2 * exp_of(-0.5 * near * near);
+    return (struct gelu){share, share + near * density};
+}
+
+// The share is 1 / (1 + exp(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x^3).
+INLINED struct gelu gelu_tanh(reals x)
+{
+    const reals near = between(x, -20.0, 20.0);
+    const reals square = near * near;
+    const reals twice = near * (1.0 + 0.044715 * square) * 0x1.9884533d43651p+0; // 2u
+    const reals power = exp_of(between(-twice, -300.0, 300.0));
+    const reals share = 1.0 / (1.0 + power);
+    const reals twice_slope = (1.0 + 0.134145 * square) * 0x1.9884533d43651p+0;
+    return (struct gelu){share, share + near * (power * share * share * twice_slope)};
+}
+
+// NaN stays NaN. Minus infinity times a share of 0, or of nearly 0, would be no number or minus
+// infinity, where the limit is 0.
+INLINED reals gelu_value(reals x, struct gelu gelu)
+{
+    return select((masks)(gelu.share == 0.0) | (masks)(x < -20.0), all(0.0), x * gelu.share);
+}
+
+#define GELU(x, out, slope_out, count, form)                                                       \
+    for (size_t at_ = 0; at_ < (count); at_ += LANES) {                                            \
+        const size_t left_ = (count)-at_;                                                          \
+        const reals in_ = load((x) + at_, left_);                                                  \
+        const struct gelu gelu_ = form(in_);                                                       \
+        if ((slope_out) != NULL) {                                                                 \
+            store((slope_out) + at_, left_, select(is_nan(in_), in_, gelu_.slope));                \
         }                                                                                          \
-        memcpy(out, result, sizeof result);                                                        \
-    }                                                                                              \
-    static void name##_array(const float *x, float *out, size_t count)                             \
-    {                                                                                              \
-        const size_t whole = count - count % BLOCK;                                                \
-        for (size_t i = 0; i < whole; i += BLOCK) {                                                \
-            name##_block(x + i, out + i);                                                          \
-        }                                                                                          \
-        if (whole < count) {                                                                       \
-            float rest[BLOCK] = {0};                                                               \
-            memcpy(rest, x + whole, (count - whole) * sizeof *x);                                  \
-            name##_block(rest, rest);                                                              \
-            memcpy(out + whole, rest, (count - whole) * sizeof *x);                                \
+        if ((out) != NULL) {                                                                       \
+            store((out) + at_, left_, gelu_value(in_, gelu_));                                     \
         }                                                                                          \
     }
 
-OVER_ARRAY(exp, exp_one)
-OVER_ARRAY(log, log_one)
-OVER_ARRAY(tanh, tanh_one)
-OVER_ARRAY(erf, erf_one)
-OVER_ARRAY(gelu, gelu_one)
-OVER_ARRAY(gelu_slope, gelu_slope_one)
+VECTORISED void elem_gelu(const float *x, float *out, float *slope_out,
+                          size_t count){GELU(x, out, slope_out, count, gelu_erf)}
 
-void elem_exp(const float *x, float *out, size_t count)
+VECTORISED void elem_gelu_tanh(const float *x, float *out, float *slope_out, size_t count)
 {
-    exp_array(x, out, count);
-}
-
-void elem_log(const float *x, float *out, size_t count)
-{
-    log_array(x, out, count);
-}
-
-void elem_tanh(const float *x, float *out, size_t count)
-{
-    tanh_array(x, out, count);
-}
-
-void elem_erf(const float *x, float *out, size_t count)
-{
-    erf_array(x, out, count);
-}
-
-void elem_gelu(const float *x, float *out, float *slope_out, size_t count)
-{
-    if (slope_out != NULL) { // First: out may be x.
-        gelu_slope_array(x, slope_out, count);
-    }
-    if (out != NULL) {
-        gelu_array(x, out, count);
-    }
+    GELU(x, out, slope_out, count, gelu_tanh)
 }

@@ -24,5 +24,7 @@ void elem_tanh(const float *x, float *out, size_t count);
 void elem_erf(const float *x, float *out, size_t count);
 
 // gelu(x) = x * (1 + erf(x / sqrt 2)) / 2 and its slope; each within 1e-7 * max(1, |x|). Either
-// result may be NULL.
+// result may be NULL. elem_gelu_tanh: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2, GPT-2's
+// approximation of it.
 void elem_gelu(const float *x, float *out, float *slope_out, size_t count);
+void elem_gelu_tanh(const float *x, float *out, float *slope_out, size_t count);

@@ -134,35 +134,76 @@ static void test_special_values(void **state)
     assert_true(isnan(one(elem_tanh, NAN)) && isnan(one(elem_erf, NAN)));
 }
 
+// GELU and its slope in float64, by libm.
+static void gelu_exact(double v, double *out, double *slope_out)
+{
+    const double share = 0.5 * (1.0 + erf(v / sqrt(2.0)));
+    *out = v * share;
+    *slope_out = share + v * exp(-v * v / 2) / sqrt(2 * acos(-1.0));
+}
+
+static void gelu_tanh_exact(double v, double *out, double *slope_out)
+{
+    const double root = sqrt(2.0 / acos(-1.0));
+    const double t = tanh(root * (v + 0.044715 * v * v * v));
+    *out = 0.5 * v * (1.0 + t);
+    *slope_out = 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * root * (1.0 + 3 * 0.044715 * v * v);
+}
+
+static void assert_gelu(void (*ours)(const float *, float *, float *, size_t),
+                        void (*exact)(double, double *, double *))
+{
+    for (int i = -25000; i <= 25000; i++) {
+        const float x = (float)i / 1000.0f;
+        const double bound = 1e-7 * (fabs((double)x) > 1 ? fabs((double)x) : 1);
+        double value, slope;
+        exact((double)x, &value, &slope);
+        float y, dy;
+        ours(&x, &y, &dy, 1);
+        assert_true(fabs((double)y - value) <= bound);
+        assert_true(fabs((double)dy - slope) <= bound);
+    }
+    const float ends[5] = {INFINITY, -INFINITY, NAN, 3e38f, -3e38f};
+    float y[5], dy[5];
+    ours(ends, y, dy, 5);
+    assert_true(y[0] == INFINITY && y[1] == 0.0f && isnan(y[2]) && y[3] == 3e38f && y[4] == 0.0f);
+    assert_true(dy[0] == 1.0f && fabsf(dy[1]) < 1e-7f && isnan(dy[2]));
+    assert_true(dy[3] == 1.0f && fabsf(dy[4]) < 1e-7f);
+    ours(ends, NULL, dy, 5); // Either may be left out.
+    float both[5], alone[5] = {0.5f, -3.0f, 7.0f, -0.1f, 0.0f};
+    ours(alone, both, dy, 5);
+    ours(alone, alone, dy, 5); // In place, with the slope of what was there.
+    assert_memory_equal(both, alone, sizeof both);
+    assert_true(dy[1] < 0.0f);
+    const float again[5] = {0.5f, -3.0f, 7.0f, -0.1f, 0.0f};
+    ours(again, y, NULL, 5);
+    assert_memory_equal(both, y, sizeof both);
+}
+
 static void test_gelu(void **state)
 {
     (void)state;
-    for (int i = -20000; i <= 20000; i++) {
-        const float x = (float)i / 1000.0f;
-        const double v = (double)x, root = sqrt(2.0), pi = acos(-1.0);
-        const double share = 0.5 * (1.0 + erf(v / root));
-        const double slope = share + v * exp(-v * v / 2) / sqrt(2 * pi);
-        const double bound = 1e-7 * (fabs(v) > 1 ? fabs(v) : 1);
-        float y, dy;
-        elem_gelu(&x, &y, &dy, 1);
-        assert_true(fabs((double)y - v * share) <= bound);
-        assert_true(fabs((double)dy - slope) <= bound);
-    }
-    const float ends[3] = {INFINITY, -INFINITY, NAN};
-    float y[3], dy[3];
-    elem_gelu(ends, y, dy, 3);
-    assert_true(y[0] == INFINITY && y[1] == 0.0f && isnan(y[2]));
-    assert_true(dy[0] == 1.0f && fabsf(dy[1]) < 1e-7f && isnan(dy[2]));
-    elem_gelu(ends, NULL, dy, 3); // Either may be left out.
-    elem_gelu(ends, y, NULL, 3);
+    assert_gelu(elem_gelu, gelu_exact);
+    assert_gelu(elem_gelu_tanh, gelu_tanh_exact);
+}
+
+static void gelu_of(const float *x, float *out, size_t count)
+{
+    elem_gelu(x, out, NULL, count);
+}
+
+static void gelu_tanh_of(const float *x, float *out, size_t count)
+{
+    elem_gelu_tanh(x, out, NULL, count);
 }
 
 // A remainder, a vector lane or an odd address must not change an element.
 static void test_bits_do_not_depend_on_the_place(void **state)
 {
     (void)state;
-    void (*const all[])(const float *, float *, size_t) = {elem_exp, elem_log, elem_tanh, elem_erf};
-    for (size_t f = 0; f < 4; f++) {
+    void (*const all[])(const float *, float *, size_t) = {elem_exp, elem_log, elem_tanh,
+                                                           elem_erf, gelu_of,  gelu_tanh_of};
+    for (size_t f = 0; f < sizeof all / sizeof *all; f++) {
         float x[41], whole[41], part[41];
         for (int i = 0; i < 41; i++) {
             x[i] = 0.37f * (float)i - 6.0f;
