@@ -30,6 +30,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/rng.h"
 
 enum base_kind { BASE_VIT, BASE_TEXT };
 // The exact GELU, x Phi(x) (ViT), or its approximation by tanh (GPT-2's gelu_new).
@@ -50,8 +51,8 @@ struct base_shape {
     uint32_t layers; // n
     uint32_t width;  // d, a multiple of heads
     uint32_t heads;
-    uint32_t inner;  // Width of the feed-forward part.
-    double epsilon;  // Of every norm.
+    uint32_t inner; // Width of the feed-forward part.
+    double epsilon; // Of every norm.
     // vit; else 0
     uint32_t rows, cols; // Of an image; multiples of patch.
     uint32_t channels;
@@ -67,8 +68,8 @@ struct base_layer_at {
     uint64_t norm1, qkv, qkv_bias, output, output_bias, norm2, up, up_bias, down, down_bias;
 };
 struct base_at {
-    uint64_t class_token;         // vit
-    uint64_t tokens;              // text
+    uint64_t class_token; // vit
+    uint64_t tokens;      // text
     uint64_t positions;
     uint64_t patches, patch_bias; // vit
     uint64_t layers;              // The first layer's; all layers have the same size.
@@ -90,6 +91,11 @@ MUST_USE enum err base_shape_check(const struct base_shape *shape);
 void base_shape_put(const struct base_shape *shape, struct buf *text_out);
 // Reads canonical text and nothing else, then checks. ERR_INVALID: *shape_out is unspecified.
 MUST_USE enum err base_shape_get(struct span text, struct base_shape *shape_out);
+
+// The weights that a base is trained from: matrices uniform within +-sqrt(6 / (in + out)) (Glorot), those
+// that end a branch (attention output, down) divided by sqrt(2 * layers) as in GPT-2; tokens, class token
+// and positions uniform with deviation 0.02; gains 1, biases 0. Weight i is drawn by the key and i alone.
+void base_init(const struct base_shape *shape, struct rng_key key, float *weights_out);
 
 // Domain "unlearnd-base" over the canonical text and the weights as little-endian float32.
 struct digest base_digest(const struct base_shape *shape, const float *weights);

@@ -6,30 +6,11 @@
 // of SSE2 give the same bits. Which is taken is decided where the program runs (VECTORISED).
 #include "model/elem.h"
 
-#include <stdint.h>
-#include <string.h>
-
 #include "model/vectorised.h"
-
-enum { LANES = 4 };
-typedef double reals __attribute__((vector_size(LANES * sizeof(double))));
-typedef uint64_t masks __attribute__((vector_size(LANES * sizeof(uint64_t)))); // Or bits.
-typedef float singles __attribute__((vector_size(LANES * sizeof(float))));
-
-// The lanes of a where the mask is all ones, those of b where it is 0.
-INLINED reals select(masks mask, reals a, reals b)
-{
-    return (reals)((mask & (masks)a) | (~mask & (masks)b));
-}
 
 INLINED masks is_nan(reals x)
 {
     return (masks)(x != x); // NOLINT(misc-redundant-expression)
-}
-
-INLINED reals all(double value)
-{
-    return (reals){value, value, value, value};
 }
 
 // exp(x) for |x| <= 300: x = n * ln 2 + r, |r| <= ln 2 / 2, the series of exp to r^11, times 2^n.
@@ -177,13 +158,12 @@ INLINED reals erf_one(reals x)
 
 INLINED reals load(const float *x, size_t left)
 {
-    singles in = {0};
     if (left >= LANES) {
-        memcpy(&in, x, sizeof in);
-    } else {
-        memcpy(&in, x, left * sizeof *x);
+        return load_reals(x);
     }
-    return __builtin_convertvector(in, reals);
+    float rest[LANES] = {0};
+    memcpy(rest, x, left * sizeof *x);
+    return load_reals(rest);
 }
 
 INLINED void store(float *out, size_t left, reals values)
