@@ -1,9 +1,10 @@
 // model/attention.c: see attention.h.
 //
-// A head's columns are read where they lie, by their stride: OpenBLAS copies what it multiplies into
-// its own buffers anyway, and its products of 17 x 17 x 16 are as fast as loops written for them. A
-// slice's address need not be a multiple of 64, but where it lies in its array follows from the shapes
-// and the sample's place in the batch, and arrays begin at 64 bytes: so address and bits do too.
+// A head's columns are read where they lie, by their stride: OpenBLAS copies what it multiplies
+// into its own buffers anyway, and its products of 17 x 17 x 16 are as fast as loops written for
+// them. A slice's address need not be a multiple of 64, but where it lies in its array follows from
+// the shapes and the sample's place in the batch, and arrays begin at 64 bytes: so address and bits
+// do too.
 #include "model/attention.h"
 
 #include <math.h>
@@ -36,8 +37,8 @@ INLINED float largest(const float *x, size_t count)
     return most;
 }
 
-// Subtracts each row's largest score, so that no exp overflows; what is not seen gets minus infinity,
-// whose exp is 0.
+// Subtracts each row's largest score, so that no exp overflows; what is not seen gets minus
+// infinity, whose exp is 0.
 VECTORISED static void lower_rows(const struct attention *a, float *scores)
 {
     for (size_t row = 0; row < (size_t)a->heads * a->queries; row++) {

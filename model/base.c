@@ -1,5 +1,5 @@
-// model/base.c: see base.h. One table lists the keys of a shape with their ranges; checking, writing
-// and reading all go through it.
+// model/base.c: see base.h. One table lists the keys of a shape with their ranges; checking,
+// writing and reading all go through it.
 #include "model/base.h"
 
 #include <math.h>

@@ -1,9 +1,9 @@
-// model/base.h: a frozen transformer that LoRA learners stand on: its shape, the order of its weights,
-// its digest.
+// model/base.h: a frozen transformer that LoRA learners stand on: its shape, the order of its
+// weights, its digest.
 //
-// A base is immutable and public (imported, or pre-trained on a dataset declared public), and named by
-// its digest in every component that stands on it. Its weights are one run of float32, each matrix
-// [out][in] row-major, in this order:
+// A base is immutable and public (imported, or pre-trained on a dataset declared public), and named
+// by its digest in every component that stands on it. Its weights are one run of float32, each
+// matrix [out][in] row-major, in this order:
 //
 //   vit    class token [d], positions [1 + patches][d], patch projection [d][channels * patch * patch],
 //          its bias [d]
@@ -14,10 +14,10 @@
 //          up [inner][d], bias [inner]; down [d][inner], bias [d]
 //   then   final norm gain [d], bias [d]
 //
-// Blocks are pre-norm: x += attention(norm1(x)); x += down(gelu(up(norm2(x)))). A text's token is its
-// byte, with BASE_BOS and BASE_EOS around the record; vit prepends the class token and answers from
-// it. A grey image is given to each channel; patches are taken row by row, a patch's values channel by
-// channel, then row by row (the layout of Hugging Face's Conv2d weight).
+// Blocks are pre-norm: x += attention(norm1(x)); x += down(gelu(up(norm2(x)))). A text's token is
+// its byte, with BASE_BOS and BASE_EOS around the record; vit prepends the class token and answers
+// from it. A grey image is given to each channel; patches are taken row by row, a patch's values
+// channel by channel, then row by row (the layout of Hugging Face's Conv2d weight).
 //
 // Source    Dosovitskiy et al., arXiv 2010.11929 (ViT); Radford et al., 2019 (GPT-2).
 // Lifetime  base_shape is a plain value. struct base: base_new to the last base_release.
@@ -92,9 +92,10 @@ void base_shape_put(const struct base_shape *shape, struct buf *text_out);
 // Reads canonical text and nothing else, then checks. ERR_INVALID: *shape_out is unspecified.
 MUST_USE enum err base_shape_get(struct span text, struct base_shape *shape_out);
 
-// The weights that a base is trained from: matrices uniform within +-sqrt(6 / (in + out)) (Glorot), those
-// that end a branch (attention output, down) divided by sqrt(2 * layers) as in GPT-2; tokens, class token
-// and positions uniform with deviation 0.02; gains 1, biases 0. Weight i is drawn by the key and i alone.
+// The weights that a base is trained from: matrices uniform within +-sqrt(6 / (in + out)) (Glorot),
+// those that end a branch (attention output, down) divided by sqrt(2 * layers) as in GPT-2; tokens,
+// class token and positions uniform with deviation 0.02; gains 1, biases 0. Weight i is drawn by
+// the key and i alone.
 void base_init(const struct base_shape *shape, struct rng_key key, float *weights_out);
 
 // Domain "unlearnd-base" over the canonical text and the weights as little-endian float32.

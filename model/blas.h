@@ -1,9 +1,9 @@
 // model/blas.h: matrix products, and the only way to BLAS.
 //
 // All matrices are float32, row-major. A stride is the number of floats from the start of a row to
-// that of the next, so that columns of a wider matrix can be read and written. Arrays should begin at
-// 64 bytes: some kernels may choose their path by alignment, and so it follows from shapes alone.
-// m, n and k are at least 1.
+// that of the next, so that columns of a wider matrix can be read and written. Arrays should begin
+// at 64 bytes: some kernels may choose their path by alignment, and so it follows from shapes
+// alone. m, n and k are at least 1.
 //
 // Threads   Any; OpenBLAS must run with one thread (profile.h), or bits may change.
 #pragma once

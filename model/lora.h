@@ -1,14 +1,15 @@
 // model/lora.h: low-rank adapters on the linear layers of a frozen transformer.
 //
-// A linear layer with an adapter computes x W^T + b + scale * (drop(x) A^T) B^T, A [r][in], B [rows][r],
-// where the adapter covers `rows` outputs of the layer (query: the first d of the 3d of qkv). So W is
-// never changed, and an adapter that is absent costs nothing.
+// A linear layer with an adapter computes x W^T + b + scale * (drop(x) A^T) B^T, A [r][in], B
+// [rows][r], where the adapter covers `rows` outputs of the layer (query: the first d of the 3d of
+// qkv). So W is never changed, and an adapter that is absent costs nothing.
 //
 // The adapters of one layer are one run of float32: for each target in order A, then B.
 //
-// Dropout is inverted: while a layer's adapters are trained, each input of each adapter is dropped with
-// the given probability, else divided by one minus it. A draw belongs to (what the caller says: stage and
-// pass; layer, target, record, window) and the input's place in the window: nobody else's draws shift it.
+// Dropout is inverted: while a layer's adapters are trained, each input of each adapter is dropped
+// with the given probability, else divided by one minus it. A draw belongs to (what the caller
+// says: stage and pass; layer, target, record, window) and the input's place in the window: nobody
+// else's draws shift it.
 //
 // Letters   N rows, r rank.
 // Source    Hu et al., arXiv 2106.09685; Kalajdzievski, arXiv 2312.03732 (rsLoRA).
@@ -81,6 +82,6 @@ struct lora_backward {
     float *dlow;         // Scratch: float32[N][r].
     float *dropped;      // Scratch: float32[N][in]; x may lie there. NULL without dropout.
 };
-// Writes the target's part of gradient_out, that of a layer's adapters, and adds to dx[N][in]; either
-// may be NULL.
+// Writes the target's part of gradient_out, that of a layer's adapters, and adds to dx[N][in];
+// either may be NULL.
 void lora_backward(const struct lora_backward *back, float *gradient_out, float *dx);

@@ -1,8 +1,8 @@
 // model/transformer.c: see transformer.h.
 //
-// What the backward step reads of a layer lies in its struct kept; layers that get no gradient, and all
-// of them when predicting, share one. M is N, but in a vit's last layer the number of samples: there
-// only the class tokens, the first row of each sample, go on after attention.
+// What the backward step reads of a layer lies in its struct kept; layers that get no gradient, and
+// all of them when predicting, share one. M is N, but in a vit's last layer the number of samples:
+// there only the class tokens, the first row of each sample, go on after attention.
 #include "model/transformer.h"
 
 #include <math.h>
@@ -410,8 +410,8 @@ static void run_attention(const struct step *step)
     float *probs = step->kept->probs, *mixed = step->kept->mixed;
     for (uint32_t s = 0; s < step->batch->samples; s++) {
         const struct attention attention = attention_of(t, step->layer, tokens_of(step->batch, s));
-        attention_forward(&attention, step->kept->qkv + step->batch->offsets[s] * 3 * d, probs,
-                          mixed);
+        attention_forward(&attention, step->kept->qkv + (size_t)step->batch->offsets[s] * 3 * d,
+                          probs, mixed);
         mixed += attention.queries * d;
         if (kept) {
             probs += (size_t)attention.heads * attention.queries * attention.tokens;
@@ -497,7 +497,7 @@ static void unwind_attention(const struct step *step, const float *dmixed)
     const float *probs = step->kept->probs;
     for (uint32_t s = 0; s < step->batch->samples; s++) {
         const struct attention attention = attention_of(t, step->layer, tokens_of(step->batch, s));
-        const size_t at = step->batch->offsets[s] * 3 * d;
+        const size_t at = (size_t)step->batch->offsets[s] * 3 * d;
         attention_backward(&attention, step->kept->qkv + at, probs, dmixed, t->dprobs,
                            t->dqkv + at);
         dmixed += attention.queries * d;
@@ -528,8 +528,8 @@ static void unwind_norm(const struct step *step, uint64_t at, const float *hat, 
     norm_backward(hat, scale, step->weights + at, t->dnorm, rows, d, t->dx);
 }
 
-// From d loss / d of a layer's result in dx to d loss / d of what it was given. Of the lowest layer that
-// is trained, only as far as an adapter is.
+// From d loss / d of a layer's result in dx to d loss / d of what it was given. Of the lowest layer
+// that is trained, only as far as an adapter is.
 static void unwind_layer(const struct step *step, float *gradient_out)
 {
     struct transformer *const t = step->t;

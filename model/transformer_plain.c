@@ -121,7 +121,7 @@ static bool adapter_of(const struct plain *p, uint32_t layer, enum linear linear
     out->target = &lora->targets[i];
     out->a_at = 0;
     for (uint32_t j = 0; j < i; j++) {
-        out->a_at += lora->rank * (lora->targets[j].in + lora->targets[j].rows);
+        out->a_at += (uint64_t)lora->rank * (lora->targets[j].in + lora->targets[j].rows);
     }
     out->b_at = out->a_at + (uint64_t)lora->rank * out->target->in;
     out->a = run + out->a_at;
@@ -399,7 +399,7 @@ static void embed(const struct plain *p, double *x)
         for (size_t i = 0; i < p->d; i++) {
             double sum = w[at.positions + t * p->d + i];
             if (p->model.shape->kind == BASE_TEXT) {
-                sum += w[at.tokens + p->tokens[t] * p->d + i];
+                sum += w[at.tokens + (uint64_t)p->tokens[t] * p->d + i];
             } else if (t == 0) {
                 sum += w[at.class_token + i];
             } else {
@@ -421,7 +421,7 @@ static void embed_backward(const struct plain *p, const double *dx, double *dwei
             const double g = dx[t * p->d + i];
             dweights[at.positions + t * p->d + i] += g;
             if (p->model.shape->kind == BASE_TEXT) {
-                dweights[at.tokens + p->tokens[t] * p->d + i] += g;
+                dweights[at.tokens + (uint64_t)p->tokens[t] * p->d + i] += g;
             } else if (t == 0) {
                 dweights[at.class_token + i] += g;
             } else {

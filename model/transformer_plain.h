@@ -30,7 +30,7 @@ void plain_free(struct plain *plain); // Accepts NULL.
 // float64[T][d] after the final norm. Borrowed until plain_free.
 const double *plain_forward(struct plain *plain);
 
-// Adds the gradients to dweights[base_at().count] and, unless NULL, dadapters[layers], where a layer
-// has adapters; from dy[T][d].
+// Adds the gradients to dweights[base_at().count] and, unless NULL, dadapters[layers], where a
+// layer has adapters; from dy[T][d].
 void plain_backward(struct plain *plain, const double *dy, double *dweights,
                     double *const *dadapters);

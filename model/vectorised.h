@@ -4,8 +4,8 @@
 // that fits the machine. Both do the same additions, multiplications, divisions, roots and
 // conversions in the same order: IEEE 754 fixes the result of each, products and sums are not
 // contracted (-ffp-contract=off), and nothing else may stand in such a function. What it calls must
-// be INLINED, or it stays as it was. Elsewhere there is one version, with the same bits. Only which of
-// the many patterns of NaN comes out is open.
+// be INLINED, or it stays as it was. Elsewhere there is one version, with the same bits. Only which
+// of the many patterns of NaN comes out is open.
 //
 // Vectors are those of gcc and clang. Each lane is computed by itself; where lanes are added up
 // (lanes_sum) the order is written out.

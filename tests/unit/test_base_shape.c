@@ -318,6 +318,65 @@ static void test_digest_vector(void **state)
     mem_free(texts);
 }
 
+// Largest size among weights[count].
+static float most(const float *weights, uint64_t count)
+{
+    float most = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        most = fmaxf(most, fabsf(weights[i]));
+    }
+    return most;
+}
+
+// That weights[count] reach out to +-bound and not beyond.
+static void assert_reaches(const float *weights, uint64_t count, double bound)
+{
+    const double reached = (double)most(weights, count);
+    assert_true(reached <= bound * (1 + 1e-6) && reached > 0.9 * bound);
+}
+
+static void test_first_weights(void **state)
+{
+    (void)state;
+    struct base_shape shapes[2] = {vit, text};
+    for (int i = 0; i < 2; i++) {
+        struct base_shape *const shape = &shapes[i];
+        shape->width = 48; // Enough weights for the largest to be near the bound.
+        shape->heads = 3;
+        shape->inner = 96;
+        shape->layers = 2;
+        float *const w = weights_of(shape);
+        base_init(shape, rng_key_of("test", span_text("init")), w);
+        const struct base_at at = base_at(shape);
+        const double small = 0.02 * sqrt(3);
+        if (shape->kind == BASE_VIT) {
+            assert_reaches(w + at.class_token, 48, small);
+            assert_reaches(w + at.patches, 48 * 12, sqrt(6.0 / (48 + 12)));
+            assert_true(most(w + at.patch_bias, 48) == 0);
+        } else {
+            assert_reaches(w + at.tokens, BASE_TOKENS * 48, small);
+        }
+        assert_reaches(w + at.positions, 7 * 48, small);
+        for (uint32_t layer = 0; layer < 2; layer++) {
+            const struct base_layer_at l = base_layer_at(shape, layer);
+            assert_reaches(w + l.qkv, 3 * 48 * 48, sqrt(6.0 / 96));
+            assert_reaches(w + l.output, 48 * 48, sqrt(6.0 / 96) / 2);
+            assert_reaches(w + l.up, 48 * 96, sqrt(6.0 / 144));
+            assert_reaches(w + l.down, 48 * 96, sqrt(6.0 / 144) / 2);
+            assert_true(most(w + l.qkv_bias, 3 * 48) == 0 && most(w + l.output_bias, 48) == 0);
+            assert_true(most(w + l.up_bias, 96) == 0 && most(w + l.down_bias, 48) == 0);
+            for (uint64_t j = 0; j < 48; j++) {
+                assert_true(w[l.norm1 + j] == 1 && w[l.norm1 + 48 + j] == 0);
+                assert_true(w[l.norm2 + j] == 1 && w[l.norm2 + 48 + j] == 0);
+            }
+        }
+        for (uint64_t j = 0; j < 48; j++) {
+            assert_true(w[at.norm + j] == 1 && w[at.norm + 48 + j] == 0);
+        }
+        mem_free(w);
+    }
+}
+
 static void test_a_base_lives_as_long_as_it_is_held(void **state)
 {
     (void)state;
@@ -345,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_only_canonical_text_is_read),
         cmocka_unit_test(test_the_longest_text_can_be_read),
         cmocka_unit_test(test_digest_vector),
+        cmocka_unit_test(test_first_weights),
         cmocka_unit_test(test_a_base_lives_as_long_as_it_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 // tests/unit/test_blas.c: products are products, whatever the strides.
 //
-// Method: small matrices inside wider ones, against sums in float64; what lies between the rows must
-// stay as it was. Then the promise that the transformer's slices rest on: the bits of a product do not
-// depend on strides, nor on where in an array its operands begin.
+// Method: small matrices inside wider ones, against sums in float64; what lies between the rows
+// must stay as it was. Then the promise that the transformer's slices rest on: the bits of a
+// product do not depend on strides, nor on where in an array its operands begin.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

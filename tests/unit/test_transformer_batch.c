@@ -1,9 +1,9 @@
 // tests/unit/test_transformer_batch.c: what a sample's result may depend on, and what not.
 //
-// Method: one thing is changed (another sample's content, a later token, the company, the memory, who
-// computed the layers below) and results are compared: by bits where the promise is bits, closely
-// where other shapes of products may round differently. Each comparison has its opposite beside it:
-// a change that must show.
+// Method: one thing is changed (another sample's content, a later token, the company, the memory,
+// who computed the layers below) and results are compared: by bits where the promise is bits,
+// closely where other shapes of products may round differently. Each comparison has its opposite
+// beside it: a change that must show.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -420,6 +420,14 @@ static void test_too_much_memory_is_refused(void **state)
     assert_null(t);
     transformer_free(NULL);
 }
+
+#ifdef __SANITIZE_ADDRESS__ // Which else ends the program.
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
 
 #ifndef __SANITIZE_ADDRESS__ // Which needs the whole address space.
 // In a child: lets the address space grow by `more` bytes, then makes a transformer. 0: it was

@@ -1,5 +1,6 @@
-// tests/unit/tiny_transformer.h: small transformers with nothing special in them: widths that are no
-// multiples of a vector, gains that are not 1, biases that are not 0, adapters that do something.
+// tests/unit/tiny_transformer.h: small transformers with nothing special in them: widths that are
+// no multiples of a vector, gains that are not 1, biases that are not 0, adapters that do
+// something.
 #pragma once
 
 #include <math.h>
