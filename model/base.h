@@ -5,8 +5,8 @@
 // by its digest in every component that stands on it. Its weights are one run of float32, each
 // matrix [out][in] row-major, in this order:
 //
-//   vit    class token [d], positions [1 + patches][d], patch projection [d][channels * patch * patch],
-//          its bias [d]
+//   vit    class token [d], positions [1 + patches][d],
+//          patch projection [d][channels * patch * patch], its bias [d]
 //   text   tokens [BASE_TOKENS][d], positions [context][d]
 //   then, for each layer from the bottom:
 //          norm 1 gain [d], bias [d]; query, key, value as one matrix [3d][d], bias [3d];
