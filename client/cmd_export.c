@@ -14,7 +14,7 @@
 struct export_options {
     struct ctl_globals globals;
     const char *component, *out;
-    bool with_ids, without_records;
+    bool with_ids, without_records, without_base;
 };
 
 static const struct args_option options_table[] = {
@@ -28,6 +28,9 @@ static const struct args_option options_table[] = {
     {"without-records", 1202, NULL,
      "Write no record: the auditor has a copy of the data and gets the placement key", ARGS_FLAG,
      offsetof(struct export_options, without_records), 0},
+    {"without-base", 1203, NULL,
+     "Name the base that the model stands on by its digest alone: the auditor has it", ARGS_FLAG,
+     offsetof(struct export_options, without_base), 0},
 };
 
 static enum err copy_text(const char *what, const char *text, char *out, size_t capacity)
@@ -74,6 +77,13 @@ static enum err take_answer(const Unlearn__Exported *answer, const struct export
     export->with_ids = options->with_ids;
     export->has_records = !options->without_records;
     export->has_placement_key = options->with_ids || options->without_records;
+    if (spec_has_base(&export->spec)) {
+        TRY(copy_text("base's name", answer->base_name, export->base_name,
+                      sizeof export->base_name));
+        TRY(wire_copy(answer->base_digest, export->base_digest.bytes, DIGEST_BYTES,
+                      "the base's digest"));
+        export->has_base = !options->without_base;
+    }
     return OK;
 }
 
@@ -141,6 +151,23 @@ static enum err write_records(struct ctl *ctl, const char *dir, const struct exp
     return pulled != OK ? err_raise(pulled, "%s", why) : closed;
 }
 
+static void step(void *context, uint64_t done, uint64_t total)
+{
+    progress_step(context, done, total, clock_mono_ms());
+}
+
+// The base that the component stands on, if any: its name never stands for another.
+static enum err fetch_base(struct ctl *ctl, struct export *export, struct span shape)
+{
+    struct progress progress;
+    progress_init(&progress, "fetching the base", "B", ctl_progress(ctl));
+    const struct unlearn_watch watch = {step, &progress};
+    const enum err err = unlearn_base_pull(ctl->client, export->spec.base, shape,
+                                           &export->base_digest, &watch, &export->base);
+    progress_end(&progress);
+    return err;
+}
+
 static enum err export_to(struct ctl *ctl, const char *dir, const struct export *export,
                           uint64_t instance)
 {
@@ -191,7 +218,11 @@ static enum err run_export(struct ctl *ctl, const void *options_, const struct a
     struct export export = {0};
     TRY(unlearn_export(ctl->client, words->texts[0], options->component, &answer));
     const uint64_t instance = answer->instance;
+    struct buf shape = {0}; // The answer is gone with the next call.
+    buf_put(&shape, wire_span(answer->base_shape));
     enum err err = take_answer(answer, options, &export);
+    err = err != OK || !export.has_base ? err : fetch_base(ctl, &export, buf_span(&shape));
+    buf_deinit(&shape);
     err = err != OK ? err : export_to(ctl, options->out, &export, instance);
     if (err == OK) {
         print_export(ctl, &export, options->out);
@@ -210,7 +241,8 @@ const struct ctl_command cmd_export = {
         "Only a valid component can be exported. The directory holds the spec, the schema, the "
         "numeric profile, the opening of the commitment that receipts name, and the records that "
         "the "
-        "component was trained on. What it holds it keeps: a later deletion does not reach it.\n\n"
+        "component was trained on, and the base that it stands on. What it holds it keeps: a later "
+        "deletion does not reach it.\n\n"
         "Examples:\n"
         "  unlearnctl export digits --component 's0:[0,1]' -o audit\n"
         "  unlearnctl export digits --component 's0:[0,1]' -o audit --without-records",

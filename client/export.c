@@ -13,17 +13,19 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "client/basefile.h"
 #include "client/schemafile.h"
 #include "scheduler/trie.h"
 
-static const char *const files[] = {"export.json", "spec.txt", "schema.bin", "schema.json",
-                                    "records.bin"};
+static const char *const files[] = {"export.json", "spec.txt",    "schema.bin",
+                                    "schema.json", "records.bin", BASEFILE_NAME};
 
 void export_deinit(struct export *export)
 {
     buf_deinit(&export->spec_text);
     buf_deinit(&export->schema_bytes);
     schema_deinit(&export->schema);
+    base_release(export->base);
     *export = (struct export){0};
 }
 
@@ -95,6 +97,11 @@ static json_t *manifest(const struct export *export)
     json_object_set_new(out, "digest", hex(export->digest.bytes, DIGEST_BYTES));
     json_object_set_new(out, "commitment", hex(export->commitment.bytes, DIGEST_BYTES));
     json_object_set_new(out, "commit_key", hex(export->commit_key, KEY_BYTES));
+    const bool on_base = spec_has_base(&export->spec);
+    json_object_set_new(out, "base", on_base ? json_string(export->spec.base) : json_null());
+    json_object_set_new(out, "base_digest",
+                        on_base ? hex(export->base_digest.bytes, DIGEST_BYTES) : json_null());
+    json_object_set_new(out, "has_base", json_boolean(export->has_base));
     json_object_set_new(out, "placement_key",
                         export->has_placement_key ? hex(export->placement_key, KEY_BYTES)
                                                   : json_null());
@@ -137,7 +144,8 @@ enum err export_write(const char *dir, const struct export *export)
     TRY(write_manifest(dir, export));
     TRY(write_file(dir, files[1], buf_span(&export->spec_text)));
     TRY(write_file(dir, files[2], buf_span(&export->schema_bytes)));
-    return write_schema_text(dir, export);
+    TRY(write_schema_text(dir, export));
+    return export->has_base ? basefile_write(dir, export->base) : OK;
 }
 
 void export_remove(const char *dir)
@@ -312,6 +320,36 @@ static enum err take_component(struct fields *fields, struct export *export)
     return OK;
 }
 
+// True when the value is null: then it is taken.
+static bool take_null(struct fields *fields, const char *key)
+{
+    const bool null = json_is_null(json_object_get(fields->object, key));
+    if (null) {
+        (void)json_object_del(fields->object, key);
+    }
+    return null;
+}
+
+// The base's name is the spec's: compared in `check`.
+static enum err take_base(struct fields *fields, struct export *export)
+{
+    const struct digest none = {{0}};
+    TRY(take_bool(fields, "has_base", &export->has_base));
+    const bool named = !take_null(fields, "base");
+    if (named) {
+        TRY(take_text(fields, "base", false, export->base_name, sizeof export->base_name));
+        TRY(take_hex(fields, "base_digest", export->base_digest.bytes, DIGEST_BYTES));
+    } else if (!take_null(fields, "base_digest")) {
+        FAIL(ERR_CORRUPT, "export.json: the digest of a base that has no name");
+    }
+    if ((export->has_base && !named) ||
+        (named && memcmp(&export->base_digest, &none, sizeof none) == 0)) {
+        FAIL(ERR_CORRUPT, "export.json: \"base\", \"base_digest\" and \"has_base\" do not fit "
+                          "each other");
+    }
+    return OK;
+}
+
 static enum err take_fields(struct fields *fields, struct export *export)
 {
     uint64_t format = 0;
@@ -334,11 +372,10 @@ static enum err take_fields(struct fields *fields, struct export *export)
     TRY(take_hex(fields, "digest", export->digest.bytes, DIGEST_BYTES));
     TRY(take_hex(fields, "commitment", export->commitment.bytes, DIGEST_BYTES));
     TRY(take_hex(fields, "commit_key", export->commit_key, KEY_BYTES));
-    if (json_is_null(json_object_get(fields->object, "placement_key"))) {
-        (void)json_object_del(fields->object, "placement_key");
-    } else {
+    TRY(take_base(fields, export));
+    export->has_placement_key = !take_null(fields, "placement_key");
+    if (export->has_placement_key) {
         TRY(take_hex(fields, "placement_key", export->placement_key, KEY_BYTES));
-        export->has_placement_key = true;
     }
     if (json_object_size(fields->object) != 0) {
         FAIL(ERR_CORRUPT, "export.json has %zu fields that are not known",
@@ -370,9 +407,24 @@ static enum err read_manifest(const char *dir, struct export *export)
     return err;
 }
 
+// The base that the spec names is the one that the manifest names, and the one in base.bin.
+static enum err check_base(const struct export *export)
+{
+    if (spec_has_base(&export->spec) != (export->base_name[0] != '\0') ||
+        (spec_has_base(&export->spec) && strcmp(export->spec.base, export->base_name) != 0)) {
+        FAIL(ERR_CORRUPT, "export.json and spec.txt name two bases");
+    }
+    if (export->base != NULL &&
+        memcmp(&export->base->digest, &export->base_digest, sizeof export->base_digest) != 0) {
+        FAIL(ERR_CORRUPT, BASEFILE_NAME " holds another base than export.json names");
+    }
+    return OK;
+}
+
 // What the files say must hold together before anything is trained.
 static enum err check(const struct export *export)
 {
+    TRY(check_base(export));
     if (export->component.shard >= export->spec.shards) {
         FAIL(ERR_CORRUPT, "export.json: component %s, though the spec has %u shards", export->name,
              export->spec.shards);
@@ -415,6 +467,9 @@ static enum err read_all(const char *dir, struct export *export)
     schema_deinit(&same);
     buf_deinit(&text);
     TRY(err);
+    if (export->has_base) {
+        TRY(basefile_read(dir, &export->base));
+    }
     return check(export);
 }
 

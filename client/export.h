@@ -1,10 +1,12 @@
-// client/export.h: a component as an auditor gets it: a directory of five files.
+// client/export.h: a component as an auditor gets it: a directory of five or six files.
 //
 //   export.json   what is claimed: names, passes, profile, opening of the commitment (docs/format.md)
 //   spec.txt      the spec's canonical text
 //   schema.bin    the schema's canonical bytes; schema.json the same for people
 //   records.bin   the surviving records of its slices, in the order of the list and of the store;
 //                 absent where the auditor uses a copy of his own
+//   base.bin      shape and weights of the base that the model stands on (basefile.h); absent where it
+//                 stands on none, or where the auditor has it already: the digest names it
 //
 // Whoever has an export knows what it holds for ever; docs/exactness.md says what that means.
 //
@@ -21,6 +23,7 @@
 #include "base/component.h"
 #include "base/digest.h"
 #include "base/limits.h"
+#include "model/base.h"
 #include "model/schema.h"
 #include "model/spec.h"
 
@@ -45,11 +48,15 @@ struct export
     bool has_placement_key;     // With ids, and without records.
     uint8_t placement_key[KEY_BYTES];
     int64_t trained_us;
+    char base_name[LIMIT_NAME_BYTES + 1]; // As the spec says; "": none.
+    struct digest base_digest;            // Of the base that the spec names; zeros: none.
+    bool has_base;                        // base.bin is there.
+    struct base *base;                    // Held; NULL: none, or not there.
 };
 
 void export_deinit(struct export *export); // Accepts {0}.
 
-// Makes `dir` (0700) and writes everything but records.bin.
+// Makes `dir` (0700) and writes everything but records.bin; base.bin where has_base.
 //   ERR_CONFLICT  it exists and is not empty.   ERR_IO  the kernel refused.
 MUST_USE enum err export_write(const char *dir, const struct export *export);
 // Removes the files that export_write and export_records_* made, and the directory.

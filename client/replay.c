@@ -7,7 +7,9 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "client/basefile.h"
 #include "client/encode.h"
+#include "client/huggingface.h"
 #include "client/interrupt.h"
 #include "scheduler/placement.h"
 #include "scheduler/trie.h"
@@ -298,12 +300,44 @@ enum err replay_collect(const struct reader_options *files, uint32_t generation,
 
 static struct recipe recipe_of(const struct export *export)
 {
-    return (struct recipe){&export->spec, &export->schema, NULL};
+    return (struct recipe){&export->spec, &export->schema, export->base};
+}
+
+enum err replay_take_base(struct export *export, const char *dir)
+{
+    struct base *base = NULL;
+    if (!spec_has_base(&export->spec)) {
+        FAIL(ERR_INVALID, "the component stands on no base: --base is not for it");
+    }
+    enum err err = basefile_read(dir, &base);
+    if (err == ERR_NOT_FOUND) {
+        struct base_shape shape;
+        float *weights = NULL;
+        TRY(huggingface_read(dir, &shape, &weights));
+        base = base_new(&shape, weights);
+        err = OK;
+    }
+    TRY(err);
+    if (memcmp(&base->digest, &export->base_digest, sizeof base->digest) != 0) {
+        char found[DIGEST_HEX_BYTES], expected[DIGEST_HEX_BYTES];
+        hex_put(found, base->digest.bytes, DIGEST_BYTES);
+        hex_put(expected, export->base_digest.bytes, DIGEST_BYTES);
+        base_release(base);
+        FAIL(ERR_INVALID, "%.200s holds the base %.16s..., the component stands on %.16s...", dir,
+             found, expected);
+    }
+    base_release(export->base);
+    export->base = base;
+    return OK;
 }
 
 enum err replay_check(const struct export *export)
 {
     uint64_t param_count = 0;
+    if (spec_has_base(&export->spec) && export->base == NULL) {
+        FAIL(ERR_INVALID,
+             "the export names its base by digest alone: give the base with --base DIR");
+    }
     const struct recipe recipe = recipe_of(export);
     if (learner_param_count(&recipe, export->component.count, &param_count) != OK) {
         return err_context(ERR_CORRUPT, "spec and schema of the export");
@@ -390,8 +424,8 @@ enum err replay_train(const struct export *export, const struct replay_data *dat
     if (err == OK) {
         const struct digest spec = spec_digest(&export->spec);
         const struct digest schema = schema_digest(&export->schema);
-        *digest_out =
-            component_digest(export->name, &spec, &schema, NULL, parent, export->param_count);
+        *digest_out = component_digest(export->name, &spec, &schema, export->base, parent,
+                                       export->param_count);
     }
     mem_free(parent);
     mem_free(params);

@@ -37,8 +37,13 @@ MUST_USE enum err replay_load(const char *dir, const struct export *export,
 MUST_USE enum err replay_collect(const struct reader_options *files, uint32_t generation,
                                  const struct export *export, struct replay_data *data_out);
 
+// Takes the base from `dir`, which another export wrote (base.bin) or Hugging Face's transformers.
+//   ERR_INVALID  the component stands on no base, or on another one. Else as basefile_read and
+//                huggingface_read.
+MUST_USE enum err replay_take_base(struct export *export, const char *dir);
+
 // That spec and schema can be learnt, and make as many parameters as the export says.
-// ERR_CORRUPT: otherwise.
+// ERR_INVALID: the base is not there. ERR_CORRUPT: otherwise.
 MUST_USE enum err replay_check(const struct export *export);
 
 // True when every slice has as many records as the component was trained on; else *position_out is

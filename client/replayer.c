@@ -30,7 +30,7 @@ struct options {
     struct input input;
     struct args_list data;
     struct args_u64 generation;
-    const char *receipt, *key;
+    const char *receipt, *key, *base;
 };
 
 static const struct args_option option_table[] = {
@@ -44,6 +44,9 @@ static const struct args_option option_table[] = {
      ARGS_TEXT, offsetof(struct options, receipt), 0},
     {"key", 1203, "PUBLIC", "With --receipt: the cluster's receipt.pub, or its hex", ARGS_TEXT,
      offsetof(struct options, key), 0},
+    {"base", 1204, "DIR",
+     "Where the export names its base by digest alone: Hugging Face files, or an export with it",
+     ARGS_TEXT, offsetof(struct options, base), 0},
 };
 
 static const struct args_syntax syntax = {
@@ -257,11 +260,14 @@ static void print(const struct options *options, const struct export *export,
     ctl_print(answer);
 }
 
-static enum err replay(const char *dir, const struct options *options, const struct export *export,
+static enum err replay(const char *dir, const struct options *options, struct export *export,
                        bool *identical_out)
 {
     struct replay_data data = {0};
     struct outcome outcome = {0};
+    if (options->base != NULL) {
+        TRY(replay_take_base(export, options->base));
+    }
     TRY(replay_check(export));
     TRY(check_profile(export));
     interrupt_watch();

@@ -149,6 +149,9 @@ static enum err prepare(struct core *core, const Unlearn__BaseBegin *body,
     struct base_entry *entry = NULL;
     *there_out = false;
     TRY(text_check_label("the base's name", body->name));
+    if (strcmp(body->name, "none") == 0) {
+        FAIL(ERR_INVALID, "\"none\" is what a spec says that names no base: choose another name");
+    }
     TRY_AS(base_shape_get(wire_span(body->shape), &upload->shape), "the base's shape");
     TRY(wire_copy(body->digest, upload->row.digest.bytes, DIGEST_BYTES, "the base's digest"));
     const uint64_t count = base_at(&upload->shape).count;

@@ -114,6 +114,13 @@ static enum err answer_metadata(struct core *core, struct export_job *export)
     out.commit_key = wire_bytes(span_of(export->row.commit_key, KEY_BYTES));
     out.digest = wire_bytes(span_of(weights->digest.bytes, DIGEST_BYTES));
     out.trained_us = export->row.trained_us;
+    const struct base_entry *const base = catalog_base_number(core, model->base);
+    if (base != NULL) {
+        out.base_name = wire_text(base->row.name);
+        out.base_shape = wire_bytes(buf_span(&base->row.shape));
+        out.base_digest = wire_bytes(span_of(base->row.digest.bytes, DIGEST_BYTES));
+        out.base_weight_count = base->row.weight_count;
+    }
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_EXPORTED;
     reply.exported = &out;

@@ -283,6 +283,8 @@ static void test_announcements_that_do_not_fit_are_refused(void **state)
     (void)state;
     Unlearn__BaseBegin body = begin_body("base:x");
     refuses(&body, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT, "the base's name");
+    body = begin_body("none");
+    refuses(&body, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT, "names no base");
     body = begin_body("small");
     body.shape.len--;
     refuses(&body, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT, "the base's shape");
