@@ -80,6 +80,24 @@ bool learner_predicts_classes(const struct recipe *recipe)
     return learner->output_width != NULL || recipe->schema->task == TASK_CLASSES;
 }
 
+enum err learner_base(const struct recipe *recipe, const float *params,
+                      struct base_shape *shape_out, const float **weights_out)
+{
+    uint64_t count = 0;
+    TRY(learner_param_count(recipe, 1, &count));
+    const struct learner *const learner = learner_of(recipe);
+    const uint64_t constants = 2 * (uint64_t)schema_constant_count(recipe->schema);
+    if (learner->base_shape == NULL || recipe->base != NULL) {
+        FAIL(ERR_INVALID, "learner %s %s: a base comes of vit or text with base: none",
+             learner->name,
+             recipe->base != NULL ? "stands on a base here" : "trains no transformer");
+    }
+    TRY(learner->base_shape(recipe, shape_out));
+    CHECK(constants + base_at(shape_out).count <= count);
+    *weights_out = params == NULL ? NULL : params + constants;
+    return OK;
+}
+
 // --- Predict ---
 
 struct prediction {

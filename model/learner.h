@@ -162,6 +162,14 @@ MUST_USE enum err learner_score_some(const struct recipe *recipe, uint32_t list_
                                      const float *params, const struct span *rows, size_t row_count,
                                      const struct score_part *part, float *outputs_out);
 
+// What a component is to others where its learner trains all weights of a transformer from nothing: a
+// base to stand on. `params` may be NULL: the shape alone is asked for. *weights_out is borrowed from
+// it, float32[base_at(shape_out).count] in the order of model/base.h.
+//   ERR_INVALID  the learner trains no transformer, or stands on a base itself; or as
+//                learner_param_count.
+MUST_USE enum err learner_base(const struct recipe *recipe, const float *params,
+                               struct base_shape *shape_out, const float **weights_out);
+
 // The digest that names a component's content: domain "unlearnd-comp" over component name text
 // ("s3:[2,0,1]"), spec digest, schema digest, the base's digest where there is one, parameters as
 // little-endian float32.

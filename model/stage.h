@@ -68,6 +68,11 @@ struct learner {
     // Most rows predicted at once. NULL: PREDICT_ROWS of learner.c.
     uint32_t (*predict_rows_max)(const struct recipe *recipe);
 
+    // The shape of the base that a component is where the spec names none: the first
+    // base_at(shape_out).count of its weights are the base's. ERR_INVALID: as weight_count. NULL: the
+    // learner trains no transformer.
+    enum err (*base_shape)(const struct recipe *recipe, struct base_shape *shape_out);
+
     // What is not answered by the schema's label: NULL for all but text.
     uint32_t (*output_width)(const struct recipe *recipe);                  // Of logits.
     enum err (*check_prompt)(const struct recipe *recipe, struct span row); // As learner_predict.
