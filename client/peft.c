@@ -22,8 +22,9 @@ static const char model_name[] = "adapter_model.safetensors";
 static const char head_name[] = "head.safetensors";
 static const char classifier_weight[] = "base_model.model.classifier.weight";
 static const char classifier_bias[] = "base_model.model.classifier.bias";
+static const char head_weight[] = "weight"; // In head.safetensors.
 
-enum { TEXT_COUNT = 7, HEAD_PARTS = 2 };
+enum { TEXT_COUNT = 7, CLASSIFIER_PARTS = 2 };
 
 // ---------------------------------------------------------------- writing
 
@@ -88,15 +89,6 @@ static void add_layers(const struct peft *peft, struct writing *writing)
     }
 }
 
-static void add_head(const struct peft *peft, struct writing *writing, const char *weight,
-                     const char *bias)
-{
-    add_part(writing, weight, peft->head_rows, peft->shape.width, peft->head_weight);
-    if (peft->head_bias != NULL) {
-        add_part(writing, bias, peft->head_rows, 0, peft->head_bias);
-    }
-}
-
 static enum err write_model(const char *path, const struct peft *peft, struct writing *writing)
 {
     char rank[16], alpha[TEXT_NUMBER_BYTES], digest[DIGEST_HEX_BYTES];
@@ -121,17 +113,20 @@ static enum err write_model(const char *path, const struct peft *peft, struct wr
     }
     add_layers(peft, writing);
     if (peft->shape.kind == BASE_VIT) {
-        add_head(peft, writing, classifier_weight, classifier_bias);
+        add_part(writing, classifier_weight, peft->head_rows, peft->shape.width, peft->head_weight);
+        add_part(writing, classifier_bias, peft->head_rows, 0, peft->head_bias);
     }
     return safetensors_write(path, writing->parts, writing->part_count, texts, TEXT_COUNT);
 }
 
-static enum err write_head(const char *path, const struct peft *peft, struct writing *writing)
+static enum err write_head(const char *path, const struct peft *peft)
 {
     static const struct safetensors_text texts[] = {{"format", "pt"}};
-    writing->part_count = 0;
-    add_head(peft, writing, "weight", "bias");
-    return safetensors_write(path, writing->parts, writing->part_count, texts, 1);
+    const struct safetensors_part part = {.name = head_weight,
+                                          .dimensions = 2,
+                                          .shape = {peft->head_rows, peft->shape.width},
+                                          .values = peft->head_weight};
+    return safetensors_write(path, &part, 1, texts, 1);
 }
 
 static enum err write_config(const char *path, const struct peft *peft)
@@ -150,7 +145,7 @@ static enum err write_files(const char *dir, const struct peft *peft, struct wri
     TRY(write_model(path, peft, writing));
     if (peft->shape.kind == BASE_TEXT) {
         TRY(settings_path(dir, head_name, path));
-        TRY(write_head(path, peft, writing));
+        TRY(write_head(path, peft));
     }
     TRY(settings_path(dir, config_name, path));
     return write_config(path, peft);
@@ -172,7 +167,7 @@ enum err peft_write(const char *dir, const struct peft *peft)
 {
     const uint32_t layers = layers_with_adapters(peft);
     CHECK(layers > 0 && peft->head_rows > 0 && peft->head_weight != NULL);
-    CHECK(peft->shape.kind == BASE_TEXT || peft->head_bias != NULL);
+    CHECK((peft->shape.kind == BASE_VIT) == (peft->head_bias != NULL));
     CHECK(peftmap_scale(peft->alpha, peft->lora.rank, peft->rslora) == peft->lora.scale);
     char path[SETTINGS_PATH_BYTES];
     TRY(settings_path(dir, model_name,
@@ -183,7 +178,7 @@ enum err peft_write(const char *dir, const struct peft *peft)
     }
     struct writing writing = {.part_count = 0};
     writing.module_count = peftmap_modules(&peft->shape, &peft->lora, writing.modules);
-    const size_t most = (size_t)layers * writing.module_count * 2 + HEAD_PARTS;
+    const size_t most = (size_t)layers * writing.module_count * 2 + CLASSIFIER_PARTS;
     writing.parts = mem_alloc(most, sizeof *writing.parts);
     writing.names = mem_alloc(most, sizeof *writing.names);
     const enum err err = write_files(dir, peft, &writing);
@@ -384,31 +379,29 @@ static enum err read_module(const struct reading *reading, const struct peft *pe
     return OK;
 }
 
-// The head's tensors; `rows` of it decides the file.
+// The head's tensors: weight, bias (vit). With vit the rows are as many as the file says.
 static enum err find_head(struct reading *reading, const struct peft *peft,
                           const struct safetensors_tensor *tensors_out[static 2])
 {
-    const bool is_vit = peft->shape.kind == BASE_VIT;
-    const struct safetensors *const file = is_vit ? reading->model : reading->head;
-    const char *const weight = is_vit ? classifier_weight : "weight";
-    const char *const bias = is_vit ? classifier_bias : "bias";
-    const struct safetensors_tensor *const found = safetensors_find(file, weight);
-    const uint64_t rows = !is_vit ? BASE_BYTES + 1 : found == NULL ? 0 : found->shape[0];
-    if (rows < 1 || rows > LIMIT_CLASSES) {
-        FAIL(ERR_INVALID, "%.200s has no head of 1 to %d rows", safetensors_path(file),
-             (int)LIMIT_CLASSES);
-    }
-    TRY(find(file, weight, rows, peft->shape.width, &tensors_out[0]));
     tensors_out[1] = NULL;
-    if (is_vit || safetensors_find(file, bias) != NULL) {
-        TRY(find(file, bias, rows, 0, &tensors_out[1]));
+    if (peft->shape.kind == BASE_TEXT) {
+        TRY(find(reading->head, head_weight, BASE_BYTES + 1, peft->shape.width, &tensors_out[0]));
+        if (safetensors_count(reading->head) != 1) {
+            FAIL(ERR_INVALID, "%.200s has tensors beside the head",
+                 safetensors_path(reading->head));
+        }
+        return OK;
     }
-    const size_t count = tensors_out[1] == NULL ? 1 : 2;
-    reading->used += is_vit ? count : 0;
-    if (!is_vit && safetensors_count(file) != count) {
-        FAIL(ERR_INVALID, "%.200s has tensors beside the head", safetensors_path(file));
+    const struct safetensors_tensor *const found =
+        safetensors_find(reading->model, classifier_weight);
+    const uint64_t rows = found == NULL ? 0 : found->shape[0];
+    if (rows < 1 || rows > LIMIT_CLASSES) {
+        FAIL(ERR_INVALID, "%.200s has no classifier of 1 to %d rows",
+             safetensors_path(reading->model), (int)LIMIT_CLASSES);
     }
-    return OK;
+    reading->used += CLASSIFIER_PARTS;
+    TRY(find(reading->model, classifier_weight, rows, peft->shape.width, &tensors_out[0]));
+    return find(reading->model, classifier_bias, rows, 0, &tensors_out[1]);
 }
 
 static enum err read_head(const struct reading *reading, struct peft *peft,

@@ -3,7 +3,7 @@
 //   adapter_config.json         settings, as PEFT's LoraConfig has them
 //   adapter_model.safetensors   lora_A [rank][in] and lora_B [out][rank] of each layer that has adapters,
 //                               under PEFT's names; with vit also the head, as the module `classifier`
-//   head.safetensors            text alone: `weight` [257][d] and, where it has one, `bias` [257]
+//   head.safetensors            text alone: `weight` [257][d]
 //
 // PEFT gives each module of the model one adapter, and GPT-2 has query, key and value in one module,
 // c_attn. Several adapters on it become one whose rank is their sum: the A stand one below the other,
@@ -42,7 +42,7 @@ struct peft {
     const float *adapters[LIMIT_BASE_LAYERS];
     uint32_t head_rows;       // Classes, or 1 for a number; BASE_BYTES + 1 with text.
     const float *head_weight; // float32[head_rows][d]
-    const float *head_bias;   // float32[head_rows]; NULL: none (text alone)
+    const float *head_bias;   // float32[head_rows]; NULL with text.
     float *owned;             // Of peft_read.
 };
 

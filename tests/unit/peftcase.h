@@ -62,7 +62,9 @@ static inline void example_init(struct example *example, enum base_kind kind, co
     peft->adapters[10] = example->values + one;
     peft->adapters[11] = example->values + 2 * one;
     peft->head_weight = example->values + 3 * one;
-    peft->head_bias = peft->head_weight + (uint64_t)peft->head_rows * WIDTH;
+    if (kind == BASE_VIT) {
+        peft->head_bias = peft->head_weight + (uint64_t)peft->head_rows * WIDTH;
+    }
     snprintf(example->dir, sizeof example->dir, "%s/peft%u", feed_dir, number++);
 }
 

@@ -270,7 +270,7 @@ static void make_peft(const struct base_shape *shape, const char *targets, bool 
     }
     peft->adapters[1] = adapter_values;
     peft->head_weight = adapter_values;
-    peft->head_bias = adapter_values;
+    peft->head_bias = shape->kind == BASE_VIT ? adapter_values : NULL;
 }
 
 static void compare(const struct hf *hf, const char *dir, const struct peft *peft, uint32_t count,
