@@ -1,4 +1,4 @@
-// client/cmd_base.c: the commands for bases: base import, list, show, retire.
+// client/cmd_base.c: the commands for bases: base import, pretrain, list, show, retire.
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "client/grid.h"
 #include "client/huggingface.h"
 #include "client/interrupt.h"
+#include "client/training.h"
 #include "proto/wire.h"
 
 // --- What a base is ---
@@ -127,6 +128,20 @@ static void step(void *context, uint64_t done, uint64_t total)
     progress_step(context, done, total, clock_mono_ms());
 }
 
+static void print_made(const struct ctl *ctl, const Unlearn__BaseInfo *info, bool there)
+{
+    if (ctl->json) {
+        json_t *const answer = base_json_full(info);
+        json_object_set_new(answer, "already_there", json_boolean(there));
+        ctl_print(answer);
+        return;
+    }
+    if (there) {
+        printf("the same base is there already\n");
+    }
+    print_base(info);
+}
+
 static enum err import_base(struct ctl *ctl, const char *name, const struct base *base)
 {
     struct progress progress;
@@ -137,16 +152,7 @@ static enum err import_base(struct ctl *ctl, const char *name, const struct base
     const enum err err = unlearn_base_import(ctl->client, name, base, &watch, &there, &info);
     progress_end(&progress);
     TRY(err);
-    if (ctl->json) {
-        json_t *const answer = base_json_full(info);
-        json_object_set_new(answer, "already_there", json_boolean(there));
-        ctl_print(answer);
-        return OK;
-    }
-    if (there) {
-        printf("the same base is there already\n");
-    }
-    print_base(info);
+    print_made(ctl, info, there);
     return OK;
 }
 
@@ -183,6 +189,133 @@ const struct ctl_command cmd_base_import = {
         "Example:\n"
         "  unlearnctl base import vit-small models/vit-small-patch16-224",
     .run = run_import,
+};
+
+// --- base pretrain ---
+
+struct pretrain {
+    struct ctl_globals globals;
+    const char *dataset, *spec_file;
+    struct args_list set;
+};
+
+static const struct args_option pretrain_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    {"dataset", 1200, "DATASET", "The public dataset to train on", ARGS_TEXT,
+     offsetof(struct pretrain, dataset), 0},
+    {"spec", 1201, "FILE.yaml", "The transformer's spec: learner vit or text, base none", ARGS_TEXT,
+     offsetof(struct pretrain, spec_file), 0},
+    {"set", 1202, "KEY=VALUE", "Set a key of the spec, after --spec; may be repeated", ARGS_LIST,
+     offsetof(struct pretrain, set), 0},
+};
+
+// Whether the base is there already, made of the same dataset with the same spec. ERR_CONFLICT: one of
+// this name is, but is another one.
+static enum err look_for(struct ctl *ctl, const char *name, const char *dataset,
+                         const struct digest *spec, bool *there_out)
+{
+    const Unlearn__BaseInfo *info;
+    const enum err err = unlearn_base_show(ctl->client, name, &info);
+    *there_out = err == OK;
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    if (info->state != UNLEARN__BASE_STATE__BASE_STATE_VALID) {
+        FAIL(ERR_CONFLICT,
+             "base \"%s\" was retired, and its name stands for it for ever: choose another", name);
+    }
+    if (!info->pretrained || strcmp(info->dataset, dataset) != 0 ||
+        !span_equal(wire_span(info->spec_digest), span_of(spec->bytes, DIGEST_BYTES))) {
+        FAIL(ERR_CONFLICT, "there is a base \"%s\" already, made otherwise: choose another name",
+             name);
+    }
+    return OK;
+}
+
+// Trains the model that becomes the base, or waits for what an earlier call has begun, and makes it one.
+// A deletion may reach the model in the last moment: then it is waited for again.
+static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset, struct span spec)
+{
+    char model[LIMIT_NAME_BYTES + 8];
+    const Unlearn__Trained *trained;
+    const Unlearn__Model *state;
+    const Unlearn__BaseInfo *info;
+    snprintf(model, sizeof model, "base:%s", name);
+    TRY(unlearn_train(ctl->client, model, dataset, spec, false, &trained));
+    for (;;) {
+        TRY(training_wait(ctl, model, &state));
+        enum err err = unlearn_base_from_model(ctl->client, name, &info);
+        if (err != ERR_CONFLICT) {
+            TRY(err);
+            print_made(ctl, info, false);
+            return OK;
+        }
+        char why[ERR_TEXT_BYTES];
+        snprintf(why, sizeof why, "%s", err_text());
+        TRY(unlearn_model_show(ctl->client, model, &state));
+        if (!state->training) {
+            return err_raise(ERR_CONFLICT, "%s", why);
+        }
+    }
+}
+
+static enum err pretrain_with(struct ctl *ctl, const struct pretrain *options, const char *name,
+                              struct span spec)
+{
+    const struct digest digest = digest_of("unlearnd-spec", &spec, 1);
+    const Unlearn__BaseInfo *info;
+    bool there;
+    TRY(ctl_connect(ctl));
+    interrupt_watch();
+    TRY(look_for(ctl, name, options->dataset, &digest, &there));
+    if (!there) {
+        return pretrain(ctl, name, options->dataset, spec);
+    }
+    TRY(unlearn_base_show(ctl->client, name, &info));
+    print_made(ctl, info, true);
+    return OK;
+}
+
+static enum err run_pretrain(struct ctl *ctl, const void *options_, const struct args_list *words)
+{
+    const struct pretrain *const options = options_;
+    struct spec spec = spec_default();
+    struct buf text = {0};
+    TRY(text_check_label("the base's name", words->texts[0]));
+    if (options->dataset == NULL) {
+        FAIL(ERR_INVALID, "expected --dataset DATASET");
+    }
+    spec.shards = spec.slices = spec.sequences = 1; // In one piece, unless the file says otherwise.
+    enum err err = training_spec(&spec, options->spec_file, &options->set, &text);
+    err = err != OK ? err : pretrain_with(ctl, options, words->texts[0], buf_span(&text));
+    buf_deinit(&text);
+    return err;
+}
+
+const struct ctl_command cmd_base_pretrain = {
+    .name = "base pretrain",
+    .summary = "Train a base from nothing on a public dataset",
+    .words = "NAME",
+    .words_min = 1,
+    .words_max = 1,
+    .help =
+        "Trains all weights of a transformer: learner vit or text with base none, and layers, "
+        "width, "
+        "heads, inner, patch or context. The dataset must have been imported with --public, since "
+        "what a base has learnt cannot be unlearnt: while the base is in use, nothing can be "
+        "deleted "
+        "from it. While it trains, the model is called base:NAME; where the command is "
+        "interrupted, "
+        "the same again goes on.\n\n"
+        "Examples:\n"
+        "  unlearnctl base pretrain small --dataset pictures --spec small.yaml\n"
+        "  unlearnctl base pretrain tiny --dataset pictures --set learner=vit layers=4 width=64 "
+        "patch=7",
+    .options = pretrain_options,
+    .option_count = sizeof pretrain_options / sizeof pretrain_options[0],
+    .options_bytes = sizeof(struct pretrain),
+    .run = run_pretrain,
 };
 
 // --- base list, show ---

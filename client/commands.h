@@ -15,6 +15,7 @@
     COMMAND(dataset_show)                                                                          \
     COMMAND(dataset_remove)                                                                        \
     COMMAND(base_import)                                                                           \
+    COMMAND(base_pretrain)                                                                         \
     COMMAND(base_list)                                                                             \
     COMMAND(base_show)                                                                             \
     COMMAND(base_retire)                                                                           \

@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/text.h"
 #include "coordinator/core.h"
 
 enum { UPLOAD_IDLE_MS = 60000 };
@@ -148,10 +147,7 @@ static enum err prepare(struct core *core, const Unlearn__BaseBegin *body,
 {
     struct base_entry *entry = NULL;
     *there_out = false;
-    TRY(text_check_label("the base's name", body->name));
-    if (strcmp(body->name, "none") == 0) {
-        FAIL(ERR_INVALID, "\"none\" is what a spec says that names no base: choose another name");
-    }
+    TRY(base_check_name(body->name));
     TRY_AS(base_shape_get(wire_span(body->shape), &upload->shape), "the base's shape");
     TRY(wire_copy(body->digest, upload->row.digest.bytes, DIGEST_BYTES, "the base's digest"));
     const uint64_t count = base_at(&upload->shape).count;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "coordinator/core.h"
 #include "coordinator/removal.h"
 
@@ -27,6 +28,15 @@ enum err catalog_base(struct core *core, const char *name, struct base_entry **o
         }
     }
     FAIL(ERR_NOT_FOUND, "there is no base \"%s\"", name);
+}
+
+enum err base_check_name(const char *name)
+{
+    TRY(text_check_label("the base's name", name));
+    if (strcmp(name, "none") == 0) {
+        FAIL(ERR_INVALID, "\"none\" is what a spec says that names no base: choose another name");
+    }
+    return OK;
 }
 
 struct base_entry *catalog_base_number(struct core *core, uint32_t number)

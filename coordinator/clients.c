@@ -158,6 +158,9 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_BASE_ABORT:
         on_base_abort(core, caller, request->base_abort, raw);
         return;
+    case UNLEARN__REQUEST__BODY_BASE_FROM_MODEL:
+        on_base_from_model(core, caller, request->base_from_model, raw);
+        return;
     case UNLEARN__REQUEST__BODY_BASE_LIST:
         on_base_list(core, caller, request->base_list, raw);
         return;

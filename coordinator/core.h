@@ -275,6 +275,7 @@ VERB(on_base_begin, Unlearn__BaseBegin);
 VERB(on_base_chunk, Unlearn__BaseChunk);
 VERB(on_base_commit, Unlearn__BaseCommit);
 VERB(on_base_abort, Unlearn__BaseAbort);
+VERB(on_base_from_model, Unlearn__BaseFromModel);
 VERB(on_base_list, Unlearn__BaseList);
 VERB(on_base_show, Unlearn__BaseShow);
 VERB(on_base_retire, Unlearn__BaseRetire);
@@ -310,8 +311,20 @@ void bases_tidy(
     struct core *core); // Drops weights of retired and unfinished ones in the background.
 void bases_free(struct core *core);
 void base_answer(struct core *core, const struct caller *caller, const struct base_entry *entry);
+// A name that a base may have: a label, and not what a spec says that names none. ERR_INVALID.
+MUST_USE enum err base_check_name(const char *name);
 void base_uploads_free(struct core *core);
 void base_uploads_tick(struct core *core); // Gives up what is idle for long.
+
+// --- pretrain.c
+
+// Whether a model of this name is one that becomes a base, and of which name.
+bool pretrain_is(const char *model);
+const char *pretrain_base(const char *model);
+// What a new model of such a name must be. ERR_CONFLICT: there is or was such a base, or the dataset is
+// not public. ERR_INVALID: the spec trains no base, or not in one piece.
+MUST_USE enum err pretrain_check(struct core *core, const char *model,
+                                 const struct dataset *dataset, const struct recipe *recipe);
 
 // --- removal.c
 

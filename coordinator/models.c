@@ -100,6 +100,9 @@ static enum err train_run(struct job *job, struct store *store, struct txn *txn)
     struct train_job *const train = (struct train_job *)job;
     TRY(model_each(txn, check_still, train));
     TRY(check_base(train, txn));
+    if (train->row.number == 0 && pretrain_is(train->row.name)) {
+        TRY(base_name_free(txn, pretrain_base(train->row.name)));
+    }
     if (train->row.number == 0) {
         TRY(orders_make(&train->shape->spec, &train->orders));
     }
@@ -206,7 +209,9 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
 {
     struct dataset *dataset = NULL;
     struct model *model = NULL;
-    TRY(text_check_label("the model's name", body->model));
+    if (!pretrain_is(body->model)) {
+        TRY(text_check_label("the model's name", body->model));
+    }
     const bool exists = catalog_model(core, body->model, &model) == OK;
     if (!exists || body->dataset[0] != '\0') {
         TRY(catalog_dataset(core, body->dataset, &dataset));
@@ -247,6 +252,9 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
     TRY(find_base(core, &spec, exists ? model : NULL, &train->row.base, &base));
     TRY(shape_new(&spec, buf_span(&dataset->row.schema), base, &train->shape));
     const struct recipe recipe = shape_recipe(train->shape);
+    if (!exists && pretrain_is(body->model)) {
+        TRY(pretrain_check(core, body->model, dataset, &recipe));
+    }
     TRY(learner_param_count(&recipe, spec.slices, &param_count));
     model_placement(&spec, &train->placement);
     const uint64_t components = (uint64_t)spec.shards * spec.slices * spec.sequences;

@@ -142,11 +142,16 @@ static enum err check_name(void *context, const struct base_row *row)
          naming->name);
 }
 
+enum err base_name_free(struct txn *txn, const char *name)
+{
+    struct naming naming = {.name = name};
+    return base_row_each(txn, check_name, &naming);
+}
+
 enum err base_stage(struct txn *txn, struct base_row *row)
 {
-    struct naming naming = {.name = row->name};
     uint64_t number = 0;
-    TRY(base_row_each(txn, check_name, &naming));
+    TRY(base_name_free(txn, row->name));
     TRY(counter_next(txn, COUNTER_BASE, &number));
     TRY(counter_next(txn, COUNTER_INSTANCE, &row->instance));
     row->number = (uint32_t)number;

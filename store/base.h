@@ -41,9 +41,11 @@ MUST_USE enum err base_row_each(struct txn *txn,
                                 enum err (*each)(void *context, const struct base_row *row),
                                 void *context);
 
+// ERR_CONFLICT: the name is taken, also by a retired or a staged base: the message says by which.
+// ERR_LIMIT: there are LIMIT_BASES.
+MUST_USE enum err base_name_free(struct txn *txn, const char *name);
 // Writes a staged row and sets its number and instance; the rest is given.
-//   ERR_CONFLICT  the name is taken, also by a retired or a staged one: the message says by which.
-//   ERR_LIMIT     there are LIMIT_BASES.
+// Errors as base_name_free.
 MUST_USE enum err base_stage(struct txn *txn, struct base_row *row);
 // One chunk of its weights, LIMIT_CHUNK_BYTES long, the last one shorter; they may come in several
 // transactions. ERR_NOT_FOUND: no such staged base. ERR_INVALID: past the end, or of another length.

@@ -79,6 +79,20 @@ refused 2 "heads"
 expect_exit 3 "" ctl base import bad "$E2E_DIR/nowhere"
 expect_equal "nothing of it is listed" "$(json '[.bases[].base]' base list)" '["tiny","twin","other"]'
 
+# --- Pre-training is refused where it would learn what may have to be forgotten ---
+
+sample digits 6
+ctl --json import private "${TRAIN[@]}" >/dev/null
+ctl --json import public "${TRAIN[@]}" --public >/dev/null
+expect_exit 4 'dataset "private" was not declared public' ctl base pretrain p --dataset private
+expect_exit 2 "learner mlp trains no transformer" ctl base pretrain p --dataset public
+expect_exit 4 'there is a base "tiny" already' ctl base pretrain tiny --dataset public
+expect_exit 3 'no dataset "nowhere"' ctl base pretrain p --dataset nowhere
+expect_exit 2 '"none"|names no base' ctl base pretrain none --dataset public
+expect_exit 2 "expected --dataset" ctl base pretrain p
+expect_exit 2 "the model's name" ctl train base:p --dataset public
+expect_equal "nothing of it has begun" "$(json '.models' model list)" '[]'
+
 # --- Retire ---
 
 expect_equal "a base is retired" "$(json '[.state, .models_removed, .requests]' base retire twin)" '["retired",0,[]]'
