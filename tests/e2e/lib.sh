@@ -165,11 +165,12 @@ wait_for() {
 # An import that names no placement key takes PLACEMENT_KEY: under one drawn at random a cell is empty
 # now and then, and no record lies where a test looks for it. Where that is empty, none is given.
 #
-# Under this key no cell of the sample's writers is empty: shard/slice of writers 0, 1, 2, ...
-#   2 shards, 2 slices   00 10 11 11 00 01 11 10 10 01 01 00   01 00 11 10
-#   2 shards, 3 slices   01 11 12 12 00 02 12 10 10 02 02 00   01 01 12 10 11 11 01 00 12 12 02 10
-#   3 shards, 3 slices   01 20 21 21 00 11 22 11 11 10 10 00   02 01 22 12 20 20 02 01 21 22 11 12
-PLACEMENT_KEY=$(printf '%064x' 218)
+# Under this key no cell of the sample's writers is empty: shard and slice of writers 0, 1, 2, ...
+#   2 shards, 2 slices   01 11 10 01 11 00 10 11 01 00 00 10   00 00 10 00
+#   2 shards, 3 slices   02 12 11 01 12 01 10 12 02 01 00 10   00 00 10 00 11 01 01 11 10 12 02 12
+#   2 shards, 4 slices   03 13 11 02 12 01 11 13 03 01 00 10   00 00 11 00 12 02 01 12 10 13 03 12
+#   3 shards, 3 slices   10 22 20 02 21 02 12 22 10 01 01 11   00 00 12 00 20 02 01 20 11 22 11 21
+PLACEMENT_KEY=$(printf '%064x' 9821)
 ctl() {
   case "$1 ${2:-}" in
     'import '* | '--json import')
