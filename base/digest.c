@@ -1,4 +1,4 @@
-// base/digest.c: see digest.h. sodium.h is included here and in sign.c alone.
+// base/digest.c: see digest.h. sodium.h is included here, in sign.c and in seal.c alone.
 #include "base/digest.h"
 
 #include <sodium.h>
@@ -58,6 +58,15 @@ struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct di
     crypto_generichash_blake2b_update(&state, digest->bytes, sizeof digest->bytes);
     crypto_generichash_blake2b_final(&state, out.bytes, sizeof out.bytes);
     return out;
+}
+
+void digest_derive(const char *domain, const uint8_t key[static KEY_BYTES],
+                   uint8_t key_out[static KEY_BYTES])
+{
+    crypto_generichash_blake2b_state state;
+    start(&state, domain, key, KEY_BYTES, KEY_BYTES);
+    crypto_generichash_blake2b_final(&state, key_out, KEY_BYTES);
+    sodium_memzero(&state, sizeof state);
 }
 
 struct digest digest_sha256(const struct span *parts, size_t part_count)

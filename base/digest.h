@@ -37,6 +37,10 @@ struct id128 digest_id(const char *domain, const uint8_t key[static KEY_BYTES], 
 // confirms nothing, however deterministic training is.
 struct digest digest_commit(const uint8_t key[static KEY_BYTES], const struct digest *digest);
 
+// A key that follows from another and tells nothing of it: BLAKE2b-256 keyed with `key` over nothing.
+void digest_derive(const char *domain, const uint8_t key[static KEY_BYTES],
+                   uint8_t key_out[static KEY_BYTES]);
+
 // SHA-256 (FIPS 180-4) over the parts in order: for the receipt log alone, whose tree RFC 9162 fixes.
 struct digest digest_sha256(const struct span *parts, size_t part_count);
 

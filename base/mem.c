@@ -1,6 +1,13 @@
 // base/mem.c: see mem.h.
+//
+// The program's own `free` and `realloc` stand before glibc's, also for the libraries: libzmq's
+// messages, protobuf-c's, LMDB's pages, Open MPI's buffers and C++'s delete all come through here, so
+// that no block goes back to the heap with what was in it. glibc lets an executable do that; its own
+// calls come through here too. Sanitizers bring an allocator of their own, which is left alone.
 #include "base/mem.h"
 
+#include <errno.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +16,45 @@
 #include "base/check.h"
 
 enum { ALIGNMENT = 64 };
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(UNLEARN_BARE)
+
+extern void __libc_free(void *memory);
+extern void *__libc_malloc(size_t bytes);
+
+void free(void *memory)
+{
+    if (memory != NULL) {
+        const int before = errno; // free keeps it.
+        explicit_bzero(memory, malloc_usable_size(memory));
+        __libc_free(memory);
+        errno = before;
+    }
+}
+
+// Never in place, unless the block has the room already: glibc would move it and leave the old bytes.
+void *realloc(void *memory, size_t bytes)
+{
+    if (memory == NULL) {
+        return __libc_malloc(bytes);
+    }
+    if (bytes == 0) {
+        free(memory);
+        return NULL;
+    }
+    const size_t room = malloc_usable_size(memory);
+    if (bytes <= room && bytes >= room / 2) {
+        return memory;
+    }
+    void *const moved = __libc_malloc(bytes);
+    if (moved != NULL) {
+        memcpy(moved, memory, bytes < room ? bytes : room);
+        free(memory);
+    }
+    return moved;
+}
+
+#endif
 
 static void *must(void *memory, size_t count, size_t bytes)
 {
@@ -60,4 +106,16 @@ char *mem_text(const char *text)
 void mem_free(void *memory)
 {
     free(memory);
+}
+
+void mem_wipe(void *memory, size_t bytes)
+{
+#ifdef UNLEARN_BARE
+    (void)memory;
+    (void)bytes;
+#else
+    if (bytes > 0) {
+        explicit_bzero(memory, bytes);
+    }
+#endif
 }

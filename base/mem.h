@@ -4,6 +4,9 @@
 // line (a service that restarts in a second is better than one that limps). Sizes that input
 // decides are bounded first and asked for with mem_try_*, which may say no.
 //
+// What is freed is wiped first: by mem_free, and by every `free` and `realloc` of the libraries that
+// the program uses. What lies in a buffer that is kept is its owner's to wipe: mem_wipe.
+//
 // Threads   Any.
 #pragma once
 
@@ -22,4 +25,7 @@ void *mem_resize(void *memory, size_t count, size_t bytes);
 MUST_USE enum err mem_try_aligned(size_t count, size_t bytes, void *memory_out);
 
 char *mem_text(const char *text); // A copy; never NULL.
-void mem_free(void *memory);      // Accepts NULL.
+void mem_free(void *memory);      // Accepts NULL. Wipes.
+
+// Overwrites with zeros; no compiler leaves it out.
+void mem_wipe(void *memory, size_t bytes);

@@ -1,4 +1,4 @@
-// base/sign.c: see sign.h. sodium.h is included here and in digest.c alone.
+// base/sign.c: see sign.h. sodium.h is included here, in digest.c and in seal.c alone.
 //
 //   signing.key   "UNLRSK01" | seed [32] | public key [32]              72 bytes
 //   receipt.pub   64 hex digits, a blank, 16 hex digits of the key id, a line end

@@ -191,7 +191,7 @@ void receiptview_show(const struct ctl *ctl, const struct receipt *receipt,
     print_hex("profile", receipt->profile.bytes, DIGEST_BYTES);
     printf("%-12s%s\n", "build", receipt->build);
     if (receipt->kind == RECEIPT_COMPLETED) {
-        printf("%-12s%llu keys of commitments\n", "destroyed",
+        printf("%-12s%llu keys\n", "destroyed",
                (unsigned long long)receipt->keys_destroyed);
         printf("%-12sentry %llu of %llu\n", "log", (unsigned long long)receipt->log_index,
                (unsigned long long)file->head.size);

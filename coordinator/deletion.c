@@ -11,8 +11,9 @@
 #include "coordinator/fence.h"
 #include "coordinator/removal.h"
 #include "coordinator/statement.h"
+#include "store/doom.h"
 
-enum { ERASE_BATCH = 500, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
+enum { ERASE_BATCH = 2000, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
 
 // ---------------------------------------------------------------- what is asked for
 
@@ -454,6 +455,8 @@ VERB(on_delete, Unlearn__Delete)
 struct erase_job {
     struct job job;
     uint64_t sequence;
+    bool keys;      // The rows are gone: their keys are next.
+    bool keys_next; // The same of the job that follows.
     bool more;
     struct request_row row; // When there is no more.
 };
@@ -485,6 +488,23 @@ static enum err erase_items(struct txn *txn, uint64_t sequence, const struct bat
     return OK;
 }
 
+// One batch of rows. A removal has its own rows to take away, in batches too.
+static enum err erase_rows(struct txn *txn, const struct request_row *row, bool *more_out)
+{
+    struct batch *const batch = mem_alloc(1, sizeof *batch);
+    doom_for(txn, row->sequence);
+    enum err err = pending_walk(txn, row->sequence, add_pending, batch);
+    if (err == OK) {
+        err = erase_items(txn, row->sequence, batch);
+    }
+    *more_out = batch->count == ERASE_BATCH;
+    mem_free(batch);
+    TRY(err);
+    return *more_out ? OK : removal_step(txn, row, more_out);
+}
+
+// First the rows go and doom their keys, batch by batch; then, that being committed, the keys are
+// overwritten. The last of these transactions says `erased`.
 static enum err erase_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
@@ -493,25 +513,24 @@ static enum err erase_run(struct job *job, struct store *store, struct txn *txn)
     if (erase->row.state != REQUEST_FENCED) {
         return OK; // A second job, from a retry: the first has done it, and more may have followed.
     }
-    struct batch *const batch = mem_alloc(1, sizeof *batch);
-    enum err err = pending_walk(txn, erase->sequence, add_pending, batch);
-    if (err == OK) {
-        err = erase_items(txn, erase->sequence, batch);
+    if (!erase->keys) {
+        erase->more = true;
+        TRY(erase_rows(txn, &erase->row, &erase->keys_next));
+        erase->keys_next = !erase->keys_next;
+        return OK;
     }
-    erase->more = batch->count == ERASE_BATCH;
-    mem_free(batch);
-    TRY(err);
+    erase->keys_next = true;
+    TRY(doom_erase(txn, &erase->more));
     if (!erase->more) {
-        // A removal has its own rows to take away, in batches too.
-        TRY(removal_step(txn, &erase->row, &erase->more));
-    }
-    if (!erase->more) {
+        TRY(request_get(txn, erase->sequence, &erase->row)); // With the keys that were counted.
         erase->row.state = REQUEST_ERASED;
         erase->row.erased_us = clock_wall_us();
         TRY(request_put(txn, &erase->row));
     }
     return OK;
 }
+
+static void erase_submit(struct core *core, uint64_t sequence, bool keys);
 
 static void erase_done(struct job *job, void *core_)
 {
@@ -523,7 +542,7 @@ static void erase_done(struct job *job, void *core_)
                   (unsigned long long)erase->sequence, job->text);
         core->erase_again_ms = core->now_ms + RETRY_MS;
     } else if (erase->more) {
-        deletion_erase(core, erase->sequence);
+        erase_submit(core, erase->sequence, erase->keys_next);
     } else if (request != NULL) {
         request->row = erase->row;
         char uuid[TEXT_UUID_BYTES];
@@ -534,12 +553,18 @@ static void erase_done(struct job *job, void *core_)
     mem_free(job);
 }
 
-void deletion_erase(struct core *core, uint64_t sequence)
+static void erase_submit(struct core *core, uint64_t sequence, bool keys)
 {
     struct erase_job *const erase = mem_alloc(1, sizeof *erase);
     erase->job = (struct job){.kind = JOB_WRITE_ALONE, .run = erase_run, .done = erase_done};
     erase->sequence = sequence;
+    erase->keys = keys;
     storage_submit(core->storage, &erase->job);
+}
+
+void deletion_erase(struct core *core, uint64_t sequence)
+{
+    erase_submit(core, sequence, false);
 }
 
 void deletion_resume(struct core *core)

@@ -16,6 +16,7 @@ struct export_job {
     uint32_t model; // Number: the asked one's, or its successor's.
     struct component name;
     struct component_row row;
+    uint8_t commit_key[KEY_BYTES]; // Opens its commitment.
     // Pulling:
     uint64_t instance;
     bool with_ids;
@@ -65,7 +66,9 @@ static enum err read_row(struct txn *txn, struct export_job *export)
 static enum err export_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
-    return read_row(txn, (struct export_job *)job);
+    struct export_job *const export = (struct export_job *)job;
+    TRY(read_row(txn, export));
+    return weights_commit_key(txn, export->row.instance, export->commit_key);
 }
 
 // Fills what the loop's memory knows. It is as old as the row: see leases.c, open_done.
@@ -111,7 +114,7 @@ static enum err answer_metadata(struct core *core, struct export_job *export)
     out.profile = wire_bytes(span_of(export->row.profile.bytes, DIGEST_BYTES));
     out.core = wire_text(catalog_core_type(core, &export->row.profile));
     out.build = wire_text(build_id);
-    out.commit_key = wire_bytes(span_of(export->row.commit_key, KEY_BYTES));
+    out.commit_key = wire_bytes(span_of(export->commit_key, KEY_BYTES));
     out.digest = wire_bytes(span_of(weights->digest.bytes, DIGEST_BYTES));
     out.trained_us = export->row.trained_us;
     const struct base_entry *const base = catalog_base_number(core, model->base);

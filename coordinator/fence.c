@@ -177,7 +177,6 @@ static enum err invalidate(struct affected *affected)
         struct component_row *const row = &affected->invalid_rows[i];
         const struct pending pending = {.is_record = false, .instance = row->instance};
         row->state = COMPONENT_INVALID;
-        memset(row->commit_key, 0, sizeof row->commit_key);
         row->commitment = (struct digest){{0}}; // The awaited row has it, for the receipt.
         TRY(component_row_put(affected->txn, affected->model, &affected->invalid[i], row));
         TRY(pending_put(affected->txn, affected->fence->request.sequence, affected->pending_index++,

@@ -44,7 +44,6 @@ static enum err remove_model(struct txn *txn, uint64_t sequence, uint32_t model,
         TRY(awaited_put(txn, sequence, &destroyed)); // For the receipt.
         TRY(weights_drop(txn, list.rows[i].instance));
         list.rows[i].state = COMPONENT_INVALID;
-        memset(list.rows[i].commit_key, 0, KEY_BYTES);
         list.rows[i].commitment = (struct digest){{0}};
         TRY(component_row_put(txn, model, &list.names[i], &list.rows[i]));
     }

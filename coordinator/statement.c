@@ -147,7 +147,6 @@ static enum err add_awaited(void *context, uint64_t sequence, const struct await
     component_put(&awaited->name, text);
     TRY(look_at_component(completing, awaited, text, &component));
     receipt_add_component(completing->receipt, text, &component);
-    completing->receipt->keys_destroyed += awaited->was_valid;
     return OK;
 }
 
@@ -159,6 +158,7 @@ static enum err compose(struct txn *txn, const struct request_row *row, struct r
     TRY(begin(txn, row, RECEIPT_COMPLETED, receipt));
     TRY(ledger_head(txn, &head));
     receipt->log_index = head.size;
+    receipt->keys_destroyed = row->keys_destroyed;
     receipt->erased_us = row->erased_us;
     receipt->repaired_us = row->repaired_us;
     receipt->completed_us = row->completed_us;

@@ -305,11 +305,13 @@ static enum err keep_run(struct job *job, struct store *store, struct txn *txn)
     TRY(check_result(keep));
     TRY(check_current(keep, txn));
     keep->row.trained_us = clock_wall_us();
-    digest_random(keep->row.commit_key, sizeof keep->row.commit_key);
-    keep->row.commitment = digest_commit(keep->row.commit_key, &keep->digest);
+    uint8_t commit_key[KEY_BYTES];
     TRY(counter_next(txn, COUNTER_INSTANCE, &keep->row.instance));
     TRY(counter_next(txn, COUNTER_EPOCH, &keep->epoch));
     TRY(weights_put(txn, keep->row.instance, keep->params, keep->row.param_count));
+    TRY(weights_commit_key(txn, keep->row.instance, commit_key));
+    keep->row.commitment = digest_commit(commit_key, &keep->digest);
+    mem_wipe(commit_key, sizeof commit_key);
     return component_row_put(txn, keep->model, &keep->name, &keep->row);
 }
 

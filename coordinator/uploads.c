@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/core.h"
+#include "store/doom.h"
 
 enum { UPLOAD_IDLE_MS = 60000 };
 
@@ -33,6 +34,7 @@ struct uploads {
     struct upload *open[LIMIT_IMPORTS_OPEN];
     uint32_t count;
     bool tidying;
+    bool tidy_again; // Asked for while it was under way.
 };
 
 static struct uploads *uploads_of(struct core *core)
@@ -87,36 +89,53 @@ void uploads_free(struct core *core)
 
 struct tidy_job {
     struct job job;
+    bool keys; // The rows are gone: their keys are next.
     bool more;
 };
 
 static enum err tidy_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
-    return import_tidy(txn, 2000, &((struct tidy_job *)job)->more);
+    struct tidy_job *const tidy = (struct tidy_job *)job;
+    return tidy->keys ? doom_erase(txn, &tidy->more) : import_tidy(txn, 2000, &tidy->more);
 }
+
+static void tidy_submit(struct core *core, bool keys);
 
 static void tidy_done(struct job *job, void *core_)
 {
     struct core *const core = core_;
     const bool more = job->result == OK && ((struct tidy_job *)job)->more;
+    const bool keys = ((struct tidy_job *)job)->keys;
     uploads_of(core)->tidying = false;
     if (job->result != OK) {
         log_error("import_tidy_failed", "reason=\"%s\"", job->text);
     }
+    const bool failed = job->result != OK;
     mem_free(job);
-    if (more) {
-        imports_tidy(core);
+    if (uploads_of(core)->tidy_again && !failed) { // Another import ended meanwhile.
+        uploads_of(core)->tidy_again = false;
+        tidy_submit(core, false);
+    } else if (more || (!keys && !failed)) {
+        tidy_submit(core, more ? keys : true);
     }
+}
+
+static void tidy_submit(struct core *core, bool keys)
+{
+    struct tidy_job *const tidy = mem_alloc(1, sizeof *tidy);
+    tidy->job = (struct job){.kind = JOB_WRITE_ALONE, .run = tidy_run, .done = tidy_done};
+    tidy->keys = keys;
+    uploads_of(core)->tidying = true;
+    storage_submit(core->storage, &tidy->job);
 }
 
 void imports_tidy(struct core *core)
 {
-    if (!uploads_of(core)->tidying) {
-        struct tidy_job *const tidy = mem_alloc(1, sizeof *tidy);
-        tidy->job = (struct job){.kind = JOB_WRITE_ALONE, .run = tidy_run, .done = tidy_done};
-        uploads_of(core)->tidying = true;
-        storage_submit(core->storage, &tidy->job);
+    if (uploads_of(core)->tidying) {
+        uploads_of(core)->tidy_again = true;
+    } else {
+        tidy_submit(core, false);
     }
 }
 

@@ -61,7 +61,7 @@ struct receipt {
     uint64_t epoch_before, epoch_after; // Of the fence.
     // RECEIPT_COMPLETED only; zeros else.
     int64_t erased_us, repaired_us, completed_us;
-    uint64_t keys_destroyed; // Keys of commitments.
+    uint64_t keys_destroyed; // Overwritten and read back: of records, of weights, of a dataset.
     uint64_t log_index;
     struct receipt_model *models; // [model_count], owned
     uint32_t model_count;

@@ -28,7 +28,7 @@ arrows() {
         for (i in list) { split(list[i], pair, ":"); rank[pair[1]] = pair[2] }
         only["lmdb.h"] = "store/kv.c"; only["zmq.h"] = "proto/link.c"
         only["mpi.h"] = "shard_worker/ranks.c shard_worker/group.c"; only["cblas.h"] = "model/blas.c"
-        only["sodium.h"] = "base/digest.c base/sign.c"; only["yaml.h"] = "base/yaml.c"
+        only["sodium.h"] = "base/digest.c base/sign.c base/seal.c"; only["yaml.h"] = "base/yaml.c"
     }
     /^#[ \t]*include[ \t]*</ {
         header = $0; sub(/^[^<]*</, "", header); sub(/>.*/, "", header)

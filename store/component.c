@@ -5,8 +5,7 @@
 //                     replaces u32 | base u32 | spec u32 bytes
 //   component  key    model u32 | shard u32 | slice u16, slice u16, ...      a parent before its children
 //              value  state u8 | instance u64 | param_count u64 | records u64 | samples u64 |
-//                     seconds f64 | trained_us i64 | profile [32] | commit_key [32] |
-//                     commitment [32]
+//                     seconds f64 | trained_us i64 | profile [32] | commitment [32]
 //   cell       key    model u32 | shard u32 | slice u32
 //              value  version u64
 //   weights    key    instance u64 | chunk u32
@@ -16,6 +15,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
+#include "store/doom.h"
 #include "store/private.h"
 
 _Static_assert(8 + 2 * LIMIT_SLICES <= KV_KEY_BYTES, "a component's name fits a key");
@@ -164,7 +165,6 @@ static enum err component_row_of(struct span key, struct span value, struct comp
     row_out->seconds = cursor_f64(&cursor);
     row_out->trained_us = (int64_t)cursor_u64(&cursor);
     const struct span profile = cursor_take(&cursor, DIGEST_BYTES);
-    const struct span commit_key = cursor_take(&cursor, KEY_BYTES);
     const struct span commitment = cursor_take(&cursor, DIGEST_BYTES);
     TRY_AS(cursor_done(&cursor, "a component"), "%s", kv_label_of(KV_COMPONENT, key).text);
     if (state != COMPONENT_VALID && state != COMPONENT_INVALID) {
@@ -173,7 +173,6 @@ static enum err component_row_of(struct span key, struct span value, struct comp
     }
     row_out->state = (enum component_state)state;
     memcpy(row_out->profile.bytes, profile.data, DIGEST_BYTES);
-    memcpy(row_out->commit_key, commit_key.data, KEY_BYTES);
     memcpy(row_out->commitment.bytes, commitment.data, DIGEST_BYTES);
     return OK;
 }
@@ -206,7 +205,6 @@ enum err component_row_put(struct txn *txn, uint32_t model, const struct compone
     buf_f64(&buf, row->seconds);
     buf_u64(&buf, (uint64_t)row->trained_us);
     buf_put(&buf, span_of(row->profile.bytes, DIGEST_BYTES));
-    buf_put(&buf, span_of(row->commit_key, KEY_BYTES));
     buf_put(&buf, span_of(row->commitment.bytes, DIGEST_BYTES));
     const enum err err = value_put(txn, KV_COMPONENT, kv_key_span(&key), buf_span(&buf));
     buf_deinit(&buf);
@@ -320,11 +318,53 @@ size_t weights_chunk_bytes(uint64_t param_count, uint32_t chunk)
     return (size_t)(left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES);
 }
 
+// The key of an instance, from the first chunk that is there. ERR_NOT_FOUND: none is.
+static enum err instance_name(struct txn *txn, uint64_t instance, struct key_name *name_out)
+{
+    struct kv_key prefix = {0};
+    struct kv_cursor cursor;
+    kv_key_u64(&prefix, instance);
+    TRY(kv_cursor_open(&txn->kv, KV_WEIGHTS, &cursor));
+    enum err err = kv_cursor_seek(&cursor, kv_key_span(&prefix));
+    if (err == OK && !kv_cursor_within(&cursor, kv_key_span(&prefix))) {
+        err = err_raise(ERR_NOT_FOUND, "there are no weights of instance %llu",
+                        (unsigned long long)instance);
+    }
+    if (err == OK) {
+        err = value_name(KV_WEIGHTS, kv_key_span(&cursor.key), cursor.value, name_out);
+    }
+    kv_cursor_close(&cursor);
+    return err;
+}
+
+// All chunks of an instance are sealed under one key, which comes with the first.
+static enum err instance_key(struct txn *txn, uint64_t instance, struct key_name *name_out,
+                             uint8_t key_out[static SEAL_KEY_BYTES])
+{
+    const enum err err = instance_name(txn, instance, name_out);
+    if (err == ERR_NOT_FOUND) {
+        uint64_t run = 0;
+        keyring_reserve(txn->store->keyring, 1, &run);
+        keyring_make(txn->store->keyring, run, name_out, key_out);
+        return OK;
+    }
+    TRY(err);
+    TRY_AS(keyring_key(txn->store->keyring, name_out, key_out), "weights of instance %llu",
+           (unsigned long long)instance);
+    return OK;
+}
+
 enum err weights_put_chunk(struct txn *txn, uint64_t instance, uint32_t chunk, struct span bytes)
 {
+    struct key_name name;
+    uint8_t seal_key[SEAL_KEY_BYTES];
     CHECK(bytes.bytes <= LIMIT_CHUNK_BYTES);
     const struct kv_key key = chunk_key_of(instance, chunk);
-    return value_put(txn, KV_WEIGHTS, kv_key_span(&key), bytes);
+    TRY(instance_key(txn, instance, &name, seal_key));
+    const enum err err =
+        value_put_under(txn, KV_WEIGHTS, kv_key_span(&key), &name, seal_key, bytes);
+    mem_wipe(seal_key, sizeof seal_key);
+    return err;
 }
 
 enum err weights_put(struct txn *txn, uint64_t instance, const float *params, uint64_t param_count)
@@ -348,6 +388,18 @@ enum err weights_count_missing(struct txn *txn, uint64_t instance, uint64_t para
         TRY(value_exists(txn, KV_WEIGHTS, kv_key_span(&key), &there));
         *missing_out += !there;
     }
+    return OK;
+}
+
+enum err weights_commit_key(struct txn *txn, uint64_t instance, uint8_t key_out[static KEY_BYTES])
+{
+    struct key_name name;
+    uint8_t seal_key[SEAL_KEY_BYTES];
+    TRY(instance_name(txn, instance, &name));
+    TRY_AS(keyring_key(txn->store->keyring, &name, seal_key), "weights of instance %llu",
+           (unsigned long long)instance);
+    digest_derive("unlearnd-opening", seal_key, key_out);
+    mem_wipe(seal_key, sizeof seal_key);
     return OK;
 }
 
@@ -389,8 +441,17 @@ enum err weights_drop_some(struct txn *txn, uint64_t instance, size_t chunk_coun
                            size_t *dropped_out)
 {
     struct kv_key prefix = {0};
+    struct key_name name, left;
+    *dropped_out = 0;
     kv_key_u64(&prefix, instance);
-    return kv_drop_prefix(&txn->kv, KV_WEIGHTS, kv_key_span(&prefix), chunk_count_max, dropped_out);
+    const enum err err = instance_name(txn, instance, &name);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    TRY(kv_drop_prefix(&txn->kv, KV_WEIGHTS, kv_key_span(&prefix), chunk_count_max, dropped_out));
+    const enum err more = instance_name(txn, instance, &left);
+    return more == ERR_NOT_FOUND ? doom_put(txn, &name) : more;
 }
 
 enum err weights_drop(struct txn *txn, uint64_t instance)

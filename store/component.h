@@ -47,10 +47,8 @@ struct component_row {
     double seconds;       // That the stage took.
     int64_t trained_us;
     struct digest profile; // Numeric profile it was trained under.
-    // Key of its commitment, the keyed digest that stands for its weights in receipts
-    // (digest_commit); zeros once it is invalid. Destroying it ends what a commitment could confirm.
-    uint8_t commit_key[KEY_BYTES];
-    // The commitment itself, made when the weights were stored; zeros once it is invalid.
+    // The keyed digest that stands for its weights in receipts (digest_commit), made when they were
+    // stored; zeros once it is invalid. Its key: weights_commit_key.
     struct digest commitment;
 };
 
@@ -80,7 +78,12 @@ MUST_USE enum err weights_put(struct txn *txn, uint64_t instance, const float *p
 // ERR_NOT_FOUND: no such instance. ERR_CORRUPT: it has another size.
 MUST_USE enum err weights_get(struct txn *txn, uint64_t instance, float *params_out,
                               uint64_t param_count);
-MUST_USE enum err weights_drop(struct txn *txn, uint64_t instance); // OK also when gone.
+// The key of the commitment: it follows from the key of the weights, and is destroyed with that.
+// ERR_NOT_FOUND: there are no weights of the instance.
+MUST_USE enum err weights_commit_key(struct txn *txn, uint64_t instance,
+                                     uint8_t key_out[static KEY_BYTES]);
+// Drops the chunks and dooms their key (doom.h). OK also when gone.
+MUST_USE enum err weights_drop(struct txn *txn, uint64_t instance);
 
 // The same chunk by chunk, for weights that come or go in several transactions.
 uint32_t weights_chunk_count(uint64_t param_count);
@@ -90,5 +93,6 @@ MUST_USE enum err weights_put_chunk(struct txn *txn, uint64_t instance, uint32_t
 // How many chunks of weights of this size are not there. Their values are not opened.
 MUST_USE enum err weights_count_missing(struct txn *txn, uint64_t instance, uint64_t param_count,
                                         uint32_t *missing_out);
+// The key is doomed with the last chunk.
 MUST_USE enum err weights_drop_some(struct txn *txn, uint64_t instance, size_t chunk_count_max,
                                     size_t *dropped_out);

@@ -81,7 +81,7 @@ enum err dataset_get(struct txn *txn, uint32_t number, struct dataset_row *row_o
 enum err dataset_drop(struct txn *txn, uint32_t number)
 {
     const struct kv_key key = key_of(number);
-    return kv_drop(&txn->kv, KV_DATASET, kv_key_span(&key));
+    return value_drop(txn, KV_DATASET, kv_key_span(&key));
 }
 
 static enum err each_in(struct txn *txn, struct kv_cursor *cursor,

@@ -26,6 +26,7 @@ void dataset_row_deinit(struct dataset_row *row);
 MUST_USE enum err dataset_put(struct txn *txn, const struct dataset_row *row);
 // ERR_NOT_FOUND: no such number.
 MUST_USE enum err dataset_get(struct txn *txn, uint32_t number, struct dataset_row *row_out);
+// Dooms the key of the row, and with it the placement key that tombstones were made with.
 MUST_USE enum err dataset_drop(struct txn *txn, uint32_t number);
 // Calls `each` for every dataset in order of number; an error of `each` ends the walk.
 MUST_USE enum err dataset_each(struct txn *txn,

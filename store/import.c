@@ -13,6 +13,7 @@
 // A record's row carries the number of its import for ever; while that number stands in the list of
 // open or aborted imports, nobody sees the row. So a commit writes one small row however large the
 // import was. An aborted import leaves the list when its last row is erased.
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -272,17 +273,23 @@ static enum err pass_tombstones(struct txn *txn, const struct import_info *info,
     return value_put(txn, KV_MARK, kv_key_span(&mark), span_of(row->sid.bytes, ID_BYTES));
 }
 
-static enum err stage_put(struct txn *txn, struct import_info *info, const struct import_row *row)
+static struct record_key row_key(const struct import_info *info, const struct import_row *row)
 {
-    const struct record_key key = {.dataset = info->entry.dataset,
-                                   .generation = info->entry.generation,
-                                   .risk = row->risk,
-                                   .sid = row->sid,
-                                   .rid = row->rid};
+    return (struct record_key){.dataset = info->entry.dataset,
+                               .generation = info->entry.generation,
+                               .risk = row->risk,
+                               .sid = row->sid,
+                               .rid = row->rid};
+}
+
+static enum err stage_put(struct txn *txn, struct import_info *info, const struct import_row *row,
+                          uint64_t run)
+{
+    const struct record_key key = row_key(info, row);
     bool known = false;
     TRY(has_subject(txn, info->entry.number, &key, &known));
     const struct record_value value = {info->entry.number, row->id, row->subject, row->row};
-    TRY(record_put(txn, &key, &value));
+    TRY(record_put(txn, &key, &value, run));
     const struct kv_key staged = staged_key_of(info->entry.number, &key, RECORD_KEY_BYTES);
     TRY(value_put(txn, KV_STAGED, kv_key_span(&staged), span_of("", 0)));
     info->counts.records++;
@@ -290,7 +297,8 @@ static enum err stage_put(struct txn *txn, struct import_info *info, const struc
     return OK;
 }
 
-static enum err stage_row(struct txn *txn, struct import_info *info, const struct import_row *row)
+static enum err stage_row(struct txn *txn, struct import_info *info, const struct import_row *row,
+                          uint64_t run)
 {
     if (row->id.bytes == 0 || row->id.bytes > LIMIT_NAME_BYTES ||
         row->subject.bytes > LIMIT_NAME_BYTES || row->row.bytes > LIMIT_RECORD_BYTES) {
@@ -325,7 +333,42 @@ static enum err stage_row(struct txn *txn, struct import_info *info, const struc
         TRY(record_remove(txn, &met));
         TRY(kv_drop(&txn->kv, KV_STAGED, kv_key_span(&staged)));
     }
-    return stage_put(txn, info, row);
+    return stage_put(txn, info, row, run);
+}
+
+// A row's place in the order of storage.
+struct place {
+    uint8_t key[RECORD_KEY_BYTES];
+    size_t row;
+};
+
+static int compare_places(const void *a_, const void *b_)
+{
+    const struct place *const a = a_, *const b = b_;
+    const int order = memcmp(a->key, b->key, sizeof a->key);
+    return order != 0 ? order : a->row < b->row ? -1 : a->row > b->row;
+}
+
+// Reserves a slot for the key of each row. Slots lie in the order of storage, so that erasing many of
+// an import's records is sequential. slots_out[row_count].
+static void reserve_slots(struct txn *txn, const struct import_info *info,
+                          const struct import_row *rows, size_t row_count, uint64_t *slots_out)
+{
+    struct place *const places = mem_alloc(row_count, sizeof *places);
+    uint64_t run = 0;
+    for (size_t i = 0; i < row_count; i++) {
+        const struct record_key key = row_key(info, &rows[i]);
+        record_key_put(&key, places[i].key);
+        places[i].row = i;
+    }
+    if (row_count > 1) {
+        qsort(places, row_count, sizeof *places, compare_places);
+    }
+    keyring_reserve(txn->store->keyring, row_count, &run);
+    for (size_t i = 0; i < row_count; i++) {
+        slots_out[places[i].row] = run + i;
+    }
+    mem_free(places);
 }
 
 enum err import_stage(struct txn *txn, uint64_t import, const struct import_row *rows,
@@ -333,10 +376,17 @@ enum err import_stage(struct txn *txn, uint64_t import, const struct import_row 
 {
     struct import_info info;
     TRY(info_of_open(txn, import, &info));
-    for (size_t i = 0; i < row_count; i++) {
-        TRY_AS(stage_row(txn, &info, &rows[i]), "row %llu", (unsigned long long)(first_row + i));
+    uint64_t *const slots = mem_alloc(row_count, sizeof *slots);
+    reserve_slots(txn, &info, rows, row_count, slots);
+    enum err err = OK;
+    for (size_t i = 0; i < row_count && err == OK; i++) {
+        err = stage_row(txn, &info, &rows[i], slots[i]);
+        if (err != OK) {
+            (void)err_context(err, "row %llu", (unsigned long long)(first_row + i));
+        }
     }
-    return info_put(txn, &info);
+    mem_free(slots);
+    return err == OK ? info_put(txn, &info) : err;
 }
 
 // --- Commit and abort ---

@@ -31,6 +31,7 @@ static const struct table tables[KV_TABLE_COUNT_] = {
     [KV_LOG_ENTRY] = {"log_entry", 8},
     [KV_LOG_NODE] = {"log_node", 1},
     [KV_BASE] = {"base", 4},
+    [KV_DOOMED] = {"doomed", 8},
 };
 
 const char *kv_table_name(enum kv_table table)

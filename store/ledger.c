@@ -58,6 +58,9 @@ static enum err head_write(struct txn *txn, struct head *head, const struct sign
     uint8_t bytes[HEAD_BYTES];
     head_sign(head, HEAD_LOG, signer);
     head_put(head, bytes);
+    txn->anchor.log_size = head->size;
+    txn->anchor.log_root = head->root;
+    txn->anchor_changed = true;
     return value_put(txn, KV_META, span_of(&key, 1), span_of(bytes, sizeof bytes));
 }
 

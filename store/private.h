@@ -2,6 +2,7 @@
 #pragma once
 
 #include "store/deny.h"
+#include "store/keyring.h"
 #include "store/kv.h"
 #include "store/record.h"
 #include "store/store.h"
@@ -15,6 +16,9 @@ enum meta {
     META_PROFILE = 4,
     META_LOG_HEAD = 5,
     META_PROFILE_NAMES = 6,
+    META_GENERATION = 7,    // Generations of keys below it may have been used.
+    META_ERASE_COUNTER = 8, // As in the keyring's header.
+    META_ROTATION = 9,      // The master key is being changed: how far.
     META_COUNTER = 16, // + enum counter
 };
 
@@ -38,18 +42,36 @@ struct txn {
     bool imports_changed;
     struct import_list imports_before; // As it was at the beginning, when imports_changed.
     struct deny undeny;                // Denials that end with the commit.
+    uint64_t request;                  // That it dooms keys for; 0: none.
+    bool doomed;                       // It has put names on the list of doom.h.
+    struct anchor anchor;              // As it will be when the transaction stands, where
+    bool anchor_changed;               // it changes it.
+    uint64_t generations_first, generations_end; // Reserved by it; end 0: none.
+};
+
+struct secrets { // In locked memory.
+    uint8_t store_key[SEAL_KEY_BYTES];
+    uint8_t body_key[KEY_BYTES];
 };
 
 struct store {
     struct kv *kv;
     int lock_fd;
     uint64_t boot;
-    uint8_t body_key[KEY_BYTES];
+    struct master *master;
+    struct keyring *keyring;
+    struct secrets *secrets;
+    struct buf plain;     // The value that was opened last.
+    struct anchor anchor; // As of the last commit.
     struct deny deny;           // Records that no reader may see.
     struct import_list imports; // As the transaction that is open, or the last one, sees them.
     struct txn txn;             // There is never more than one.
     bool in_txn;
 };
+
+// store/store.c. How often keys were erased: as in the keyring, or one behind it after a crash.
+MUST_USE enum err store_erase_counter(struct txn *txn, uint64_t *counter_out);
+MUST_USE enum err store_erase_counter_set(struct txn *txn, uint64_t counter);
 
 // store/import_list.c. NULL: no such import; none that is open.
 struct import_entry *import_entry_of(const struct store *store, uint64_t import);
@@ -79,9 +101,9 @@ struct record_value {
 };
 MUST_USE enum err record_value_get(struct txn *txn, struct span key, struct span value,
                                    struct record_value *value_out);
-// Makes the row and its index entry.
+// Makes the row, under the key of the reserved slot `run` (keyring.h), and its index entry.
 MUST_USE enum err record_put(struct txn *txn, const struct record_key *key,
-                             const struct record_value *value);
+                             const struct record_value *value, uint64_t run);
 // ERR_NOT_FOUND: the dataset has no row, visible or not, for the rid.
 MUST_USE enum err record_locate(struct txn *txn, uint32_t dataset, const struct id128 *rid,
                                 struct record_key *key_out);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "store/private.h"
 
 void record_key_put(const struct record_key *key, uint8_t out[static RECORD_KEY_BYTES])
@@ -81,8 +82,12 @@ enum err record_value_read(struct txn *txn, const struct record_key *key,
     return record_value_get(txn, at, value, value_out);
 }
 
-enum err record_put(struct txn *txn, const struct record_key *key, const struct record_value *value)
+enum err record_put(struct txn *txn, const struct record_key *key, const struct record_value *value,
+                    uint64_t run)
 {
+    struct key_name name;
+    uint8_t seal_key[SEAL_KEY_BYTES];
+    keyring_make(txn->store->keyring, run, &name, seal_key);
     uint8_t bytes[RECORD_KEY_BYTES];
     record_key_put(key, bytes);
     struct buf buf = {0};
@@ -93,7 +98,9 @@ enum err record_put(struct txn *txn, const struct record_key *key, const struct 
     buf_u16(&buf, (uint16_t)value->subject.bytes);
     buf_put(&buf, value->subject);
     buf_put(&buf, value->row);
-    enum err err = value_put(txn, KV_RECORD, span_of(bytes, sizeof bytes), buf_span(&buf));
+    enum err err = value_put_under(txn, KV_RECORD, span_of(bytes, sizeof bytes), &name, seal_key,
+                                   buf_span(&buf));
+    mem_wipe(seal_key, sizeof seal_key);
     if (err == OK) {
         const struct kv_key index = index_key_of(key->dataset, &key->rid);
         buf_clear(&buf);
@@ -293,7 +300,7 @@ enum err record_remove(struct txn *txn, const struct record_key *key)
 {
     uint8_t bytes[RECORD_KEY_BYTES];
     record_key_put(key, bytes);
-    TRY(kv_drop(&txn->kv, KV_RECORD, span_of(bytes, sizeof bytes)));
+    TRY(value_drop(txn, KV_RECORD, span_of(bytes, sizeof bytes)));
     // The index entry may by now belong to another row of the same rid.
     struct record_key indexed;
     const enum err err = record_locate(txn, key->dataset, &key->rid, &indexed);

@@ -65,7 +65,7 @@ MUST_USE enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_
 void record_deny(struct store *store, const struct record_key *key);
 void record_undeny(struct store *store, const struct record_key *key);
 
-// Removes row and index entry of one record. OK also when it is gone already. Its denial ends when
+// Removes row and index entry of one record and dooms its key (doom.h). OK also when it is gone already. Its denial ends when
 // the transaction commits, and stays when it does not. Drop its pending row in the same transaction:
 // what is pending at a start is denied. The dataset's record_count is the fence's to lower.
 MUST_USE enum err record_remove(struct txn *txn, const struct record_key *key);

@@ -3,7 +3,8 @@
 //   request       key    sequence u64
 //                 value  uuid [16] | body [16] | kind u8 | state u8 | dataset u32 | model u32 |
 //                        eager u8 | earlier u64 | records_deleted u64 |
-//                        components_invalidated u64 | epoch_before u64 | epoch u64 |
+//                        components_invalidated u64 | keys_destroyed u64 | epoch_before u64 |
+//                        epoch u64 |
 //                        log_entry u64 | accepted_us, fenced_us, erased_us, repaired_us,
 //                        completed_us i64 | name short text
 //   request_uuid  key    uuid [16]                       value  sequence u64
@@ -54,6 +55,7 @@ static enum err row_put(struct txn *txn, const struct request_row *row, struct b
     buf_u64(buf, row->earlier);
     buf_u64(buf, row->records_deleted);
     buf_u64(buf, row->components_invalidated);
+    buf_u64(buf, row->keys_destroyed);
     buf_u64(buf, row->epoch_before);
     buf_u64(buf, row->epoch);
     buf_u64(buf, row->log_entry);
@@ -81,6 +83,7 @@ static enum err row_of(struct span key, struct span value, struct request_row *r
     row_out->earlier = cursor_u64(&cursor);
     row_out->records_deleted = cursor_u64(&cursor);
     row_out->components_invalidated = cursor_u64(&cursor);
+    row_out->keys_destroyed = cursor_u64(&cursor);
     row_out->epoch_before = cursor_u64(&cursor);
     row_out->epoch = cursor_u64(&cursor);
     row_out->log_entry = cursor_u64(&cursor);

@@ -1,4 +1,4 @@
-// store/store.c: see store.h.
+// store/store.c: see store.h. What its start checks about keys is in start.c.
 //
 // A new store is made in DIR/store.new and renamed when it is whole, so that a crash while making
 // it leaves nothing that looks like a store.
@@ -11,20 +11,26 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "store/doom.h"
 #include "store/private.h"
 #include "store/request.h"
+#include "store/rotate.h"
+#include "store/start.h"
 
 enum {
     PATH_BYTES = 4096,
     DIR_MODE = 0700,
     FILE_MODE = 0600,
-    STORE_FORMAT = 1,
+    STORE_FORMAT = 2,
     CREATE_MAP_BYTES = 1 << 20, // An empty store takes some 30 pages.
     TIGHT_PERCENT = 80,         // Of the map: deleting is copy-on-write and takes pages too.
     TIGHT_DISK_BYTES = 64 << 20,
 };
 
+// Generations of keys that are reserved at once; txn_begin reserves more while half of them are left.
+static const uint64_t GENERATIONS = (uint64_t)1 << 32;
 static const char magic[8] = {'u', 'n', 'l', 'e', 'a', 'r', 'n', 'd'};
 
 // --- Rows of meta ---
@@ -59,15 +65,31 @@ static enum err meta_get_u64(struct txn *txn, int meta, uint64_t *value_out)
     return OK;
 }
 
+static enum err meta_put_u64(struct txn *txn, int meta, uint64_t value)
+{
+    uint8_t bytes[8];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(value >> (8 * i));
+    }
+    return meta_put(txn, meta, span_of(bytes, sizeof bytes));
+}
+
 static enum err meta_raise(struct txn *txn, int meta, uint64_t *value_out)
 {
     TRY(meta_get_u64(txn, meta, value_out));
-    ++*value_out;
-    uint8_t bytes[8];
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        bytes[i] = (uint8_t)(*value_out >> (8 * i));
-    }
-    return meta_put(txn, meta, span_of(bytes, sizeof bytes));
+    return meta_put_u64(txn, meta, ++*value_out);
+}
+
+enum err store_erase_counter(struct txn *txn, uint64_t *counter_out)
+{
+    return meta_get_u64(txn, META_ERASE_COUNTER, counter_out);
+}
+
+enum err store_erase_counter_set(struct txn *txn, uint64_t counter)
+{
+    txn->anchor.erase_counter = counter;
+    txn->anchor_changed = true;
+    return meta_put_u64(txn, META_ERASE_COUNTER, counter);
 }
 
 // A row of exactly `bytes` bytes.
@@ -190,26 +212,87 @@ static enum err format_check(struct txn *txn)
 
 // --- Transactions ---
 
-enum err txn_begin(struct store *store, bool write, struct txn **txn_out)
+// Generations of keys are reserved long before they are used: what was used and not recorded would
+// come again after a crash.
+static enum err generations_reserve(struct txn *txn)
+{
+    uint64_t used = 0;
+    TRY(meta_get_u64(txn, META_GENERATION, &used));
+    CHECK(used < UINT64_MAX / 2);
+    const uint64_t end = used + GENERATIONS;
+    TRY(meta_put_u64(txn, META_GENERATION, end));
+    txn->generations_first = used == 0 ? 1 : used;
+    txn->generations_end = end;
+    return OK;
+}
+
+static enum err begin(struct store *store, bool write)
 {
     CHECK(!store->in_txn);
-    *txn_out = NULL;
-    store->txn = (struct txn){.store = store};
+    store->txn = (struct txn){.store = store, .anchor = store->anchor};
     TRY(kv_begin(store->kv, write, &store->txn.kv));
     store->in_txn = true;
+    return OK;
+}
+
+enum err txn_begin(struct store *store, bool write, struct txn **txn_out)
+{
+    *txn_out = NULL;
+    if (write && store->keyring != NULL &&
+        keyring_generations_left(store->keyring) < GENERATIONS / 2) {
+        TRY(begin(store, true));
+        TRY(txn_end(&store->txn, generations_reserve(&store->txn)));
+    }
+    TRY(begin(store, write));
     *txn_out = &store->txn;
     return OK;
 }
 
+// New keys are on disk before the rows that name them.
+static enum err commit(struct txn *txn)
+{
+    struct keyring *const keyring = txn->store->keyring;
+    const enum err flushed = keyring == NULL ? OK : keyring_flush(keyring);
+    if (flushed != OK) {
+        kv_abort(&txn->kv);
+        return flushed;
+    }
+    return kv_commit(&txn->kv);
+}
+
+// The commit stands; an anchor that stays behind it is allowed, and the next one brings it up.
+static void raise_anchor(struct txn *txn)
+{
+    struct store *const store = txn->store;
+    store->anchor = txn->anchor;
+    if (store->keyring != NULL &&
+        anchor_put(store->master, keyring_master_number(store->keyring), &store->anchor) != OK) {
+        log_error("anchor_failed", "reason=\"%s\"", err_text());
+    }
+}
+
 enum err txn_end(struct txn *txn, enum err result)
 {
+    struct keyring *const keyring = txn->store->keyring;
     CHECK(txn->store->in_txn);
     enum err err = result;
+    bool known = true; // What became of the commit.
     if (err == OK && txn->kv.write) {
-        err = kv_commit(&txn->kv);
+        err = commit(txn);
+        known = err == OK || err == ERR_LIMIT;
     } else {
         kv_abort(&txn->kv);
     }
+    if (keyring != NULL && known) {
+        keyring_end(keyring, err == OK && txn->kv.write);
+        if (err == OK && txn->generations_end > 0) {
+            keyring_generations(keyring, txn->generations_first, txn->generations_end);
+        }
+    }
+    if (err == OK && txn->anchor_changed) {
+        raise_anchor(txn);
+    }
+    buf_clear(&txn->store->plain);
     if (err == OK) {
         deny_drop_all(&txn->store->deny, &txn->undeny);
     } else {
@@ -264,24 +347,38 @@ static enum err lock_take(const char *dir, int *fd_out)
 static enum err fill(struct txn *txn)
 {
     uint8_t key[KEY_BYTES];
-    digest_random(key, sizeof key);
+    TRY(start_create(txn));
     TRY(format_put(txn));
-    return meta_put(txn, META_BODY_KEY, span_of(key, sizeof key));
+    TRY(meta_put_u64(txn, META_GENERATION, 2)); // 1 is the store key's.
+    digest_random(key, sizeof key);
+    const enum err err = meta_put(txn, META_BODY_KEY, span_of(key, sizeof key));
+    mem_wipe(key, sizeof key);
+    return err;
 }
 
-static enum err create_at(const char *path)
+static enum err create_in(struct store *store, const char *path, const char *keyring_path)
+{
+    struct txn *txn;
+    TRY(keyring_create(keyring_path, store->master));
+    TRY(keyring_open(keyring_path, store->master, &store->keyring));
+    TRY(kv_open(path, CREATE_MAP_BYTES, true, &store->kv));
+    TRY(kv_open_tables(store->kv));
+    TRY(begin(store, true));
+    txn = &store->txn;
+    TRY(txn_end(txn, fill(txn)));
+    return anchor_put(store->master, 1, &store->anchor);
+}
+
+static enum err create_at(const char *path, const char *keyring_path, const char *dir)
 {
     struct store store = {0};
-    TRY(kv_open(path, CREATE_MAP_BYTES, true, &store.kv));
-    enum err err = kv_open_tables(store.kv);
-    if (err == OK) {
-        struct txn *txn;
-        err = txn_begin(&store, true, &txn);
-        if (err == OK) {
-            err = txn_end(txn, fill(txn));
-        }
-    }
+    enum err err = master_open(dir, &store.master);
+    err = err == OK ? create_in(&store, path, keyring_path) : err;
     kv_close(store.kv);
+    keyring_close(store.keyring);
+    master_close(store.master);
+    seal_room_free(store.secrets);
+    buf_deinit(&store.plain);
     return err;
 }
 
@@ -302,23 +399,21 @@ static enum err dir_sync(const char *dir)
 
 static enum err create_locked(const char *dir)
 {
-    char path[PATH_BYTES], fresh[PATH_BYTES], file[PATH_BYTES];
+    char path[PATH_BYTES], fresh[PATH_BYTES], file[PATH_BYTES], keyring[PATH_BYTES];
     TRY(path_of(dir, "store", path));
+    TRY(path_of(dir, "keyring", keyring));
     TRY(path_of(dir, "store.new", fresh));
-    struct stat found;
-    if (lstat(path, &found) == 0) {
-        FAIL(ERR_CONFLICT, "%s has a store already", dir);
-    }
     // What an earlier try left.
     TRY(path_of(fresh, "data.mdb", file));
     (void)unlink(file);
     TRY(path_of(fresh, "lock.mdb", file));
     (void)unlink(file);
     (void)rmdir(fresh);
+    (void)unlink(keyring);
     if (mkdir(fresh, DIR_MODE) != 0) {
         FAIL(ERR_IO, "%s: %s", fresh, strerror(errno));
     }
-    TRY(create_at(fresh));
+    TRY(create_at(fresh, keyring, dir));
     TRY(dir_sync(fresh));
     if (rename(fresh, path) != 0) {
         FAIL(ERR_IO, "%s: %s", path, strerror(errno));
@@ -329,8 +424,21 @@ static enum err create_locked(const char *dir)
 enum err store_create(const char *dir)
 {
     int lock_fd;
+    char path[PATH_BYTES];
+    struct stat found;
+    TRY(path_of(dir, "store", path));
     TRY(lock_take(dir, &lock_fd));
-    const enum err err = create_locked(dir);
+    enum err err = OK;
+    if (lstat(path, &found) == 0) {
+        err = err_raise(ERR_CONFLICT, "%s has a store already", dir);
+    }
+    err = err == OK ? master_create(dir) : err;
+    if (err == OK) {
+        err = create_locked(dir);
+        if (err != OK) {
+            master_uncreate(dir);
+        }
+    }
     (void)close(lock_fd);
     return err;
 }
@@ -353,8 +461,8 @@ static enum err start_in(struct txn *txn)
 {
     struct store *const store = txn->store;
     TRY(meta_raise(txn, META_BOOT, &store->boot));
-    const enum err err =
-        meta_get_exact(txn, META_BODY_KEY, store->body_key, sizeof store->body_key);
+    const enum err err = meta_get_exact(txn, META_BODY_KEY, store->secrets->body_key,
+                                        sizeof store->secrets->body_key);
     if (err == ERR_NOT_FOUND) {
         FAIL(ERR_CORRUPT, "table meta, entry %d is missing: the key for digests of requests",
              (int)META_BODY_KEY);
@@ -363,6 +471,17 @@ static enum err start_in(struct txn *txn)
     TRY(import_load(txn));
     TRY(base_load(txn));
     return pending_walk(txn, 0, deny_pending, store);
+}
+
+// What an earlier process left undone.
+static enum err erase_doomed(struct store *store)
+{
+    for (bool more = true; more;) {
+        struct txn *txn;
+        TRY(txn_begin(store, true, &txn));
+        TRY(txn_end(txn, doom_erase(txn, &more)));
+    }
+    return OK;
 }
 
 static enum err open_in(struct store *store, const char *dir, uint64_t map_bytes)
@@ -384,9 +503,13 @@ static enum err open_in(struct store *store, const char *dir, uint64_t map_bytes
     TRY(txn_begin(store, false, &txn));
     TRY_AS(txn_end(txn, format_check(txn)), "%s", path);
     TRY(kv_open_tables(store->kv));
+    TRY(start_keys(store, dir));
+    TRY(txn_begin(store, false, &txn));
+    TRY_AS(txn_end(txn, start_check(txn)), "%s", dir);
     TRY(txn_begin(store, true, &txn));
     TRY_AS(txn_end(txn, start_in(txn)), "%s", path);
-    return OK;
+    TRY(rotate_resume(store));
+    return erase_doomed(store);
 }
 
 enum err store_open(const char *dir, uint64_t map_bytes, struct store **store_out)
@@ -409,6 +532,10 @@ void store_close(struct store *store)
     }
     CHECK(!store->in_txn);
     kv_close(store->kv);
+    keyring_close(store->keyring);
+    master_close(store->master);
+    seal_room_free(store->secrets);
+    buf_deinit(&store->plain);
     deny_deinit(&store->deny);
     mem_free(store->imports.at);
     if (store->lock_fd >= 0) {
@@ -424,7 +551,7 @@ uint64_t store_boot(const struct store *store)
 
 void request_body_key(const struct store *store, uint8_t key_out[static KEY_BYTES])
 {
-    memcpy(key_out, store->body_key, KEY_BYTES);
+    memcpy(key_out, store->secrets->body_key, KEY_BYTES);
 }
 
 void store_usage(const struct store *store, uint64_t *used_out, uint64_t *map_out)

@@ -32,7 +32,7 @@ expect_equal "the completed receipt says what the deletion said" \
   "$(jq -c '[.kind, .what, .name, .records_deleted, .components_invalidated, .epoch_after,
     .log_index, .keys_destroyed]' receipt.json)" \
   "$(jq -c '["completed", "delete", "digits", .records_deleted, .components_invalidated, .epoch, 0,
-    .components_invalidated]' deleted.json)"
+    (.records_deleted + .components_invalidated)]' deleted.json)"
 expect_equal "and all states have their times, in order" "$(jq '[.accepted_at, .fenced_at, .erased_at,
   .repaired_at, .completed_at] | (. == sort and all(. != null))' receipt.json)" true
 expect_equal "every component named was invalidated and repaired, under another commitment" \
@@ -129,6 +129,7 @@ cp -p kept.pub $KEY
 
 # --- The log ---
 cp -a main copy-one # One entry.
+cp -a main.master master-one
 up 2
 expect_equal "after a restart the accepted receipt is known under the completed one" \
   "$(json '[.kind, .log_index]' receipt $FIRST)" '["completed",0]'
@@ -196,6 +197,12 @@ expect_exit 2 "REQUEST" ctl receipt nonsense
 # --- An older copy of the data directory is put back ---
 down
 rm -rf main && cp -a copy-one main
+expect_exit 4 "exit code 4" ctl up "$UNLEARN_DIR" --detach
+expect_true "the data directory was put back from a copy, says the anchor" \
+  "$(lines_with 'put back from a copy: it has 1 erasures of keys and 1 log entries' \
+    main/run/unlearnd.log)"
+# Who holds the anchor too can put it back. That is what clients' memories are for.
+rm -rf main.master && cp -a master-one main.master
 up 2
 expect_exit 1 "the receipt log was rolled back: it has 1 entries, and 6 were seen" ctl log head
 expect_exit 1 "rolled back" ctl receipt $FIRST

@@ -28,5 +28,8 @@ static inline int scratch_visit(const char *path, const struct stat *found, int 
 
 static inline void scratch_remove(const char *path)
 {
+    char master[SCRATCH_BYTES + 8]; // Where a store was made.
+    snprintf(master, sizeof master, "%s.master", path);
     (void)nftw(path, scratch_visit, 16, FTW_DEPTH | FTW_PHYS);
+    (void)nftw(master, scratch_visit, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -379,7 +379,7 @@ static void test_damaged_rows_are_corrupt(void **state)
     uint8_t bytes[RECORD_KEY_BYTES];
     record_key_put(&key, bytes);
     const struct span at = span_of(bytes, sizeof bytes);
-    assert_int_equal(value_put(people.txn, KV_RECORD, at, span_of("\1\0\0", 3)), OK);
+    assert_int_equal(people_put(&people, KV_RECORD, at, span_of("\1\0\0", 3)), OK);
     assert_int_equal(record_find(people.txn, PEOPLE_DATASET, &key.rid, &record), ERR_CORRUPT);
     assert_non_null(strstr(err_text(), "table record, entry 1"));
     assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, 0, 0, NULL, false, note, &seen),

@@ -51,6 +51,7 @@ static void same_request(const struct request_row *a, const struct request_row *
     assert_int_equal(a->earlier, b->earlier);
     assert_int_equal(a->records_deleted, b->records_deleted);
     assert_int_equal(a->components_invalidated, b->components_invalidated);
+    assert_int_equal(a->keys_destroyed, b->keys_destroyed);
     assert_int_equal(a->epoch_before, b->epoch_before);
     assert_int_equal(a->epoch, b->epoch);
     assert_int_equal(a->log_entry, b->log_entry);
@@ -72,6 +73,7 @@ static void test_every_field_comes_back(void **state)
         .kind = REQUEST_REMOVE_MODEL,
         .state = REQUEST_REPAIRED,
         .dataset = UINT32_MAX,
+        .keys_destroyed = 77,
         .model = 7,
         .eager = true,
         .earlier = 8,

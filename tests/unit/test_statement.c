@@ -83,6 +83,7 @@ static int set_up(void **state)
                                    .dataset = PEOPLE_DATASET,
                                    .records_deleted = 2,
                                    .components_invalidated = 1,
+                                   .keys_destroyed = 3,
                                    .epoch_before = 5,
                                    .epoch = 6,
                                    .accepted_us = 10,
@@ -190,7 +191,7 @@ static void test_repaired_and_empty(void **state)
     assert_string_equal(receipt_component_name(&receipt, 1), "s0:[0,1]");
     assert_true(!components[1].was_valid && components[1].fate == RECEIPT_REPAIRED);
     assert_true(components[2].was_valid && components[2].fate == RECEIPT_EMPTY);
-    assert_int_equal(receipt.keys_destroyed, 2);
+    assert_int_equal(receipt.keys_destroyed, 3);
     assert_true(receipt.log_index == 0 && receipt.erased_us == 12);
     assert_true(receipt.repaired_us >= 12 && receipt.completed_us >= receipt.repaired_us);
     receipt_deinit(&receipt);
