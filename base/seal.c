@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 
-
 _Static_assert((int)SEAL_KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYTES &&
                    (int)SEAL_NONCE_BYTES == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES &&
                    (int)SEAL_TAG_BYTES == crypto_aead_xchacha20poly1305_ietf_ABYTES,
@@ -57,10 +56,9 @@ bool seal_get(const uint8_t key[static SEAL_KEY_BYTES],
               const uint8_t nonce[static SEAL_NONCE_BYTES], struct span bound, struct span sealed,
               uint8_t *plain_out)
 {
-    return sealed.bytes >= SEAL_TAG_BYTES &&
-           crypto_aead_xchacha20poly1305_ietf_decrypt(plain_out, NULL, NULL, sealed.data,
-                                                      sealed.bytes, bound.data, bound.bytes, nonce,
-                                                      key) == 0;
+    return sealed.bytes >= SEAL_TAG_BYTES && crypto_aead_xchacha20poly1305_ietf_decrypt(
+                                                 plain_out, NULL, NULL, sealed.data, sealed.bytes,
+                                                 bound.data, bound.bytes, nonce, key) == 0;
 }
 
 #endif

@@ -198,7 +198,8 @@ static enum err check_both(struct cluster *cluster)
     return interrupt_check();
 }
 
-static enum err start_coordinator(struct cluster *cluster, const char *program, bool lives_on)
+static enum err start_coordinator(struct cluster *cluster, const char *program,
+                                  const struct cluster_start *how)
 {
     char log[PROCESS_PATH_BYTES], stale[PROCESS_PATH_BYTES];
     // What an earlier coordinator left would mislead the fleet and ourselves.
@@ -208,8 +209,15 @@ static enum err start_coordinator(struct cluster *cluster, const char *program, 
     (void)unlink(stale);
     path_of(log, cluster->dir, "/run/unlearnd.log");
     cluster->coordinator_log = process_log_bytes(log);
-    const char *const args[] = {"unlearnd", cluster->dir, NULL};
-    const struct process_start start = {program, args, log, lives_on};
+    const char *args[5] = {"unlearnd", cluster->dir};
+    size_t count = 2;
+    if (how->allow_unsafe_fs) {
+        args[count++] = "--allow-unsafe-fs";
+    }
+    if (how->rotate_master_key) {
+        args[count++] = "--rotate-master-key";
+    }
+    const struct process_start start = {program, args, log, how->lives_on};
     return process_start(&start, &cluster->coordinator);
 }
 
@@ -295,9 +303,9 @@ static enum err set_core(const char *dir)
     return OK;
 }
 
-static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on,
-                         uint32_t patience_s)
+static enum err up_inner(struct cluster *cluster, const struct cluster_start *how)
 {
+    const uint32_t ranks = how->ranks;
     char unlearnd[PROCESS_PATH_BYTES], fleet[PROCESS_PATH_BYTES], worker[PROCESS_PATH_BYTES],
         pid[PROCESS_PATH_BYTES];
     path_of(pid, cluster->dir, "/run/unlearnd.pid");
@@ -315,13 +323,13 @@ static enum err up_inner(struct cluster *cluster, uint32_t ranks, bool lives_on,
     // its pid file is about to name ours.
     bool killed;
     (void)stop_found(cluster->dir, "/run/fleet.pid", "unlearn-fleet", FLEET_STOP_MS, &killed);
-    TRY(start_coordinator(cluster, unlearnd, lives_on));
+    TRY(start_coordinator(cluster, unlearnd, how));
     struct unlearn *client;
     TRY(wait_answer(cluster, &client));
     snprintf(cluster->endpoint, sizeof cluster->endpoint, "%s", unlearn_endpoint(client));
     enum err err = ranks == 0 ? OK : set_core(cluster->dir);
-    err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, ranks, lives_on);
-    err = err != OK ? err : wait_workers(cluster, client, ranks, patience_s);
+    err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, ranks, how->lives_on);
+    err = err != OK ? err : wait_workers(cluster, client, ranks, how->patience_s);
     unlearn_close(client);
     return err;
 }
@@ -359,12 +367,11 @@ static enum err absolute(const char *dir, char **dir_out)
     return OK;
 }
 
-enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on, uint32_t patience_s,
-                    struct cluster *cluster_out)
+enum err cluster_up(const char *dir, const struct cluster_start *start, struct cluster *cluster_out)
 {
     *cluster_out = (struct cluster){0};
     TRY(absolute(dir, &cluster_out->dir));
-    const enum err err = up_inner(cluster_out, ranks, lives_on, patience_s);
+    const enum err err = up_inner(cluster_out, start);
     if (err != OK) {
         if (cluster_out->coordinator != 0 || cluster_out->fleet != 0) {
             stop_both(cluster_out);

@@ -1,6 +1,8 @@
 // client/cluster.h: the files of a cluster on this machine, and its processes.
 //
 //   DIR/config.yaml  DIR/store  DIR/run/     the server's: settings, data, pids, logs
+//   DIR/keyring                              the keys of all that lies in the store
+//   DIR.master/                              the master key and the anchor (store/master.h)
 //   DIR/keys/signing.key                     signs receipts; 0600
 //   DIR.client/address                       what commands read, written by unlearnd at its start
 //   DIR.client/receipt.pub                   the signing key's public half
@@ -37,16 +39,21 @@ struct cluster {
     int64_t coordinator_log, fleet_log; // Bytes that the logs had before the start.
 };
 
+struct cluster_start {
+    uint32_t ranks;
+    uint32_t patience_s;  // So long the workers may take to join.
+    bool lives_on;        // They go on when this process ends; else they end with it.
+    bool allow_unsafe_fs; // Options of unlearnd.
+    bool rotate_master_key;
+};
 // Starts coordinator and fleet and waits until the coordinator answers and `ranks` workers have
 // joined. With 0 ranks there is no fleet. On error everything started is ended again.
-//   lives_on         They go on when this process ends; else they end with it.
-//   patience_s       So long the workers may take to join.
 //   ERR_NOT_FOUND    no cluster there.   ERR_CONFLICT  it is running already.
 //   ERR_CONFLICT     also: a worker was refused, with the reason.
 //   ERR_UNAVAILABLE  a program is missing, or ended at once (with the end of its log), or the
 //                    workers did not join in time.   ERR_CANCELLED  interrupt.h.
 //   Else what the exit code of the program that ended stands for.
-MUST_USE enum err cluster_up(const char *dir, uint32_t ranks, bool lives_on, uint32_t patience_s,
+MUST_USE enum err cluster_up(const char *dir, const struct cluster_start *start,
                              struct cluster *cluster_out);
 
 // Waits until a signal comes (interrupt.h; OK) or one of the two ends (the error says why).

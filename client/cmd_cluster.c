@@ -28,8 +28,11 @@ const struct ctl_command cmd_init = {
     .summary = "Make a new cluster's directory",
     .words = "DIR",
     .words_max = 1,
-    .help = "DIR is the server's; DIR.client beside it holds what commands read.\n\n"
-            "Example:\n  unlearnctl init cluster",
+    .help =
+        "DIR is the server's; DIR.client beside it holds what commands read; DIR.master holds the "
+        "master key, without which nothing of DIR can be read: keep it on another disk, or out of "
+        "the backups of DIR.\n\n"
+        "Example:\n  unlearnctl init cluster",
     .run = run_init,
 };
 
@@ -41,6 +44,8 @@ struct up {
     struct ctl_globals globals;
     struct args_u64 ranks, patience;
     bool detach;
+    bool allow_unsafe_fs;
+    bool rotate_master_key;
 };
 
 static const struct args_option up_options[] = {
@@ -51,6 +56,13 @@ static const struct args_option up_options[] = {
      offsetof(struct up, detach), 0},
     {"patience", 1202, "SECONDS", "Give up when the workers have not joined by then (60)", ARGS_U64,
      offsetof(struct up, patience), PATIENCE_S_MAX},
+    {"allow-unsafe-fs", 1203, NULL,
+     "Start also where overwritten keys may stay on the disk: not ext4 or xfs, or with "
+     "data=journal",
+     ARGS_FLAG, offsetof(struct up, allow_unsafe_fs), 0},
+    {"rotate-master-key", 1204, NULL,
+     "First wrap every key by a new master key, and destroy the old one", ARGS_FLAG,
+     offsetof(struct up, rotate_master_key), 0},
 };
 
 static void print_up(const struct ctl *ctl, const struct cluster *cluster, bool detach)
@@ -79,7 +91,12 @@ static enum err run_up(struct ctl *ctl, const void *options, const struct args_l
         up->patience.given ? (uint32_t)up->patience.value : CLUSTER_PATIENCE_S;
     interrupt_watch();
     struct cluster cluster;
-    TRY(cluster_up(dir, ranks, up->detach, patience_s, &cluster));
+    const struct cluster_start start = {.ranks = ranks,
+                                        .patience_s = patience_s,
+                                        .lives_on = up->detach,
+                                        .allow_unsafe_fs = up->allow_unsafe_fs,
+                                        .rotate_master_key = up->rotate_master_key};
+    TRY(cluster_up(dir, &start, &cluster));
     print_up(ctl, &cluster, up->detach);
     const enum err err = up->detach ? OK : cluster_stay(&cluster);
     cluster_deinit(&cluster);

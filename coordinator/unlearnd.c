@@ -23,6 +23,7 @@
 #include "coordinator/core.h"
 #include "coordinator/receipts.h"
 #include "model/profile.h"
+#include "store/disk.h"
 
 enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
 
@@ -31,6 +32,8 @@ const char *argp_program_version;
 struct options {
     const char *dir;
     enum log_level level;
+    bool allow_unsafe_fs;
+    bool rotate_master_key;
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
@@ -45,6 +48,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         } else if (strcmp(value, "info") != 0) {
             argp_error(state, "--log-level is \"%s\", expected debug, info or error", value);
         }
+        return 0;
+    case 'u':
+        options->allow_unsafe_fs = true;
+        return 0;
+    case 'r':
+        options->rotate_master_key = true;
         return 0;
     case ARGP_KEY_ARG:
         if (options->dir != NULL) {
@@ -62,6 +71,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 
 static const struct argp_option option_list[] = {
     {"log-level", 'l', "LEVEL", 0, "debug, info (default) or error", 0},
+    {"allow-unsafe-fs", 'u', NULL, 0,
+     "Start also where overwritten keys may stay on the disk: not ext4 or xfs, or with "
+     "data=journal",
+     0},
+    {"rotate-master-key", 'r', NULL, 0,
+     "Before anything else wrap every key of the keyring by a new master key and destroy the old "
+     "one",
+     0},
     {0},
 };
 
@@ -74,7 +91,8 @@ static const struct argp argp = {
     "Runs in the foreground and logs one line an event to stderr. `unlearnctl up DIR` starts it "
     "together with a local fleet of workers.\n\n"
     "Exit codes: 0 ended on request, 1 failed, 2 usage, 3 DIR is no data directory, 4 refused "
-    "(another coordinator has DIR open, or it was written by a newer version).",
+    "(another coordinator has DIR open, it was written by a newer version or put back from a copy, "
+    "its disk keeps what is overwritten).",
     NULL,
     NULL,
     NULL,
@@ -199,7 +217,18 @@ static int block_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static enum err open_all(struct core *core)
+// Erasing is overwriting: that must mean something on this disk.
+static enum err check_disk(const struct core *core, bool allow)
+{
+    const enum err err = disk_check(core->dir);
+    if (err == ERR_DENIED && allow) {
+        log_info("unsafe_fs_allowed", "reason=\"%s\"", err_text());
+        return OK;
+    }
+    return err;
+}
+
+static enum err open_all(struct core *core, bool rotate_master_key)
 {
     char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
     snprintf(core->core_type, sizeof core->core_type, "%s", profile_core());
@@ -212,7 +241,7 @@ static enum err open_all(struct core *core)
              core->dir, core->config.blas_core, core->core_type);
     }
     TRY(profile_probe(&core->profile));
-    TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
+    TRY(storage_open(core->dir, core->config.map_bytes, rotate_master_key, &core->storage));
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
     TRY(catalog_load(core));
@@ -289,7 +318,10 @@ int main(int argc, char **argv)
         err = digest_start();
     }
     if (err == OK) {
-        err = open_all(core);
+        err = check_disk(core, options.allow_unsafe_fs);
+    }
+    if (err == OK) {
+        err = open_all(core, options.rotate_master_key);
     }
     const bool started = err == OK;
     if (err == OK) {

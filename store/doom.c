@@ -59,8 +59,8 @@ static enum err each_in(struct txn *txn, struct kv_cursor *cursor,
     return OK;
 }
 
-enum err doom_each(struct txn *txn,
-                   enum err (*each)(void *context, const struct key_name *name), void *context)
+enum err doom_each(struct txn *txn, enum err (*each)(void *context, const struct key_name *name),
+                   void *context)
 {
     struct kv_cursor cursor;
     TRY(kv_cursor_open(&txn->kv, KV_DOOMED, &cursor));

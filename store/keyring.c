@@ -316,8 +316,8 @@ enum err keyring_erase(struct keyring *keyring, struct key_name *names, size_t c
     TRY(keyring_header_write(keyring, keyring->master_number, counter));
     TRY(keyring_sync(keyring));
     TRY(read_back(keyring, names, count));
-    keyring->gone = mem_resize(keyring->gone, keyring->gone_count + count + 1,
-                               sizeof *keyring->gone);
+    keyring->gone =
+        mem_resize(keyring->gone, keyring->gone_count + count + 1, sizeof *keyring->gone);
     for (size_t i = 0; i < count; i++) {
         keyring->gone[keyring->gone_count++] = names[i].slot;
     }
@@ -329,8 +329,9 @@ enum err keyring_erase(struct keyring *keyring, struct key_name *names, size_t c
 enum err keyring_expect(struct keyring *keyring, const struct key_name *name, bool doomed)
 {
     if (name->slot >= keyring->slot_count || name->generation == 0) {
-        FAIL(ERR_CORRUPT, "slot %llu of the keyring is named, and it has %llu: it was cut off, or "
-                          "is another store's",
+        FAIL(ERR_CORRUPT,
+             "slot %llu of the keyring is named, and it has %llu: it was cut off, or "
+             "is another store's",
              (unsigned long long)name->slot, (unsigned long long)keyring->slot_count);
     }
     if (keyring->expected == NULL) {
@@ -338,8 +339,9 @@ enum err keyring_expect(struct keyring *keyring, const struct key_name *name, bo
     }
     uint64_t *const expected = &keyring->expected[name->slot];
     if (*expected != 0 && *expected >> 1 != name->generation) {
-        FAIL(ERR_CORRUPT, "slot %llu of the keyring is named by two rows, with generations %llu "
-                          "and %llu",
+        FAIL(ERR_CORRUPT,
+             "slot %llu of the keyring is named by two rows, with generations %llu "
+             "and %llu",
              (unsigned long long)name->slot, (unsigned long long)(*expected >> 1),
              (unsigned long long)name->generation);
     }
@@ -347,45 +349,66 @@ enum err keyring_expect(struct keyring *keyring, const struct key_name *name, bo
     return OK;
 }
 
-static enum err settle_slot(struct keyring *keyring, uint64_t slot, const uint8_t *bytes,
-                            uint64_t *zeroed)
+// Checks one slot; true in *stray_out: nobody names it and it is not empty.
+static enum err check_slot(struct keyring *keyring, uint64_t slot, const uint8_t *bytes,
+                           uint64_t reserved, bool *stray_out)
 {
     static const uint8_t zeros[SLOT_BYTES];
     const uint64_t expected = keyring->expected == NULL ? 0 : keyring->expected[slot];
-    const uint64_t holds = slot_generation(bytes);
+    const struct key_name holds = {slot, slot_generation(bytes)};
     const bool doomed = (expected & 1) != 0;
-    if (expected == 0) {
-        if (memcmp(bytes, zeros, SLOT_BYTES) != 0) {
-            ++*zeroed;
-            return keyring_write(keyring, slot_offset(slot), span_of(zeros, SLOT_BYTES));
+    *stray_out = expected == 0 && memcmp(bytes, zeros, SLOT_BYTES) != 0;
+    if (*stray_out && holds.generation >= reserved) {
+        uint8_t key[SEAL_KEY_BYTES];
+        const enum err err = slot_unwrap(keyring->master, &holds, bytes, key);
+        mem_wipe(key, sizeof key);
+        if (err == OK) {
+            FAIL(ERR_CONFLICT,
+                 "the store was put back from a copy: slot %llu of the keyring has generation "
+                 "%llu, and the store has given out none from %llu on",
+                 (unsigned long long)slot, (unsigned long long)holds.generation,
+                 (unsigned long long)reserved);
         }
-        return OK;
     }
-    if (holds != expected >> 1 && !(doomed && holds == 0)) {
+    if (expected != 0 && holds.generation != expected >> 1 && !(doomed && holds.generation == 0)) {
         FAIL(ERR_CORRUPT,
              "slot %llu of the keyring holds generation %llu, and the store names %llu: one of "
              "them is damaged, or was put back from a copy",
-             (unsigned long long)slot, (unsigned long long)holds,
+             (unsigned long long)slot, (unsigned long long)holds.generation,
              (unsigned long long)(expected >> 1));
     }
-    set_used(keyring, slot, true);
+    if (expected != 0) {
+        set_used(keyring, slot, true);
+    }
     return OK;
 }
 
-static enum err settle_all(struct keyring *keyring, uint64_t *zeroed)
+// `zero` false: checks everything and counts strays; true: zeroes them.
+static enum err settle_all(struct keyring *keyring, uint64_t reserved, bool zero, uint64_t *strays)
 {
+    static const uint8_t zeros[SLOT_BYTES];
+    *strays = 0;
     for (uint64_t slot = 0; slot < keyring->slot_count; slot++) {
         const uint8_t *bytes = NULL;
+        bool stray = false;
         TRY(keyring_look(keyring, slot, &bytes));
-        TRY(settle_slot(keyring, slot, bytes, zeroed));
+        TRY(check_slot(keyring, slot, bytes, reserved, &stray));
+        *strays += stray;
+        if (stray && zero) {
+            TRY(keyring_write(keyring, slot_offset(slot), span_of(zeros, SLOT_BYTES)));
+        }
     }
-    return *zeroed > 0 ? keyring_sync(keyring) : OK;
+    return OK;
 }
 
-enum err keyring_settle(struct keyring *keyring, uint64_t *zeroed_out)
+enum err keyring_settle(struct keyring *keyring, uint64_t reserved, uint64_t *zeroed_out)
 {
-    *zeroed_out = 0;
-    const enum err err = settle_all(keyring, zeroed_out);
+    // All is checked before anything is zeroed: a start that is refused changes nothing.
+    enum err err = settle_all(keyring, reserved, false, zeroed_out);
+    if (err == OK && *zeroed_out > 0) {
+        err = settle_all(keyring, reserved, true, zeroed_out);
+        err = err == OK ? keyring_sync(keyring) : err;
+    }
     mem_free(keyring->expected);
     keyring->expected = NULL;
     return err;

@@ -40,7 +40,9 @@ struct key_name {
     uint64_t generation; // From 1.
 };
 
-enum { KEYRING_BATCH = 16384 }; // Slots of one keyring_erase at most: 256 pages when they are in a row.
+enum {
+    KEYRING_BATCH = 16384
+}; // Slots of one keyring_erase at most: 256 pages when they are in a row.
 
 // Makes an empty keyring under master key 1. ERR_CONFLICT: the file is there.
 MUST_USE enum err keyring_create(const char *path, const struct master *master);
@@ -64,8 +66,11 @@ uint8_t keyring_master_number(const struct keyring *keyring); // Of the key that
 // ERR_CORRUPT: beyond the end of the file, or named with two generations.
 MUST_USE enum err keyring_expect(struct keyring *keyring, const struct key_name *name, bool doomed);
 // Reads the whole file against what is expected; zeroes what nobody names; builds the free list.
-// ERR_CORRUPT: a slot that a row names holds another generation, or nothing.
-MUST_USE enum err keyring_settle(struct keyring *keyring, uint64_t *zeroed_out);
+// `reserved`: generations below it may have been used. On error nothing was changed.
+//   ERR_CORRUPT   a slot that a row names holds another generation, or nothing.
+//   ERR_CONFLICT  a key that nobody names has a generation which the store never gave out: the store
+//                 was put back from a copy, and the key is not to be lost.
+MUST_USE enum err keyring_settle(struct keyring *keyring, uint64_t reserved, uint64_t *zeroed_out);
 // The generations from `first` up to but not including `end` may be used from now on.
 void keyring_generations(struct keyring *keyring, uint64_t first, uint64_t end);
 uint64_t keyring_generations_left(const struct keyring *keyring);

@@ -8,8 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -80,8 +80,7 @@ void slot_wrap(const struct master *master, uint8_t number, const struct key_nam
 }
 
 enum err slot_unwrap(const struct master *master, const struct key_name *name,
-                     const uint8_t bytes[static SLOT_BYTES],
-                     uint8_t key_out[static SEAL_KEY_BYTES])
+                     const uint8_t bytes[static SLOT_BYTES], uint8_t key_out[static SEAL_KEY_BYTES])
 {
     uint8_t bound[SLOT_HEAD_BYTES + 8], nonce[SEAL_NONCE_BYTES];
     const unsigned long long slot = name->slot;
@@ -148,7 +147,8 @@ enum err keyring_grow(struct keyring *keyring, uint64_t slot)
     static const uint8_t zeros[GROW_SLOTS * SLOT_BYTES];
     const uint64_t before = keyring->slot_count;
     for (uint64_t from = before; from < wanted; from += GROW_SLOTS) {
-        const enum err err = keyring_write(keyring, slot_offset(from), span_of(zeros, sizeof zeros));
+        const enum err err =
+            keyring_write(keyring, slot_offset(from), span_of(zeros, sizeof zeros));
         if (err != OK) {
             (void)!ftruncate(keyring->fd, (off_t)slot_offset(before));
             return err;
@@ -235,8 +235,7 @@ static enum err header_write(int fd, const struct master *master, uint8_t number
     digest_random(header + HEAD_BYTES, SEAL_NONCE_BYTES);
     seal_put(master_key(master, number), header + HEAD_BYTES, span_of(header, HEAD_BYTES),
              span_of("", 0), header + HEAD_BYTES + SEAL_NONCE_BYTES);
-    return pwrite(fd, header, sizeof header, 0) == (ssize_t)sizeof header ? OK
-                                                                         : refused("writing");
+    return pwrite(fd, header, sizeof header, 0) == (ssize_t)sizeof header ? OK : refused("writing");
 }
 
 enum err keyring_header_write(struct keyring *keyring, uint8_t master_number, uint64_t counter)
@@ -291,8 +290,8 @@ enum err keyring_create(const char *path, const struct master *master)
     if (fd < 0) {
         FAIL(errno == EEXIST ? ERR_CONFLICT : ERR_IO, "%s: %s", path, strerror(errno));
     }
-    enum err err = pwrite(fd, page, sizeof page, 0) == (ssize_t)sizeof page ? OK
-                                                                           : refused("making it");
+    enum err err =
+        pwrite(fd, page, sizeof page, 0) == (ssize_t)sizeof page ? OK : refused("making it");
     err = err == OK ? header_write(fd, master, 1, 0) : err;
     if (err == OK && fsync(fd) != 0) {
         err = refused("making it");

@@ -42,9 +42,9 @@ struct keyring {
     bool flushed;
     uint64_t *gone; // Erased since the last keyring_end.
     size_t gone_count;
-    uint64_t *expected;  // While starting: generation << 1 | doomed.
-    uint8_t *window;     // Pages read last, through the page cache.
-    uint64_t window_at;  // Page; UINT64_MAX: none.
+    uint64_t *expected; // While starting: generation << 1 | doomed.
+    uint8_t *window;    // Pages read last, through the page cache.
+    uint64_t window_at; // Page; UINT64_MAX: none.
     uint64_t window_pages;
     uint8_t *direct; // For reading back.
 };

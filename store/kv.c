@@ -1,10 +1,9 @@
 // store/kv.c: see kv.h. Tables' names and keys are in kv_key.c.
 //
 // What LMDB 0.9.24 does that this file answers:
-//   - A file shorter than its pages kills the reader with SIGBUS. open_checked compares sizes. A
-//     healthy file can be short too (pages taken and freed again within one transaction are never
-//     written), so kv_commit stretches it, and a short one is walked in a child before it is
-//     trusted.
+//   - A file shorter than its pages kills the reader with SIGBUS, flipped bits in its pages with
+//     SIGSEGV or abort. So at open a child walks all of it first. A healthy file can be short too
+//     (pages taken and freed again within one transaction are never written): kv_commit stretches it.
 //   - A full disk gives EIO from the commit (a short write): is_full asks the file system.
 //   - Its descriptors would be inherited by programs that we start: close_on_exec.
 //   - Dead readers keep old pages from being used again: they are cleared at open.
@@ -205,8 +204,9 @@ static int walk_all(const char *path, uint64_t map_bytes)
     return rc; // The process ends here: nothing is closed.
 }
 
-// True when every page in use is there. Done in a child, where SIGBUS is only an exit code.
-static bool pages_are_there(const char *path, uint64_t map_bytes)
+// Whether every page in use is there and leads on. Done in a child, where a signal is only an exit code.
+enum walk { WALK_WHOLE, WALK_REFUSED, WALK_KILLED };
+static enum walk walk_in_child(const char *path, uint64_t map_bytes)
 {
     const pid_t child = fork();
     if (child == 0) {
@@ -220,10 +220,13 @@ static bool pages_are_there(const char *path, uint64_t map_bytes)
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0) {
         if (errno != EINTR) {
-            return false;
+            return WALK_REFUSED;
         }
     }
-    return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return child < 0                  ? WALK_REFUSED
+           : !WIFEXITED(status)       ? WALK_KILLED
+           : WEXITSTATUS(status) == 0 ? WALK_WHOLE
+                                      : WALK_REFUSED;
 }
 
 // Looks at the file before LMDB does: LMDB would take an empty one for a new environment.
@@ -259,33 +262,30 @@ static enum err open_failed(const char *path, int rc)
     FAIL(ERR_IO, "opening the store in %s: %s", path, mdb_strerror(rc));
 }
 
+static enum err damaged(const char *path)
+{
+    FAIL(ERR_CORRUPT,
+         "%s/data.mdb is damaged, or was cut off: its pages do not lead to all of its rows; put a "
+         "backup back",
+         path);
+}
+
 static enum err open_checked(const char *path, uint64_t map_bytes, bool fresh, MDB_env **env_out)
 {
     *env_out = NULL;
     if (!fresh) {
         TRY(file_check(path));
     }
+    const enum walk walk = fresh ? WALK_WHOLE : walk_in_child(path, map_bytes);
+    if (walk == WALK_KILLED) {
+        return damaged(path);
+    }
     int rc = env_open(path, map_bytes, OPEN_FLAGS, env_out);
     if (rc != 0) {
-        return open_failed(path, rc);
+        return open_failed(path, rc); // Says more than a walk that failed.
     }
-    if (fresh || !file_is_short(*env_out)) {
-        return OK;
-    }
-    // Closed for the child's sake: an environment must not cross a fork.
-    const uint64_t wanted = file_bytes_wanted(*env_out);
-    mdb_env_close(*env_out);
-    *env_out = NULL;
-    if (!pages_are_there(path, map_bytes)) {
-        FAIL(
-            ERR_CORRUPT,
-            "%s/data.mdb is shorter than the %llu bytes of its pages: it was cut off; put a backup "
-            "back",
-            path, (unsigned long long)wanted);
-    }
-    rc = env_open(path, map_bytes, OPEN_FLAGS, env_out);
-    if (rc != 0) {
-        return open_failed(path, rc);
+    if (walk != WALK_WHOLE) {
+        return damaged(path);
     }
     file_stretch(*env_out);
     return OK;

@@ -19,7 +19,7 @@ enum meta {
     META_GENERATION = 7,    // Generations of keys below it may have been used.
     META_ERASE_COUNTER = 8, // As in the keyring's header.
     META_ROTATION = 9,      // The master key is being changed: how far.
-    META_COUNTER = 16, // + enum counter
+    META_COUNTER = 16,      // + enum counter
 };
 
 enum import_state { IMPORT_OPEN = 1, IMPORT_ABORTED = 2, IMPORT_COMMITTED = 3 };
@@ -61,8 +61,8 @@ struct store {
     struct master *master;
     struct keyring *keyring;
     struct secrets *secrets;
-    struct buf plain;     // The value that was opened last.
-    struct anchor anchor; // As of the last commit.
+    struct buf plain;           // The value that was opened last.
+    struct anchor anchor;       // As of the last commit.
     struct deny deny;           // Records that no reader may see.
     struct import_list imports; // As the transaction that is open, or the last one, sees them.
     struct txn txn;             // There is never more than one.
@@ -72,6 +72,9 @@ struct store {
 // store/store.c. How often keys were erased: as in the keyring, or one behind it after a crash.
 MUST_USE enum err store_erase_counter(struct txn *txn, uint64_t *counter_out);
 MUST_USE enum err store_erase_counter_set(struct txn *txn, uint64_t counter);
+
+// Generations of keys below it may have been used.
+MUST_USE enum err store_generations_reserved(struct txn *txn, uint64_t *end_out);
 
 // store/import_list.c. NULL: no such import; none that is open.
 struct import_entry *import_entry_of(const struct store *store, uint64_t import);

@@ -35,7 +35,8 @@ struct request_row {
     uint64_t earlier; // Nothing was left to delete: the request that had deleted it. Else 0.
     uint64_t records_deleted;
     uint64_t components_invalidated;
-    uint64_t keys_destroyed; // Overwritten and read back so far: of records, of weights, of a dataset.
+    uint64_t
+        keys_destroyed; // Overwritten and read back so far: of records, of weights, of a dataset.
     uint64_t epoch_before, epoch; // Before and after the fence.
     uint64_t log_entry; // Of its completed receipt: number in the log, plus 1; 0: none yet.
     char name[LIMIT_NAME_BYTES + 1]; // Of the dataset; of the model with REQUEST_REMOVE_MODEL.

@@ -48,7 +48,7 @@ enum err start_create(struct txn *txn)
     struct key_name name;
     uint64_t zeroed = 0, run = 0;
     TRY(secrets_make(store));
-    TRY(keyring_settle(store->keyring, &zeroed));
+    TRY(keyring_settle(store->keyring, UINT64_MAX, &zeroed));
     keyring_generations(store->keyring, store_key_name.generation, store_key_name.generation + 1);
     keyring_reserve(store->keyring, 1, &run);
     keyring_make(store->keyring, run, &name, store->secrets->store_key);
@@ -141,19 +141,20 @@ static enum err check_anchor(struct txn *txn, uint64_t counter)
              "first %llu entries differ",
              (unsigned long long)anchor.log_size);
     }
-    txn->store->anchor = (struct anchor){
-        .erase_counter = counter, .log_size = head.size, .log_root = head.root};
+    txn->store->anchor =
+        (struct anchor){.erase_counter = counter, .log_size = head.size, .log_root = head.root};
     return OK;
 }
 
 enum err start_check(struct txn *txn)
 {
     struct keyring *const keyring = txn->store->keyring;
-    uint64_t counter = 0, zeroed = 0;
+    uint64_t counter = 0, zeroed = 0, reserved = 0;
+    TRY(store_generations_reserved(txn, &reserved));
     TRY(check_counters(txn, &counter));
     TRY(check_anchor(txn, counter));
     TRY(expect_all(txn));
-    TRY(keyring_settle(keyring, &zeroed));
+    TRY(keyring_settle(keyring, reserved, &zeroed));
     if (zeroed > 0) {
         log_info("keys_zeroed", "count=%llu reason=\"no row names them\"",
                  (unsigned long long)zeroed);

@@ -212,12 +212,17 @@ static enum err format_check(struct txn *txn)
 
 // --- Transactions ---
 
+enum err store_generations_reserved(struct txn *txn, uint64_t *end_out)
+{
+    return meta_get_u64(txn, META_GENERATION, end_out);
+}
+
 // Generations of keys are reserved long before they are used: what was used and not recorded would
 // come again after a crash.
 static enum err generations_reserve(struct txn *txn)
 {
     uint64_t used = 0;
-    TRY(meta_get_u64(txn, META_GENERATION, &used));
+    TRY(store_generations_reserved(txn, &used));
     CHECK(used < UINT64_MAX / 2);
     const uint64_t end = used + GENERATIONS;
     TRY(meta_put_u64(txn, META_GENERATION, end));

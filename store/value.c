@@ -17,7 +17,7 @@
 #include "store/private.h"
 
 enum {
-    NAME_BYTES = 1 + 16,                 // Format byte, slot, generation.
+    NAME_BYTES = 1 + 16, // Format byte, slot, generation.
     BOUND_BYTES = 32 + 2 + KV_KEY_BYTES + NAME_BYTES,
     STORE_KEY_BYTES = 1 + SEAL_NONCE_BYTES + SEAL_TAG_BYTES,
 };
@@ -71,8 +71,8 @@ static enum err seal_row(struct txn *txn, enum kv_table table, struct span key, 
 }
 
 enum err value_put_under(struct txn *txn, enum kv_table table, struct span key,
-                         const struct key_name *name,
-                         const uint8_t seal_key[static SEAL_KEY_BYTES], struct span value)
+                         const struct key_name *name, const uint8_t seal_key[static SEAL_KEY_BYTES],
+                         struct span value)
 {
     uint8_t head[NAME_BYTES] = {VALUE_OWN_KEY};
     memcpy(head + 1, &name->slot, 8);
@@ -177,7 +177,7 @@ enum err value_of(struct txn *txn, enum kv_table table, struct span key, struct 
 {
     const uint8_t *const bytes = stored.data;
     const int kind = stored.bytes == 0 ? 0 : bytes[0];
-    const int expected = is_plain(table, key)           ? VALUE_PLAIN
+    const int expected = is_plain(table, key) ? VALUE_PLAIN
                          : table == KV_DATASET || table == KV_RECORD || table == KV_WEIGHTS
                              ? VALUE_OWN_KEY
                              : VALUE_STORE_KEY;

@@ -36,8 +36,7 @@ MUST_USE enum err value_put(struct txn *txn, enum kv_table table, struct span ke
 // Seals under a key of the keyring that the caller has made.
 MUST_USE enum err value_put_under(struct txn *txn, enum kv_table table, struct span key,
                                   const struct key_name *name,
-                                  const uint8_t seal_key[static SEAL_KEY_BYTES],
-                                  struct span value);
+                                  const uint8_t seal_key[static SEAL_KEY_BYTES], struct span value);
 // ERR_NOT_FOUND: no such row.
 MUST_USE enum err value_get(struct txn *txn, enum kv_table table, struct span key,
                             struct span *value_out);

@@ -26,7 +26,8 @@ source "$(dirname "$0")/lib.sh"
   use lame-cluster
   ctl --json init "$UNLEARN_DIR" >/dev/null
   expect_exit 5 "0 of 2 workers have joined after 3 s|fleet.log" \
-    timeout 100 "$E2E_DIR/lame/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach --patience 3
+    timeout 100 "$E2E_DIR/lame/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach --patience 3 \
+    "${UP_OPTIONS[@]}"
   expect_exit 5 "no coordinator runs|unlearnctl up" ctl dataset list
 ) >"$E2E_DIR/lame.out" 2>&1 &
 
@@ -251,7 +252,7 @@ cp "$E2E_DIR/config.yaml" "$UNLEARN_DIR/config.yaml"
 mkdir "$E2E_DIR/bin"
 cp -rL "$E2E_BIN"/. "$E2E_DIR/bin/"
 rm "$E2E_DIR/bin/unlearn-worker"
-expect_exit 5 'unlearn-worker is missing' "$E2E_DIR/bin/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach
+expect_exit 5 'unlearn-worker is missing' "$E2E_DIR/bin/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach "${UP_OPTIONS[@]}"
 expect_exit 5 '' timeout 20 "$E2E_DIR/bin/unlearn-fleet" --coordinator tcp://127.0.0.1:1 --ranks 2
 expect_true "the fleet, too, says what is missing" \
   "$(lines_with 'worker is missing' "$SCRATCH/error") == 1"

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "client/unlearn.h"
+#include "store/disk.h"
 #include "tests/unit/scratch.h"
 
 static char dir[SCRATCH_BYTES];
@@ -45,7 +46,9 @@ static int setup(void **state)
     assert_int_equal(fclose(file), 0);
     snprintf(text, sizeof text, "init %s/c", dir);
     assert_int_equal(ctl(text), 0);
-    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach", dir);
+    const bool safe = disk_check(dir) == OK; // Else the cluster has to be told.
+    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach%s", dir,
+             safe ? "" : " --allow-unsafe-fs");
     assert_int_equal(ctl(text), 0);
     snprintf(text, sizeof text, "import d %s/rows.csv --label y --id id", dir);
     assert_int_equal(ctl(text), 0);

@@ -38,7 +38,7 @@ expect_equal "init writes the core type that a worker would choose" \
 # --- A rank that computes otherwise is refused ---
 
 expect_exit 4 "a worker was refused|BLAS core type Nehalem|set OPENBLAS_CORETYPE=$OURS" \
-  env OPENBLAS_CORETYPE=Nehalem "$E2E_BIN/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach
+  env OPENBLAS_CORETYPE=Nehalem "$E2E_BIN/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach "${UP_OPTIONS[@]}"
 expect_true "the refused ranks and their coordinator are gone" "$([[ ! -e $UNLEARN_DIR/run/fleet.pid ]] && echo 1 || echo 0)"
 expect_true "the worker's log names the setting" \
   "$(grep -c "set OPENBLAS_CORETYPE=$OURS" "$UNLEARN_DIR/run/fleet.log" | awk '{print ($1 > 0)}')"

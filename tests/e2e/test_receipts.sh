@@ -197,7 +197,7 @@ expect_exit 2 "REQUEST" ctl receipt nonsense
 # --- An older copy of the data directory is put back ---
 down
 rm -rf main && cp -a copy-one main
-expect_exit 4 "exit code 4" ctl up "$UNLEARN_DIR" --detach
+expect_exit 4 "exit code 4" ctl up "$UNLEARN_DIR" --detach "${UP_OPTIONS[@]}"
 expect_true "the data directory was put back from a copy, says the anchor" \
   "$(lines_with 'put back from a copy: it has 1 erasures of keys and 1 log entries' \
     main/run/unlearnd.log)"
