@@ -163,6 +163,7 @@ static void tidy_done(struct job *job, void *core_)
 {
     struct core *const core = core_;
     const bool more = job->result == OK && ((struct tidy_job *)job)->more;
+    const bool done = job->result == OK && !more;
     core->bases_tidying = false;
     if (job->result != OK) {
         log_error("base_tidy_failed", "reason=\"%s\"", job->text);
@@ -170,6 +171,8 @@ static void tidy_done(struct job *job, void *core_)
     mem_free(job);
     if (more) {
         bases_tidy(core);
+    } else if (done) {
+        imports_tidy(core); // Erases the keys of what went.
     }
 }
 

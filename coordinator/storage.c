@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/request.h"
-#include "store/rotate.h"
 
 enum { BATCH_MAX = 256 }; // Jobs of one shared transaction: bounds the time to the first ack.
 
@@ -144,13 +143,9 @@ static void *work(void *argument)
     }
 }
 
-static enum err start(struct storage *storage, const char *dir, uint64_t map_bytes,
-                      bool rotate_master_key)
+static enum err start(struct storage *storage, const char *dir, uint64_t map_bytes)
 {
     TRY(store_open(dir, map_bytes, &storage->store));
-    if (rotate_master_key) {
-        TRY(rotate_master(storage->store));
-    }
     storage->boot = store_boot(storage->store);
     request_body_key(storage->store, storage->body_key);
     TRY(mailbox_open(&storage->inbox));
@@ -163,11 +158,10 @@ static enum err start(struct storage *storage, const char *dir, uint64_t map_byt
     return OK;
 }
 
-enum err storage_open(const char *dir, uint64_t map_bytes, bool rotate_master_key,
-                      struct storage **storage_out)
+enum err storage_open(const char *dir, uint64_t map_bytes, struct storage **storage_out)
 {
     struct storage *const storage = mem_alloc(1, sizeof *storage);
-    const enum err err = start(storage, dir, map_bytes, rotate_master_key);
+    const enum err err = start(storage, dir, map_bytes);
     if (err != OK) {
         storage_close(storage);
         return err;

@@ -48,10 +48,8 @@ struct job {
 
 struct storage;
 
-// Opens the store of `dir`, changes the master key if asked to, and starts the thread. Errors: those of
-// store_open and rotate_master.
-MUST_USE enum err storage_open(const char *dir, uint64_t map_bytes, bool rotate_master_key,
-                               struct storage **storage_out);
+// Opens the store of `dir` and starts the thread. Errors: those of store_open.
+MUST_USE enum err storage_open(const char *dir, uint64_t map_bytes, struct storage **storage_out);
 // Runs what was submitted and calls `done` of every job, until none is left: at the end of the
 // process, while the loop's memory still stands.
 void storage_drain(struct storage *storage, void *core);

@@ -24,6 +24,7 @@
 #include "coordinator/receipts.h"
 #include "model/profile.h"
 #include "store/disk.h"
+#include "store/rotate.h"
 
 enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
 
@@ -228,6 +229,15 @@ static enum err check_disk(const struct core *core, bool allow)
     return err;
 }
 
+static enum err change_master_key(const struct core *core)
+{
+    struct store *store = NULL;
+    TRY(store_open(core->dir, core->config.map_bytes, &store));
+    const enum err err = rotate_master(store);
+    store_close(store);
+    return err;
+}
+
 static enum err open_all(struct core *core, bool rotate_master_key)
 {
     char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
@@ -241,7 +251,10 @@ static enum err open_all(struct core *core, bool rotate_master_key)
              core->dir, core->config.blas_core, core->core_type);
     }
     TRY(profile_probe(&core->profile));
-    TRY(storage_open(core->dir, core->config.map_bytes, rotate_master_key, &core->storage));
+    if (rotate_master_key) {
+        TRY(change_master_key(core));
+    }
+    TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
     TRY(catalog_load(core));

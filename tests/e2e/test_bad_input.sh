@@ -266,6 +266,10 @@ down
 
 # --- Disk full ---
 
+ctl_on_tmpfs() { # DIR: a cluster where overwritten keys would stay; its coordinator does not start.
+  ctl --json init "$1" >/dev/null
+  ctl up "$1" --ranks 0 --detach
+}
 disk_full() { # SIZE: a little more than the reserve that is kept for deletions
   local disk=$E2E_DIR/disk before after landed n=0 code=0
   mkdir "$disk"
@@ -273,6 +277,9 @@ disk_full() { # SIZE: a little more than the reserve that is kept for deletions
     echo "# not shown: disk full: a file system of its own can be mounted by root alone"
     return 0
   fi
+  expect_exit 4 'unlearnd ended with exit code 4' ctl_on_tmpfs "$disk/refused"
+  expect_true "with the reason" "$(lines_with 'lies on tmpfs.*--allow-unsafe-fs' "$SCRATCH/error") >= 1"
+  local -a UP_OPTIONS=(--allow-unsafe-fs)
   start disk/c 2
   sample big 60
   ctl --json import digits "${TRAIN[@]}" --limit 500 >/dev/null

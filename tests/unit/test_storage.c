@@ -79,7 +79,7 @@ static int set_up(void **state)
     finished_count = 0;
     assert_true(scratch_make(dir));
     assert_int_equal(store_create(dir), OK);
-    assert_int_equal(storage_open(dir, MAP_BYTES, false, &storage), OK);
+    assert_int_equal(storage_open(dir, MAP_BYTES, &storage), OK);
     return 0;
 }
 
@@ -324,7 +324,7 @@ static void test_open_says_what_the_store_says(void **state)
     struct storage *second = NULL;
     char nowhere[SCRATCH_BYTES + 16];
     snprintf(nowhere, sizeof nowhere, "%s/none", dir);
-    assert_int_equal(storage_open(nowhere, MAP_BYTES, false, &second), ERR_NOT_FOUND);
+    assert_int_equal(storage_open(nowhere, MAP_BYTES, &second), ERR_NOT_FOUND);
     assert_null(second);
     assert_true(storage_boot(storage) >= 1);
     uint64_t used = 0, map = 0;
