@@ -49,10 +49,11 @@ enum err disk_check_mount(const char *dir, const char *type, const char *options
 static bool line_of(char *line, dev_t device, char type[static TYPE_BYTES],
                     char source[static OPTIONS_BYTES], char options[static OPTIONS_BYTES])
 {
-    unsigned major_found = 0, minor_found = 0;
+    char numbers[32];
     const char *const tail = strstr(line, " - ");
-    return sscanf(line, "%*d %*d %u:%u", &major_found, &minor_found) == 2 && tail != NULL &&
-           makedev(major_found, minor_found) == device &&
+    snprintf(numbers, sizeof numbers, " %u:%u ", major(device), minor(device));
+    const char *const at = strstr(line, numbers);
+    return tail != NULL && at != NULL && at < tail &&
            sscanf(tail + 3, "%63s %1023s %1023s", type, source, options) == 3;
 }
 

@@ -382,7 +382,7 @@ enum err import_stage(struct txn *txn, uint64_t import, const struct import_row 
     for (size_t i = 0; i < row_count && err == OK; i++) {
         err = stage_row(txn, &info, &rows[i], slots[i]);
         if (err != OK) {
-            (void)err_context(err, "row %llu", (unsigned long long)(first_row + i));
+            (void)err_context(err, "row %llu", (unsigned long long)first_row + i);
         }
     }
     mem_free(slots);

@@ -78,10 +78,9 @@ uint64_t keyring_generations_left(const struct keyring *keyring)
 
 static void note_run(struct keyring *keyring, uint64_t slot, uint64_t count)
 {
-    struct fresh_run *const last =
-        keyring->run_count == 0 ? NULL : &keyring->runs[keyring->run_count - 1];
-    if (last != NULL && last->slot + last->count == slot) {
-        last->count += count;
+    const size_t runs = keyring->run_count;
+    if (runs > 0 && keyring->runs[runs - 1].slot + keyring->runs[runs - 1].count == slot) {
+        keyring->runs[runs - 1].count += count;
         return;
     }
     if (keyring->run_count == keyring->run_capacity) {

@@ -189,7 +189,8 @@ enum err keyring_look(struct keyring *keyring, uint64_t slot, const uint8_t **by
         page >= keyring->window_at + keyring->window_pages) {
         keyring->window_at = UINT64_MAX;
         const uint64_t from = page / WINDOW_PAGES * WINDOW_PAGES;
-        TRY(read_all(keyring->fd, keyring->window, WINDOW_PAGES * PAGE_BYTES, from * PAGE_BYTES));
+        TRY(read_all(keyring->fd, keyring->window, (size_t)WINDOW_PAGES * PAGE_BYTES,
+                     from * PAGE_BYTES));
         keyring->window_at = from;
         keyring->window_pages = WINDOW_PAGES;
     }

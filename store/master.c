@@ -251,10 +251,8 @@ enum err master_open(const char *dir, struct master **master_out)
         err = err_raise(errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
                         "the directory of the master key, %s: %s", master->path, strerror(errno));
     }
-    if (err == OK) {
-        err = read_keys(master, listing);
-    }
     if (listing != NULL) {
+        err = read_keys(master, listing);
         (void)closedir(listing);
     }
     if (err != OK) {
