@@ -157,6 +157,9 @@ static json_t *model_json(const Unlearn__Model *model)
     json_object_set_new(answer, "core", json_string(model->core));
     json_object_set_new(answer, "run_components", json_integer((json_int_t)model->run_components));
     json_object_set_new(answer, "run_samples", json_integer((json_int_t)model->run_samples));
+    json_object_set_new(answer, "base",
+                        model->base_name[0] == '\0' ? json_null() : json_string(model->base_name));
+    json_object_set_new(answer, "base_digest", ctl_hex(model->base_digest));
     json_object_set_new(answer, "spec", spec_json(model->spec));
     return answer;
 }
@@ -173,6 +176,13 @@ void show_model(const struct ctl *ctl, const Unlearn__Model *model)
            model->components_total, model->components_valid, model->components_waiting,
            model->components_training, model->components_empty);
     printf("shards      %u of %u answer\n", model->shards_used, model->shards_total);
+    if (model->base_name[0] != '\0') {
+        char hex[DIGEST_HEX_BYTES] = "";
+        if (model->base_digest.len == DIGEST_BYTES) {
+            hex_put(hex, model->base_digest.data, DIGEST_BYTES);
+        }
+        printf("base        %s %.16s\n", model->base_name, hex);
+    }
     printf("profile     %s", model->core);
     if (model->components_outdated > 0) {
         printf("; %u components have an older one%s", model->components_outdated,
