@@ -233,23 +233,17 @@ static enum err look_for(struct ctl *ctl, const char *name, const char *dataset,
     return OK;
 }
 
-// Trains the model that becomes the base, or waits for what an earlier call has begun, and makes it one.
-// A deletion may reach the model in the last moment: then it is waited for again.
-static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset, struct span spec)
+// Waits for the model that becomes the base, and makes it one. A deletion may reach it in the last
+// moment: then it is waited for again.
+static enum err wait_and_make(struct ctl *ctl, const char *name, const char *model,
+                              const Unlearn__BaseInfo **info_out)
 {
-    char model[LIMIT_NAME_BYTES + 8];
-    const Unlearn__Trained *trained;
     const Unlearn__Model *state;
-    const Unlearn__BaseInfo *info;
-    snprintf(model, sizeof model, "base:%s", name);
-    TRY(unlearn_train(ctl->client, model, dataset, spec, false, &trained));
     for (;;) {
         TRY(training_wait(ctl, model, &state));
-        enum err err = unlearn_base_from_model(ctl->client, name, &info);
+        const enum err err = unlearn_base_from_model(ctl->client, name, info_out);
         if (err != ERR_CONFLICT) {
-            TRY(err);
-            print_made(ctl, info, false);
-            return OK;
+            return err;
         }
         char why[ERR_TEXT_BYTES];
         snprintf(why, sizeof why, "%s", err_text());
@@ -258,6 +252,30 @@ static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset,
             return err_raise(ERR_CONFLICT, "%s", why);
         }
     }
+}
+
+// Trains the model, or goes on with what an earlier call has begun. Where another client that waits for
+// the same is faster, the model is gone and the base is there.
+static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset, struct span spec,
+                         const struct digest *spec_digest)
+{
+    char model[LIMIT_NAME_BYTES + 8];
+    const Unlearn__Trained *trained;
+    const Unlearn__BaseInfo *info;
+    snprintf(model, sizeof model, "base:%s", name);
+    TRY(unlearn_train(ctl->client, model, dataset, spec, false, &trained));
+    enum err err = wait_and_make(ctl, name, model, &info);
+    if (err == ERR_NOT_FOUND) {
+        char why[ERR_TEXT_BYTES];
+        bool there = false;
+        snprintf(why, sizeof why, "%s", err_text());
+        TRY(look_for(ctl, name, dataset, spec_digest, &there));
+        err = there ? unlearn_base_show(ctl->client, name, &info)
+                    : err_raise(ERR_NOT_FOUND, "%s", why);
+    }
+    TRY(err);
+    print_made(ctl, info, false);
+    return OK;
 }
 
 static enum err pretrain_with(struct ctl *ctl, const struct pretrain *options, const char *name,
@@ -270,7 +288,7 @@ static enum err pretrain_with(struct ctl *ctl, const struct pretrain *options, c
     interrupt_watch();
     TRY(look_for(ctl, name, options->dataset, &digest, &there));
     if (!there) {
-        return pretrain(ctl, name, options->dataset, spec);
+        return pretrain(ctl, name, options->dataset, spec, &digest);
     }
     TRY(unlearn_base_show(ctl->client, name, &info));
     print_made(ctl, info, true);
