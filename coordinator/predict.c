@@ -3,8 +3,8 @@
 // A request takes along the component that serves each shard at that moment. A thread computes one
 // output per shard and hands the whole back. Just before sending, the loop drops the outputs of
 // components that are no longer valid (a deletion was acknowledged meanwhile) and aggregates the
-// rest. One loop sends acks and replies, so no reply that follows an ack holds such an output, and
-// nothing is computed twice.
+// rest. One loop sends acks and replies, so no reply that follows an ack holds such an output. Only
+// where no output is left, though a shard still has a component that can serve, is it computed once more.
 #include <pthread.h>
 #include <string.h>
 
@@ -15,11 +15,18 @@
 #include "model/aggregate.h"
 #include "model/learner.h"
 
+enum {
+    // Of one prediction. Each but the first follows on deletions that hit every shard which answered,
+    // while it was computed: milliseconds.
+    ATTEMPTS_MAX = 8,
+};
+
 struct answer {              // Of one shard.
     uint32_t model;          // Number: the asked one's, or its successor's.
     struct component name;   // Not its node: a trie may be extended meanwhile.
     struct weights *weights; // Held.
     float *outputs;          // float32[count][width]. Owned.
+    uint64_t records;        // Of its slices, when it was found valid.
 };
 
 struct prediction {
@@ -35,8 +42,9 @@ struct prediction {
     bool more;        // Others follow them.
     struct buf bytes; // The raw frame.
     struct span *rows;
-    struct answer *answers;
+    struct answer *answers; // Room for every shard.
     uint32_t answer_count;
+    uint32_t attempts;
     enum err result;
     char text[ERR_TEXT_BYTES];
 };
@@ -49,11 +57,16 @@ struct predictor {
     uint32_t under_way;
 };
 
+static void answer_deinit(struct answer *answer)
+{
+    weights_release(answer->weights);
+    mem_free(answer->outputs);
+}
+
 static void prediction_free(struct prediction *prediction)
 {
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
-        weights_release(prediction->answers[i].weights);
-        mem_free(prediction->answers[i].outputs);
+        answer_deinit(&prediction->answers[i]);
     }
     shape_release(prediction->shape);
     buf_deinit(&prediction->bytes);
@@ -244,6 +257,29 @@ static enum err no_shard(const struct model *model)
          model->run == 0 ? "its repair has not begun" : "its training is under way");
 }
 
+// Takes along what serves each shard now and hands the prediction to the threads. False: nothing
+// serves.
+static bool begin(struct core *core, struct prediction *prediction, const struct model *model)
+{
+    for (uint32_t shard = 0; shard < model->ensemble.placement.shards; shard++) {
+        const struct model *const answering = catalog_answering(core, model, shard);
+        const int32_t node = ensemble_serving(&answering->ensemble, shard);
+        if (node >= 0) {
+            struct answer *const answer = &prediction->answers[prediction->answer_count++];
+            *answer = (struct answer){.model = answering->number};
+            trie_name(&answering->ensemble.trie, shard, (uint32_t)node, &answer->name);
+            answer->weights = weights_hold(model_extra(answering, shard, (uint32_t)node)->weights);
+        }
+    }
+    if (prediction->answer_count == 0) {
+        return false;
+    }
+    prediction->attempts++;
+    core->predictor->under_way++;
+    mailbox_put(core->predictor->inbox, &prediction->mail);
+    return true;
+}
+
 VERB(on_predict, Unlearn__Predict)
 {
     struct model *model = NULL;
@@ -265,29 +301,16 @@ VERB(on_predict, Unlearn__Predict)
     prediction->rows = mem_alloc(body->rows, sizeof *prediction->rows);
     prediction->answers = mem_alloc(shards, sizeof *prediction->answers);
     buf_put(&prediction->bytes, raw);
-    for (uint32_t shard = 0; shard < shards; shard++) {
-        const struct model *const answering = catalog_answering(core, model, shard);
-        const int32_t node = ensemble_serving(&answering->ensemble, shard);
-        if (node >= 0) {
-            struct answer *const answer = &prediction->answers[prediction->answer_count++];
-            answer->model = answering->number;
-            trie_name(&answering->ensemble.trie, shard, (uint32_t)node, &answer->name);
-            answer->weights = weights_hold(model_extra(answering, shard, (uint32_t)node)->weights);
-        }
-    }
-    if (prediction->answer_count == 0) {
+    if (!begin(core, prediction, model)) {
         const enum err err = no_shard(model);
         reply_error(core, caller, err, err_text());
         prediction_free(prediction);
-        return;
     }
-    core->predictor->under_way++;
-    mailbox_put(core->predictor->inbox, &prediction->mail);
 }
 
-// True while the component that made the answer is what training without any deleted record gives.
-// *records_out: of its slices.
-static bool still_valid(struct core *core, const struct answer *answer, uint64_t *records_out)
+// True while the component that made the answer is what training without any deleted record gives;
+// then answer->records is set.
+static bool still_valid(struct core *core, struct answer *answer)
 {
     const struct model *const model = catalog_model_number(core, answer->model);
     if (model == NULL) { // Removed, or its successor took its place.
@@ -297,68 +320,94 @@ static bool still_valid(struct core *core, const struct answer *answer, uint64_t
     CHECK(node >= 0);
     const struct slot *const slot =
         ensemble_slot(&model->ensemble, answer->name.shard, (uint32_t)node);
-    *records_out = ensemble_records(&model->ensemble, answer->name.shard, (uint32_t)node);
+    answer->records = slot->records;
     return slot->state == SLOT_VALID && slot->instance == answer->weights->instance;
 }
 
+static void drop_invalid(struct core *core, struct prediction *prediction)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < prediction->answer_count; i++) {
+        struct answer *const answer = &prediction->answers[i];
+        if (still_valid(core, answer)) {
+            prediction->answers[kept++] = *answer;
+        } else {
+            answer_deinit(answer);
+        }
+    }
+    prediction->answer_count = kept;
+}
+
+// Of the answers that are left, at least one.
 static void send_answer(struct core *core, const struct prediction *prediction,
                         const struct model *model)
 {
-    const float **const outputs = mem_alloc(prediction->answer_count, sizeof *outputs);
-    double *const weights = mem_alloc(prediction->answer_count, sizeof *weights);
-    uint32_t used = 0;
-    for (uint32_t i = 0; i < prediction->answer_count; i++) {
-        const struct answer *const answer = &prediction->answers[i];
-        uint64_t records = 0;
-        if (still_valid(core, answer, &records)) {
-            outputs[used] = answer->outputs;
-            weights[used++] = (double)records;
-        }
+    const uint32_t used = prediction->answer_count;
+    const size_t values = (size_t)prediction->count * prediction->width;
+    const float **const outputs = mem_alloc(used, sizeof *outputs);
+    double *const weights = mem_alloc(used, sizeof *weights);
+    float *const answer = mem_alloc(values, sizeof *answer);
+    const struct recipe recipe = shape_recipe(model->shape);
+    for (uint32_t i = 0; i < used; i++) {
+        outputs[i] = prediction->answers[i].outputs;
+        weights[i] = (double)prediction->answers[i].records;
     }
-    if (used == 0) {
-        const enum err err = no_shard(model);
-        reply_error(core, &prediction->caller, err, err_text());
-    } else {
-        const size_t values = (size_t)prediction->count * prediction->width;
-        float *const answer = mem_alloc(values, sizeof *answer);
-        const struct recipe recipe = shape_recipe(model->shape);
-        aggregate_rows(prediction->score ? AGGREGATE_MEAN_PROBABILITY : model->spec.aggregate,
-                       !prediction->score && learner_predicts_classes(&recipe), outputs,
-                       model->spec.weighted ? weights : NULL, used, prediction->count,
-                       prediction->width, answer);
-        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
-        Unlearn__Prediction out = UNLEARN__PREDICTION__INIT;
-        out.shards_used = used;
-        out.shards_total = model->ensemble.placement.shards;
-        out.degraded = used < out.shards_total;
-        out.epoch = core->epoch;
-        out.rows = prediction->count;
-        out.width = prediction->width;
-        out.more = prediction->more;
-        reply.status = UNLEARN__STATUS__STATUS_OK;
-        reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
-        reply.prediction = &out;
-        reply_send(core, &prediction->caller, &reply, span_of(answer, values * sizeof *answer));
-        mem_free(answer);
-    }
+    aggregate_rows(prediction->score ? AGGREGATE_MEAN_PROBABILITY : model->spec.aggregate,
+                   !prediction->score && learner_predicts_classes(&recipe), outputs,
+                   model->spec.weighted ? weights : NULL, used, prediction->count,
+                   prediction->width, answer);
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__Prediction out = UNLEARN__PREDICTION__INIT;
+    out.shards_used = used;
+    out.shards_total = model->ensemble.placement.shards;
+    out.degraded = used < out.shards_total;
+    out.epoch = core->epoch;
+    out.rows = prediction->count;
+    out.width = prediction->width;
+    out.more = prediction->more;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_PREDICTION;
+    reply.prediction = &out;
+    reply_send(core, &prediction->caller, &reply, span_of(answer, values * sizeof *answer));
+    mem_free(answer);
     mem_free(outputs);
     mem_free(weights);
+}
+
+// False: the prediction is being computed once more.
+static bool finish(struct core *core, struct prediction *prediction)
+{
+    struct model *model = NULL;
+    if (prediction->result != OK) {
+        reply_error(core, &prediction->caller, prediction->result, prediction->text);
+        return true;
+    }
+    if (catalog_model(core, prediction->model, &model) != OK) {
+        reply_error(core, &prediction->caller, ERR_NOT_FOUND, "the model was removed");
+        return true;
+    }
+    drop_invalid(core, prediction);
+    if (prediction->answer_count > 0) {
+        send_answer(core, prediction, model);
+        return true;
+    }
+    // Another shape: the name stands for another model now.
+    if (prediction->attempts < ATTEMPTS_MAX && prediction->shape == model->shape &&
+        begin(core, prediction, model)) {
+        return false;
+    }
+    const enum err err = no_shard(model);
+    reply_error(core, &prediction->caller, err, err_text());
+    return true;
 }
 
 void predict_finished(struct core *core)
 {
     for (struct mail *mail; (mail = mailbox_take(core->predictor->outbox, false)) != NULL;) {
         struct prediction *const prediction = (struct prediction *)mail;
-        struct model *model = NULL;
-        const bool there = catalog_model(core, prediction->model, &model) == OK;
         core->predictor->under_way--;
-        if (prediction->result != OK) {
-            reply_error(core, &prediction->caller, prediction->result, prediction->text);
-        } else if (!there) {
-            reply_error(core, &prediction->caller, ERR_NOT_FOUND, "the model was removed");
-        } else {
-            send_answer(core, prediction, model);
+        if (finish(core, prediction)) {
+            prediction_free(prediction);
         }
-        prediction_free(prediction);
     }
 }
