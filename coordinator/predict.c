@@ -16,8 +16,8 @@
 #include "model/learner.h"
 
 enum {
-    // Of one prediction. Each but the first follows on deletions that hit every shard which answered,
-    // while it was computed: milliseconds.
+    // Of one prediction. Each but the first follows on deletions that hit every shard which answered
+    // while it was computed.
     ATTEMPTS_MAX = 8,
 };
 
