@@ -215,6 +215,10 @@ worker_pids() { # Of the cluster in use: the fleet's grandchildren that are work
   done
   return 0
 }
+# The workers stand still until `go_on`, so that what they were about to do is seen before it is over.
+# Not for as long as a lease lives: they would be taken for lost.
+stand_still() { kill -STOP $(worker_pids); }
+go_on() { kill -CONT $(worker_pids); }
 descendants() {
   local child
   for child in $(pgrep -P "$1" || true); do

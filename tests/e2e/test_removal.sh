@@ -97,7 +97,10 @@ json '[.components == .identical + .different + .skipped, .different, .skipped >
 verifies=$!
 busy() { [[ $(json '[.workers[] | select(.task != "")] | length' status) == 2 ]]; }
 wait_for "a verify is under way" 30 busy
-ctl --json delete digits --subject writer-009 --wait completed >/dev/null
+stand_still
+request=$(json .request delete digits --subject writer-009)
+go_on
+wait_for "the deletion completes" 90 completed "$request"
 wait "$verifies"
 expect_equal "a verify that a deletion overtakes skips what it hit" "$(cat "$E2E_DIR/verify")" "[true,0,true]"
 found=$(digests m)

@@ -25,10 +25,12 @@ ctl --json train m --dataset digits --set "${SPEC[@]}" --wait >/dev/null
 before=$(digests m)
 
 # In the middle of a repair.
+stand_still
 ack=$(json '[.request, .records_deleted, .components_invalidated, .epoch]' delete digits \
   --subject writer-003 --request "$REQUEST")
 wait_for "the repair runs" 30 repair_runs "$REQUEST"
 kill_coordinator
+go_on
 expect_exit 5 "no coordinator|unlearnctl up" ctl status m
 up 2
 expect_equal "after kill -9 inside a repair the request is known and not completed" \

@@ -376,11 +376,11 @@ static void test_beats_come_in_time(void **state)
     struct world *const world = *state; // Welcome asked for one each 40 ms.
     expect_idle(world);
     const int64_t start_ms = clock_mono_ms();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         expect(world, UNLEARN__FROM_WORKER__BODY_BEAT);
     }
-    // 400 ms and a slow machine; at the rate before the welcome it would be 5 s.
-    assert_in_range(clock_mono_ms() - start_ms, 0, 3000);
+    // 800 ms and a slow machine; at the rate before the welcome it would be 10 s.
+    assert_in_range(clock_mono_ms() - start_ms, 0, 8000);
 }
 
 static void test_stage_comes_back_bit_for_bit(void **state)
@@ -460,8 +460,8 @@ static void test_cancelled_stage_ends_at_once(void **state)
     tell_cancel(world, 11);
     const Unlearn__StageFailed *const failed =
         expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed;
-    // 100 ms and a slow machine; to its end the stage would take much longer.
-    assert_in_range(clock_mono_ms() - start_ms, 0, 1000);
+    // 100 ms and a slow machine. Had the stage gone on to its end, it would not have failed.
+    assert_in_range(clock_mono_ms() - start_ms, 0, 5000);
     assert_int_equal(failed->lease, 11);
     assert_true(failed->cancelled);
     expect_idle(world);
