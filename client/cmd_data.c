@@ -38,7 +38,8 @@ static const struct args_option import_options[] = {
      "The columns, as `unlearnctl schema` prints them (default: the "
      "dataset's; at the first import proposed from the data)",
      ARGS_TEXT, offsetof(struct import, schema_file), 0},
-    {"public", 1201, NULL, "Declare the data public: it may serve as a backbone's", ARGS_FLAG,
+    {"public", 1201, NULL,
+     "Declare the data public: a base may be pre-trained on it (base pretrain)", ARGS_FLAG,
      offsetof(struct import, public_data), 0},
     {"placement-key", 1202, "HEX",
      "Where records are placed, 64 hex digits (default: at the first "
@@ -452,8 +453,10 @@ const struct ctl_command cmd_dataset_remove = {
     .words = "DATASET",
     .words_min = 1,
     .words_max = 1,
-    .help = "Nothing is asked: what is removed is gone. The request goes on by itself; unlearnctl "
-            "status REQUEST shows how far it is.\n\nExample:\n  unlearnctl dataset remove adult",
+    .help =
+        "Nothing is asked: what is removed is gone. The request goes on by itself; unlearnctl "
+        "status REQUEST shows how far it is. A public dataset that a base was pre-trained on stays "
+        "until the base is retired.\n\nExample:\n  unlearnctl dataset remove adult",
     .run = run_dataset_remove,
 };
 

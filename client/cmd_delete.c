@@ -294,16 +294,18 @@ const struct ctl_command cmd_delete = {
     .words = "DATASET",
     .words_min = 1,
     .words_max = 1,
-    .help = "States: fenced (acknowledged: no answer depends on them any more), erased (their "
-            "bytes are gone), repaired (every component that had seen them is trained anew), "
-            "completed. The work goes on by itself, also when this command ends before. Exit code "
-            "3 where nothing of it is known; 1 where the deletion is accepted but its receipt or "
-            "the receipt log cannot be trusted.\n\n"
-            "Examples:\n"
-            "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
-            "  unlearnctl delete digits --subject writer-003\n"
-            "  unlearnctl delete adult --from-csv ids.csv --request "
-            "7f1d1a52-2c55-4c0e-9d61-0c5a3b0f8a11",
+    .help =
+        "States: fenced (acknowledged: no answer depends on them any more), erased (their "
+        "bytes are gone), repaired (every component that had seen them is trained anew), "
+        "completed. The work goes on by itself, also when this command ends before. Exit code "
+        "3 where nothing of it is known; 4 where a base was pre-trained on the dataset, which must "
+        "be retired first; 1 where the deletion is accepted but its receipt or "
+        "the receipt log cannot be trusted.\n\n"
+        "Examples:\n"
+        "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
+        "  unlearnctl delete digits --subject writer-003\n"
+        "  unlearnctl delete adult --from-csv ids.csv --request "
+        "7f1d1a52-2c55-4c0e-9d61-0c5a3b0f8a11",
     .options = delete_options,
     .option_count = sizeof delete_options / sizeof delete_options[0],
     .options_bytes = sizeof(struct delete),
