@@ -167,13 +167,15 @@ static json_t *mean_json(struct simulate_mean mean)
 
 static void print_json(const struct simulate_setup *setup, const struct simulate_result *result)
 {
+    const struct simulate_theory theory = simulate_theory(setup);
     ctl_print(json_pack(
-        "{s:I, s:I, s:I, s:s, s:s, s:I, s:o, s:o, s:o}", "shards", (json_int_t)setup->shards,
+        "{s:I, s:I, s:I, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "shards", (json_int_t)setup->shards,
         "slices", (json_int_t)setup->slices, "budget", (json_int_t)setup->budget, "policy",
         sequence_policy_name(setup->policy), "deletions", simulate_deletions_name(setup->deletions),
         "trials", (json_int_t)result->trials, "deletions_until_exhausted",
         mean_json(result->until_exhausted), "deletions_until_first_shard_lost",
-        mean_json(result->until_first_lost), "theory", ctl_real(simulate_theory(setup))));
+        mean_json(result->until_first_lost), "theory", ctl_real(theory.until_exhausted),
+        "theory_first_shard_lost", ctl_real(theory.until_first_lost)));
 }
 
 static void add_row(struct grid *grid, const char *until, struct simulate_mean mean, double theory)
@@ -194,10 +196,11 @@ static void add_row(struct grid *grid, const char *until, struct simulate_mean m
 
 static void print_grid(const struct simulate_setup *setup, const struct simulate_result *result)
 {
+    const struct simulate_theory theory = simulate_theory(setup);
     struct grid *const grid = grid_new("DELETIONS UNTIL|>MEAN|>STD ERROR|>THEORY");
     add_row(grid, "every shard has lost every prefix", result->until_exhausted,
-            simulate_theory(setup));
-    add_row(grid, "the first shard has", result->until_first_lost, (double)NAN);
+            theory.until_exhausted);
+    add_row(grid, "the first shard has", result->until_first_lost, theory.until_first_lost);
     grid_print(grid, stdout);
     grid_free(grid);
 }
@@ -236,8 +239,9 @@ const struct ctl_command cmd_simulate = {
         "M shards of L slices, each trained in B sequences; deletions come, nothing is repaired. A "
         "shard has lost every prefix when the first slices of all its sequences were deleted from. "
         "A deletion from what is lost already counts too.\n\n"
-        "Sequences: rotation is what training uses; random are B different random ones; bms and "
-        "sampling put slices that are rarely deleted from (--probabilities) first. Deletions: with "
+        "Sequences (sequence_policy of a model's spec): rotation begins with another slice each "
+        "time; random are B different random ones; bms and sampling put slices that are rarely "
+        "deleted from (--probabilities, slice_probabilities of a spec) first. Deletions: with "
         "(any slice of any shard, again and again), without (each once), given (slices by "
         "--probabilities), subjects (each has R records, which lie in slices of their own). "
         "Records "

@@ -312,6 +312,10 @@ static enum err check(const struct simulate_setup *setup)
         FAIL(ERR_INVALID, "budget is %u, expected at most the number of orders of %u slices",
              setup->budget, setup->slices);
     }
+    if (setup->policy == SEQUENCE_BMS && setup->budget > setup->slices) {
+        FAIL(ERR_INVALID, "budget is %u, expected at most the number of slices, %u, with bms",
+             setup->budget, setup->slices);
+    }
     if (setup->deletions == SIMULATE_SUBJECTS) {
         TRY(check_count("records", setup->records, SIMULATE_RECORDS_MAX));
     }
@@ -394,17 +398,44 @@ void simulate_close(struct simulate *simulate)
     mem_free(simulate);
 }
 
-double simulate_theory(const struct simulate_setup *setup)
+static double harmonic(uint32_t n)
 {
-    if (setup->policy != SEQUENCE_ROTATION || setup->deletions != SIMULATE_WITH) {
-        return (double)NAN;
+    double sum = 0;
+    for (uint32_t i = n; i > 0; i--) { // Small terms first.
+        sum += 1.0 / i;
     }
+    return sum;
+}
+
+// Beta(x, n) of a whole n >= 1.
+static double beta(double x, uint32_t n)
+{
+    double product = 1 / x;
+    for (uint32_t k = 1; k < n; k++) {
+        product *= k / (x + k);
+    }
+    return product;
+}
+
+struct simulate_theory simulate_theory(const struct simulate_setup *setup)
+{
+    struct simulate_theory theory = {(double)NAN, (double)NAN};
+    const uint32_t m = setup->shards;
     const uint32_t firsts = setup->budget < setup->slices ? setup->budget : setup->slices;
-    double harmonic = 0;
-    for (uint32_t i = setup->shards * firsts; i > 0; i--) { // Small terms first.
-        harmonic += 1.0 / i;
+    const double cells = (double)m * setup->slices, alive = (double)m * firsts;
+    if (setup->policy != SEQUENCE_ROTATION && setup->policy != SEQUENCE_BMS) {
+        return theory;
     }
-    return (double)setup->shards * setup->slices * harmonic;
+    if (setup->deletions == SIMULATE_WITH) {
+        theory.until_exhausted = cells * harmonic(m * firsts);
+        theory.until_first_lost = 0;
+        for (uint32_t j = 1; j <= firsts; j++) {
+            theory.until_first_lost += cells / firsts * beta((double)j / firsts, m);
+        }
+    } else if (setup->deletions == SIMULATE_WITHOUT) {
+        theory.until_exhausted = alive * (cells + 1) / (alive + 1);
+    }
+    return theory;
 }
 
 const char *simulate_deletions_name(enum simulate_deletions deletions)

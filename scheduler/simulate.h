@@ -14,8 +14,8 @@
 //
 // Trial i is a function of setup and i alone (Philox), so trials can be run in any portions.
 //
-// Source    S3T, arXiv 2406.16257, lemma 1; the closed form m L H(m B'), B' = min(B, L), is the
-//           coupon collector's.
+// Source    S3T, arXiv 2406.16257, lemma 1; the closed forms are the coupon collector's. The second
+//           is m L times the integral over t of (1 - (1 - e^-t)^B')^m, with v = 1 - e^-t.
 // Lifetime  simulate_open to simulate_close.  Threads  One for each struct simulate.
 #pragma once
 
@@ -36,7 +36,7 @@ enum simulate_deletions {
 struct simulate_setup {
     uint32_t shards; // m, 1 .. LIMIT_SHARDS
     uint32_t slices; // L, 1 .. LIMIT_SLICES
-    uint32_t budget; // B, 1 .. LIMIT_SEQUENCES, at most L!
+    uint32_t budget; // B, 1 .. LIMIT_SEQUENCES, at most L!, with BMS at most L
     enum sequence_policy policy;
     enum simulate_deletions deletions;
     uint32_t records; // SUBJECTS: of one subject, 1 .. SIMULATE_RECORDS_MAX; else ignored.
@@ -69,9 +69,15 @@ void simulate_run(struct simulate *simulate, uint64_t trials); // The next ones.
 struct simulate_result simulate_result(const struct simulate *simulate);
 void simulate_close(struct simulate *simulate); // Accepts NULL.
 
-// m L H(m min(B, L)): expected deletions until exhausted. NaN unless the policy is rotation and
-// deletions are WITH.
-double simulate_theory(const struct simulate_setup *setup);
+// What is expected, where there is a closed form; else NaN. Rotation and BMS, whose orders begin with
+// B' = min(B, L) slices:
+//   WITH     until exhausted          m L H(m B')
+//            until first shard lost   (m L / B') sum of Beta(j / B', m), j = 1 .. B'
+//   WITHOUT  until exhausted          K (m L + 1) / (K + 1), K = m B': the last of K in random order
+struct simulate_theory {
+    double until_exhausted, until_first_lost;
+};
+struct simulate_theory simulate_theory(const struct simulate_setup *setup);
 
 // "with", "without", "given", "subjects"; static storage.
 const char *simulate_deletions_name(enum simulate_deletions deletions);

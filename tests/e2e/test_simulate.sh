@@ -13,17 +13,20 @@ within() { # WHAT FOUND EXPECTED: by 1 %
 EXHAUSTED=(45.7 58.6 66.4 72.0)
 FIRST=(4.00 10.12 15.17 19.27)
 for budget in 1 2 3 4; do
-  read -r exhausted first theory < <(json '[.deletions_until_exhausted.mean,
-    .deletions_until_first_shard_lost.mean, .theory] | join(" ")' \
+  read -r exhausted first theory first_theory < <(json '[.deletions_until_exhausted.mean,
+    .deletions_until_first_shard_lost.mean, .theory, .theory_first_shard_lost] | join(" ")' \
     simulate --shards 5 --slices 4 --budget $budget)
   within "5 shards, 4 slices, B=$budget: until exhausted" "$exhausted" "${EXHAUSTED[budget - 1]}"
   within "5 shards, 4 slices, B=$budget: until the first shard is lost" "$first" "${FIRST[budget - 1]}"
   within "5 shards, 4 slices, B=$budget: theory" "$theory" "${EXHAUSTED[budget - 1]}"
+  within "5 shards, 4 slices, B=$budget: and of the first" "$first_theory" "${FIRST[budget - 1]}"
 done
 
 SHAPE=(simulate --shards 5 --slices 4 --budget 2 --trials 20000)
 expect_equal "where no closed form exists, theory is null" \
-  "$(json .theory "${SHAPE[@]}" --deletions without)" null
+  "$(json '[.theory, .theory_first_shard_lost]' "${SHAPE[@]}" --policy random)" '[null,null]'
+expect_equal "without replacement: the last of 10 of 20 in random order" \
+  "$(json '[(.theory * 11 | round), .theory_first_shard_lost]' "${SHAPE[@]}" --deletions without)" '[210,null]'
 expect_equal "one trial has no standard error" \
   "$(json .deletions_until_exhausted.sem simulate --shards 5 --slices 4 --trials 1)" null
 expect_equal "the same seed gives the same answer" "$(ctl --json "${SHAPE[@]}" --seed 5)" \
@@ -48,6 +51,7 @@ expect_true "a million trials of 10 shards and 8 slices take $took_ms ms" "took_
 
 expect_exit 2 '--shards M and --slices L' ctl simulate --shards 5
 expect_exit 2 'budget is 25|orders of 4 slices' ctl simulate --shards 5 --slices 4 --budget 25
+expect_exit 2 'budget is 5|number of slices, 4' ctl simulate --shards 5 --slices 4 --budget 5 --policy bms
 expect_exit 2 'shards is 0' ctl simulate --shards 0 --slices 4
 expect_exit 2 '--trials is 0' ctl "${SHAPE[@]}" --trials 0
 expect_exit 2 '--policy|rotation, random, bms or sampling' ctl "${SHAPE[@]}" --policy best

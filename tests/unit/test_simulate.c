@@ -69,14 +69,23 @@ static void test_uniform_with_replacement(void **state)
         setup.budget = budget;
         const uint32_t firsts = budget > 4 ? 4 : budget; // More orders begin nowhere else.
         const struct simulate_result result = run(&setup, TRIALS);
-        assert_mean(result.until_exhausted, simulate_theory(&setup));
-        assert_mean(result.until_first_lost, until_first_lost(5, 4, firsts));
-        assert_true(fabs(simulate_theory(&setup) / issue[firsts][0] - 1) < 0.002);
-        assert_true(fabs(until_first_lost(5, 4, firsts) / issue[firsts][1] - 1) < 0.002);
+        const struct simulate_theory theory = simulate_theory(&setup);
+        assert_mean(result.until_exhausted, theory.until_exhausted);
+        assert_mean(result.until_first_lost, theory.until_first_lost);
+        assert_true(fabs(theory.until_exhausted / issue[firsts][0] - 1) < 0.002);
+        assert_true(fabs(theory.until_first_lost / issue[firsts][1] - 1) < 0.002);
+        assert_true(fabs(theory.until_first_lost / until_first_lost(5, 4, firsts) - 1) < 1e-5);
+        setup.policy = SEQUENCE_BMS; // Begins with as many slices.
+        if (budget <= 4) {
+            assert_true(simulate_theory(&setup).until_exhausted == theory.until_exhausted);
+            assert_mean(run(&setup, TRIALS).until_first_lost, theory.until_first_lost);
+        }
     }
-    assert_true(
-        fabs(simulate_theory(&(struct simulate_setup){.shards = 2, .slices = 3, .budget = 2}) -
-             6 * 25.0 / 12) < 1e-12);
+    const struct simulate_setup small = {.shards = 2, .slices = 3, .budget = 2};
+    assert_true(fabs(simulate_theory(&small).until_exhausted - 6 * 25.0 / 12) < 1e-12);
+    const struct simulate_setup wide = {.shards = 40, .slices = 9, .budget = 7};
+    assert_true(fabs(simulate_theory(&wide).until_first_lost / until_first_lost(40, 9, 7) - 1) <
+                1e-6);
     // One cell, and more cells than one word can give.
     const struct simulate_result one =
         run(&(struct simulate_setup){.shards = 1, .slices = 1, .budget = 1}, 10);
@@ -97,7 +106,8 @@ static void test_without_replacement(void **state)
         // The last of K among N in random order.
         const double cells = 5 * budget;
         assert_mean(result.until_exhausted, cells * 21 / (cells + 1));
-        assert_true(isnan(simulate_theory(&setup)));
+        assert_true(simulate_theory(&setup).until_exhausted == cells * 21 / (cells + 1));
+        assert_true(isnan(simulate_theory(&setup).until_first_lost));
         if (budget == 1) { // The first of 5.
             assert_mean(result.until_first_lost, 21.0 / 6);
         }
@@ -121,6 +131,7 @@ static void test_given_probabilities(void **state)
         expected += sign / rate;
     }
     assert_mean(run(&setup, TRIALS).until_exhausted, expected);
+    assert_true(isnan(simulate_theory(&setup).until_exhausted));
     // With one sequence, the first shard is lost when the slice that leads is hit anywhere.
     setup.budget = 1;
     assert_mean(run(&setup, TRIALS).until_first_lost, 10.0 / 5);
@@ -143,6 +154,7 @@ static void test_subjects(void **state)
                                              .deletions = SIMULATE_SUBJECTS,
                                              .records = records};
         assert_mean(run(&setup, TRIALS).until_exhausted, until_all_hit(6, 9, records));
+        assert_true(isnan(simulate_theory(&setup).until_exhausted));
     }
 }
 
@@ -154,7 +166,8 @@ static void test_random_orders(void **state)
     // Two different orders of three slices begin alike in one case of five.
     assert_mean(run(&setup, TRIALS).until_exhausted,
                 0.8 * until_all_hit(4, 6, 1) + 0.2 * until_all_hit(2, 6, 1));
-    assert_true(isnan(simulate_theory(&setup)));
+    assert_true(isnan(simulate_theory(&setup).until_exhausted));
+    assert_true(isnan(simulate_theory(&setup).until_first_lost));
 }
 
 static void test_portions_and_seeds(void **state)
@@ -224,6 +237,11 @@ static void test_bounds(void **state)
 #undef REFUSED
     setup.probabilities = good; // control
     setup.budget = 24;
+    run(&setup, 1);
+    setup.policy = SEQUENCE_BMS;
+    setup.budget = 5;
+    assert_refused(&setup, "budget is 5, expected at most the number of slices, 4, with bms");
+    setup.budget = 4;
     run(&setup, 1);
     simulate_close(NULL);
     assert_string_equal(simulate_deletions_name(SIMULATE_WITHOUT), "without");
