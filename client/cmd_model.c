@@ -155,6 +155,33 @@ static enum err run_train(struct ctl *ctl, const void *options, const struct arg
     return err;
 }
 
+// One key in two columns; what does not fit a line goes on below, in the second.
+static void put_key(void *doc, const char *key, const char *values, const char *fallback)
+{
+    enum { FIRST_COLUMNS = 26, LINE_COLUMNS = 77 };
+    char text[1024], line[128];
+    snprintf(text, sizeof text, "%s (%s)", values, fallback);
+    size_t used = (size_t)snprintf(line, sizeof line, "  %-*s", FIRST_COLUMNS - 3, key);
+    char *save = NULL;
+    for (const char *word = strtok_r(text, " ", &save); word != NULL;
+         word = strtok_r(NULL, " ", &save)) {
+        if (used + 1 + strlen(word) > LINE_COLUMNS) {
+            buf_u8(doc, '\n');
+            buf_put(doc, span_text(line));
+            used = (size_t)snprintf(line, sizeof line, "%*s", FIRST_COLUMNS - 1, "");
+        }
+        used += (size_t)snprintf(line + used, sizeof line - used, " %s", word);
+    }
+    buf_u8(doc, '\n');
+    buf_put(doc, span_text(line));
+}
+
+static void put_keys(struct buf *doc)
+{
+    buf_put(doc, span_text("\n\nKeys of a spec, with their values (and defaults):"));
+    spec_each(put_key, doc);
+}
+
 const struct ctl_command cmd_train = {
     .name = "train",
     .summary = "Train a model, or what is missing of it",
@@ -166,15 +193,12 @@ const struct ctl_command cmd_train = {
             "After a change of blas_core or of the build, what is trained goes on serving, but "
             "nothing is trained on top of it: --reprofile trains the model from nothing beside the "
             "old components and swaps shard by shard.\n\n"
-            "Keys of a spec: learner, hidden, activation, dropout, shards, slices, sequences, "
-            "sequence_policy, slice_probabilities, append_slices, epochs, batch, gradient_chunks, "
-            "optimizer.kind, optimizer.rate, "
-            "optimizer.momentum, aggregate, seed, ...\n\n"
             "Examples:\n"
             "  unlearnctl train income --dataset adult --set hidden=64 shards=4 slices=4 --wait\n"
             "  unlearnctl train digits --dataset digits --spec digits.yaml --wait\n"
             "  unlearnctl train digits --wait\n"
             "  unlearnctl train digits --reprofile --wait",
+    .more_help = put_keys,
     .options = train_options,
     .option_count = sizeof train_options / sizeof train_options[0],
     .options_bytes = sizeof(struct train),

@@ -53,6 +53,7 @@ struct ctl_command {
     const char *words;   // As args_syntax.words.
     size_t words_min, words_max;
     const char *help;                  // What else there is to know, with examples.
+    void (*more_help)(struct buf *);   // Appends to it what is not a constant; or NULL.
     const struct args_option *options; // NULL: the global ones alone.
     size_t option_count;
     size_t options_bytes; // Of the command's struct.

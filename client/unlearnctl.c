@@ -139,14 +139,19 @@ static enum err run_parsed(struct ctl *ctl, const struct ctl_command *command,
 static enum err run_command(struct ctl *ctl, const struct ctl_command *command, int argc,
                             char **argv)
 {
-    const size_t doc_bytes = strlen(command->summary) + strlen(command->help) + 3;
-    char *const doc = mem_alloc(doc_bytes, 1);
-    snprintf(doc, doc_bytes, "%s.\v%s", command->summary, command->help);
+    struct buf doc = {0};
+    buf_put(&doc, span_text(command->summary));
+    buf_put(&doc, span_text(".\v"));
+    buf_put(&doc, span_text(command->help));
+    if (command->more_help != NULL) {
+        command->more_help(&doc);
+    }
+    buf_u8(&doc, 0);
     const struct args_syntax syntax = {
         .words = command->words,
         .words_min = command->words_min,
         .words_max = command->words_max,
-        .doc = doc,
+        .doc = (const char *)doc.data,
         .options = command->options == NULL ? global_options : command->options,
         .option_count = command->options == NULL ? sizeof global_options / sizeof global_options[0]
                                                  : command->option_count,
@@ -162,7 +167,7 @@ static enum err run_command(struct ctl *ctl, const struct ctl_command *command, 
     }
     args_deinit(&syntax, options, &words);
     mem_free(options);
-    mem_free(doc);
+    buf_deinit(&doc);
     return err;
 }
 

@@ -92,5 +92,11 @@ expect_exit 2 'sequence_policy is best|rotation, random, bms, sampling' train se
 expect_exit 2 'found 2 different orders of 3 slices, expected 3|fewer sequences' \
   train slices=3 sequences=3 sequence_policy=sampling slice_probabilities=1,0,0
 expect_exit 3 'no model "other"' ctl model show other
+
+# The help of train is made from the table that everything goes through: each key once.
+help=$(ctl train --help)
+expect_equal "train --help lists the spec's keys" \
+  "$(sed -n '/^Keys of a spec/,$p' <<<"$help" | grep -oE '^  [a-z][a-z0-9_.]*' | tr -d ' ' | sort)" \
+  "$(json '.spec | keys[]' model show m | sort)"
 down
 finish
