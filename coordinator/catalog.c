@@ -441,28 +441,49 @@ void catalog_drop_request(struct core *core, uint64_t sequence)
     }
 }
 
+// The model and node of an awaited component that is not valid again; NULL: it is, or is empty, or
+// its model was removed.
+static const struct model *still_awaited(struct core *core, const struct awaited *awaited,
+                                         uint32_t *node_out)
+{
+    const struct model *const model = catalog_model_number(core, awaited->model);
+    const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
+    if (node < 0) {
+        return NULL;
+    }
+    const struct slot *const slot =
+        ensemble_slot(&model->ensemble, awaited->name.shard, (uint32_t)node);
+    *node_out = (uint32_t)node;
+    return slot->state == SLOT_VALID || slot->records == 0 ? NULL : model;
+}
+
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out)
 {
-    uint32_t count = 0;
-    uint64_t samples = 0;
+    uint32_t count = 0, node = 0;
+    *samples_out = 0;
     for (uint32_t i = 0; i < request->awaited_count; i++) {
         const struct awaited *const awaited = &request->awaited[i];
-        const struct model *const model = catalog_model_number(core, awaited->model);
-        const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
-        if (node < 0) {
-            continue; // Its model was removed.
-        }
-        const uint32_t shard = awaited->name.shard;
-        if (ensemble_slot(&model->ensemble, shard, (uint32_t)node)->state != SLOT_VALID &&
-            !ensemble_is_empty(&model->ensemble, shard, (uint32_t)node)) {
+        const struct model *const model = still_awaited(core, awaited, &node);
+        if (model != NULL) {
             count++;
-            samples += ensemble_samples(&model->ensemble, shard, (uint32_t)node);
+            *samples_out += ensemble_samples(&model->ensemble, awaited->name.shard, node);
         }
-    }
-    if (samples_out != NULL) {
-        *samples_out = samples;
     }
     return count;
+}
+
+bool request_is_repaired(struct core *core, struct request *request)
+{
+    const uint32_t count = request->awaited_count;
+    uint32_t node = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t at = (request->waits_at + i) % count;
+        if (still_awaited(core, &request->awaited[at], &node) != NULL) {
+            request->waits_at = at;
+            return false;
+        }
+    }
+    return true;
 }
 
 const char *request_problem(struct core *core, const struct request *request)

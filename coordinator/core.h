@@ -108,7 +108,8 @@ struct request {
     struct request_row row;
     struct awaited *awaited;
     uint32_t awaited_count;
-    bool finishing; // The job that completes it is under way.
+    uint32_t waits_at; // Of awaited: one that was not valid when last looked at.
+    bool finishing;    // The job that completes it is under way.
 };
 
 // Who asked.
@@ -224,6 +225,9 @@ struct request *catalog_request(struct core *core, uint64_t sequence); // Open o
 void catalog_drop_request(struct core *core, uint64_t sequence);
 // How many of the request's components are not yet valid again, and the samples of their stages.
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out);
+// Whether none is left. Asked for every open request whenever something becomes valid, so it begins
+// where it found one last time.
+bool request_is_repaired(struct core *core, struct request *request);
 
 // Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed.
 const char *request_problem(struct core *core, const struct request *request);

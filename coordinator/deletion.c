@@ -620,7 +620,7 @@ void deletion_component_valid(struct core *core)
     for (uint32_t i = 0; i < core->request_count; i++) {
         struct request *const request = core->requests[i];
         if (request->row.state == REQUEST_ERASED && !request->finishing &&
-            request_waits_for(core, request, NULL) == 0) {
+            request_is_repaired(core, request)) {
             struct finish_job *const finish = mem_alloc(1, sizeof *finish);
             finish->job = (struct job){.kind = JOB_WRITE, .run = finish_run, .done = finish_done};
             finish->sequence = request->row.sequence;
