@@ -1,4 +1,4 @@
-// model/spec.c: see spec.h. One table of keys; reading, writing, checking and help all walk it.
+// model/spec.c: see spec.h. Reading, writing, checking and help all walk the table of speckey.h.
 //
 // A key that has no effect on the model (momentum with adamw, hidden with softmax) is written as
 // "-" in the canonical text, so that specs which train the same model have the same digest.
@@ -9,373 +9,14 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "model/speckey.h"
 
-enum type {
-    TYPE_LEARNER,
-    TYPE_NAME,
-    TYPE_NAMES,
-    TYPE_WIDTHS,
-    TYPE_PROBABILITIES,
-    TYPE_CHOICE,
-    TYPE_BOOL,
-    TYPE_U32,
-    TYPE_U64,
-    TYPE_F64,
-};
-enum range { CLOSED, OPEN_LOW, OPEN_HIGH }; // Which end of a number's range is left out.
-
-enum { KEY_NAME_BYTES = 64 };
 // The longest value is a list of LIMIT_SLICES numbers, each written in at most 24 characters.
 enum { VALUE_BYTES = 25 * LIMIT_SLICES + 120 };
 
-struct key {
-    const char *name;
-    enum type type;
-    size_t offset;                          // Of the field in struct spec.
-    double low, high;                       // TYPE_U32, TYPE_F64, and widths.
-    enum range range;                       // TYPE_F64.
-    bool power_of_two;                      // TYPE_U32.
-    const char *const *choices;             // TYPE_CHOICE, TYPE_LEARNER, TYPE_BOOL; ends with NULL.
-    bool (*in_effect)(const struct spec *); // NULL: always.
-    const char *fallback;
-    const char *values; // For people.
-};
-
-static bool is_mlp(const struct spec *spec)
-{
-    return strcmp(spec->learner, "mlp") == 0;
-}
-
-static bool is_vit(const struct spec *spec)
-{
-    return strcmp(spec->learner, "vit") == 0;
-}
-
-static bool is_text(const struct spec *spec)
-{
-    return strcmp(spec->learner, "text") == 0;
-}
-
-static bool is_transformer(const struct spec *spec)
-{
-    return is_vit(spec) || is_text(spec);
-}
-
-static bool is_from_nothing(const struct spec *spec)
-{
-    return is_transformer(spec) && !spec_has_base(spec);
-}
-
-static bool is_vit_from_nothing(const struct spec *spec)
-{
-    return is_vit(spec) && !spec_has_base(spec);
-}
-
-static bool is_text_from_nothing(const struct spec *spec)
-{
-    return is_text(spec) && !spec_has_base(spec);
-}
-
-static bool is_sgd(const struct spec *spec)
-{
-    return spec->optimizer == OPTIMIZER_SGD;
-}
-
-static bool has_probabilities(const struct spec *spec)
-{
-    return spec->policy == SEQUENCE_BMS || spec->policy == SEQUENCE_SAMPLING;
-}
-
-static bool is_adamw(const struct spec *spec)
-{
-    return spec->optimizer == OPTIMIZER_ADAMW;
-}
-
-#define LEARNER(name) #name,
-static const char *const learners[] = {
-#include "model/learner_list.h"
-    NULL};
-static const char *const activations[] = {"relu", "tanh", "gelu", NULL};
-static const char *const policies[] = {SEQUENCE_POLICY_NAMES, NULL};
-static const char *const optimizers[] = {"sgd", "adamw", NULL};
-static const char *const aggregates[] = {"mean_probability", "mean_logit", "vote", NULL};
-static const char *const booleans[] = {"false", "true", NULL};
-
-#define AT(field) .offset = offsetof(struct spec, field)
-static const struct key keys[] = {
-    {.name = "learner",
-     .type = TYPE_LEARNER,
-     AT(learner),
-     .choices = learners,
-     .fallback = "mlp",
-#define LEARNER(name) " " #name
-     .values = "one of"
-#include "model/learner_list.h"
-    },
-    {.name = "hidden",
-     .type = TYPE_WIDTHS,
-     AT(hidden),
-     .low = 1,
-     .high = LIMIT_WIDTH,
-     .in_effect = is_mlp,
-     .fallback = "128",
-     .values = "widths of the hidden layers: 128 or [64, 32]"},
-    {.name = "activation",
-     .type = TYPE_CHOICE,
-     AT(activation),
-     .choices = activations,
-     .in_effect = is_mlp,
-     .fallback = "relu",
-     .values = "relu | tanh | gelu"},
-    {.name = "dropout",
-     .type = TYPE_F64,
-     AT(dropout),
-     .high = 1,
-     .range = OPEN_HIGH,
-     .in_effect = is_mlp,
-     .fallback = "0",
-     .values = "share of hidden units left out while training, 0 to below 1"},
-    {.name = "base",
-     .type = TYPE_NAME,
-     AT(base),
-     .in_effect = is_transformer,
-     .fallback = "none",
-     .values = "vit, text: the frozen base whose adapters are trained; none: train all weights"},
-    {.name = "lora.rank",
-     .type = TYPE_U32,
-     AT(lora_rank),
-     .low = 1,
-     .high = LIMIT_LORA_RANK,
-     .in_effect = spec_has_base,
-     .fallback = "16",
-     .values = "rank r of each adapter"},
-    {.name = "lora.alpha",
-     .type = TYPE_F64,
-     AT(lora_alpha),
-     .high = 1000000,
-     .range = OPEN_LOW,
-     .in_effect = spec_has_base,
-     .fallback = "16",
-     .values = "an adapter is scaled by alpha / sqrt(r), without rslora by alpha / r"},
-    {.name = "lora.rslora",
-     .type = TYPE_BOOL,
-     AT(lora_rslora),
-     .choices = booleans,
-     .in_effect = spec_has_base,
-     .fallback = "true",
-     .values = "true | false: rank-stabilised scaling"},
-    {.name = "lora.dropout",
-     .type = TYPE_F64,
-     AT(lora_dropout),
-     .high = 1,
-     .range = OPEN_HIGH,
-     .in_effect = spec_has_base,
-     .fallback = "0",
-     .values = "share of an adapter's inputs left out while training, 0 to below 1"},
-    {.name = "lora.targets",
-     .type = TYPE_NAMES,
-     AT(lora_targets),
-     .in_effect = spec_has_base,
-     .fallback = "query,value",
-     .values = "linear layers with an adapter: [query, value] or other exact names"},
-    {.name = "append_blocks",
-     .type = TYPE_U32,
-     AT(append_blocks),
-     .low = 0,
-     .high = LIMIT_SLICES,
-     .in_effect = spec_has_base,
-     .fallback = "0",
-     .values = "blocks of layers kept for the slices of later generations"},
-    {.name = "layers",
-     .type = TYPE_U32,
-     AT(layers),
-     .low = 1,
-     .high = LIMIT_BASE_LAYERS,
-     .in_effect = is_from_nothing,
-     .fallback = "4",
-     .values = "without a base: layers of the transformer"},
-    {.name = "width",
-     .type = TYPE_U32,
-     AT(width),
-     .low = 1,
-     .high = LIMIT_WIDTH,
-     .in_effect = is_from_nothing,
-     .fallback = "64",
-     .values = "without a base: its width, a multiple of heads"},
-    {.name = "heads",
-     .type = TYPE_U32,
-     AT(heads),
-     .low = 1,
-     .high = LIMIT_WIDTH,
-     .in_effect = is_from_nothing,
-     .fallback = "4",
-     .values = "without a base: its attention heads"},
-    {.name = "inner",
-     .type = TYPE_U32,
-     AT(inner),
-     .low = 1,
-     .high = LIMIT_WIDTH,
-     .in_effect = is_from_nothing,
-     .fallback = "256",
-     .values = "without a base: width of its feed-forward parts"},
-    {.name = "patch",
-     .type = TYPE_U32,
-     AT(patch),
-     .low = 1,
-     .high = LIMIT_BASE_SIDE,
-     .in_effect = is_vit_from_nothing,
-     .fallback = "7",
-     .values = "vit without a base: side of a patch; divides the image's sides"},
-    {.name = "context",
-     .type = TYPE_U32,
-     AT(context),
-     .low = 2,
-     .high = LIMIT_BASE_TOKENS,
-     .in_effect = is_text_from_nothing,
-     .fallback = "128",
-     .values = "text without a base: tokens of a window"},
-    {.name = "shards",
-     .type = TYPE_U32,
-     AT(shards),
-     .low = 1,
-     .high = LIMIT_SHARDS,
-     .fallback = "8",
-     .values = "S: models of the ensemble, each on its own records"},
-    {.name = "slices",
-     .type = TYPE_U32,
-     AT(slices),
-     .low = 1,
-     .high = LIMIT_SLICES,
-     .fallback = "4",
-     .values = "L: steps in which a shard's records are shown"},
-    {.name = "sequences",
-     .type = TYPE_U32,
-     AT(sequences),
-     .low = 1,
-     .high = LIMIT_SEQUENCES,
-     .fallback = "1",
-     .values = "B: orders of the slices trained for each shard"},
-    {.name = "sequence_policy",
-     .type = TYPE_CHOICE,
-     AT(policy),
-     .choices = policies,
-     .fallback = "rotation",
-     .values = "rotation | random | bms | sampling: how the orders are made"},
-    {.name = "slice_probabilities",
-     .type = TYPE_PROBABILITIES,
-     AT(probabilities),
-     .high = 1e9,
-     .in_effect = has_probabilities,
-     .fallback = "equal",
-     .values = "bms, sampling: how often each slice is deleted from, [5, 1, 1, 1], or equal"},
-    {.name = "append_slices",
-     .type = TYPE_U32,
-     AT(append_slices),
-     .low = 1,
-     .high = LIMIT_SLICES,
-     .fallback = "1",
-     .values = "slices that each later generation of records appends"},
-    {.name = "epochs",
-     .type = TYPE_U32,
-     AT(epochs),
-     .low = 1,
-     .high = LIMIT_EPOCHS,
-     .fallback = "10",
-     .values = "passes that a training without slices would make"},
-    {.name = "batch",
-     .type = TYPE_U32,
-     AT(batch),
-     .low = 1,
-     .high = LIMIT_BATCH,
-     .fallback = "16",
-     .values = "rows of one step"},
-    {.name = "gradient_chunks",
-     .type = TYPE_U32,
-     AT(gradient_chunks),
-     .low = 1,
-     .high = LIMIT_GRADIENT_CHUNKS,
-     .power_of_two = true,
-     .fallback = "1",
-     .values = "C: ranks that can train one stage together, a power of two"},
-    {.name = "optimizer.kind",
-     .type = TYPE_CHOICE,
-     AT(optimizer),
-     .choices = optimizers,
-     .fallback = "sgd",
-     .values = "sgd | adamw"},
-    {.name = "optimizer.rate",
-     .type = TYPE_F64,
-     AT(rate),
-     .high = 1000,
-     .range = OPEN_LOW,
-     .fallback = "0.1",
-     .values = "size of a step"},
-    {.name = "optimizer.momentum",
-     .type = TYPE_F64,
-     AT(momentum),
-     .high = 1,
-     .range = OPEN_HIGH,
-     .in_effect = is_sgd,
-     .fallback = "0.9",
-     .values = "sgd: share of the last step kept, 0 to below 1"},
-    {.name = "optimizer.beta1",
-     .type = TYPE_F64,
-     AT(beta1),
-     .high = 1,
-     .range = OPEN_HIGH,
-     .in_effect = is_adamw,
-     .fallback = "0.9",
-     .values = "adamw: memory of the gradient, 0 to below 1"},
-    {.name = "optimizer.beta2",
-     .type = TYPE_F64,
-     AT(beta2),
-     .high = 1,
-     .range = OPEN_HIGH,
-     .in_effect = is_adamw,
-     .fallback = "0.999",
-     .values = "adamw: memory of its square, 0 to below 1"},
-    {.name = "optimizer.epsilon",
-     .type = TYPE_F64,
-     AT(epsilon),
-     .high = 1,
-     .range = OPEN_LOW,
-     .in_effect = is_adamw,
-     .fallback = "1e-08",
-     .values = "adamw: added to the root of the square"},
-    {.name = "optimizer.weight_decay",
-     .type = TYPE_F64,
-     AT(weight_decay),
-     .high = 1000,
-     .fallback = "0",
-     .values = "sgd: L2 penalty, adamw: decoupled decay"},
-    {.name = "aggregate",
-     .type = TYPE_CHOICE,
-     AT(aggregate),
-     .choices = aggregates,
-     .fallback = "mean_probability",
-     .values = "mean_probability | mean_logit | vote"},
-    {.name = "weighted",
-     .type = TYPE_BOOL,
-     AT(weighted),
-     .choices = booleans,
-     .fallback = "false",
-     .values = "true | false: weight shards by their records"},
-    {.name = "seed",
-     .type = TYPE_U64,
-     AT(seed),
-     .fallback = "7",
-     .values = "any whole number below 2^64"},
-};
-#undef AT
-enum { KEY_COUNT = sizeof keys / sizeof *keys };
-
-_Static_assert(sizeof(enum activation) == 4 && sizeof(enum optimizer_kind) == 4 &&
-                   sizeof(enum aggregate_kind) == 4 && sizeof(enum sequence_policy) == 4,
-               "a choice is stored as 32 bits");
-
 // --- Reading one value ---
 
-static int64_t choice_of(const struct key *key, const char *value)
+static int64_t choice_of(const struct speckey *key, const char *value)
 {
     for (int64_t i = 0; key->choices[i] != NULL; i++) {
         if (strcmp(key->choices[i], value) == 0) {
@@ -385,7 +26,7 @@ static int64_t choice_of(const struct key *key, const char *value)
     return -1;
 }
 
-static enum err set_choice(const struct key *key, const char *value, void *field)
+static enum err set_choice(const struct speckey *key, const char *value, void *field)
 {
     const int64_t found = choice_of(key, value);
     if (found < 0) {
@@ -410,7 +51,7 @@ static enum err set_choice(const struct key *key, const char *value, void *field
 }
 _Static_assert(offsetof(struct spec, learner) == 0, "set_choice relies on it");
 
-static enum err set_u32(const struct key *key, const char *value, void *field)
+static enum err set_u32(const struct speckey *key, const char *value, void *field)
 {
     uint64_t number = 0;
     if (text_u64(value, (uint64_t)key->high, &number) != OK || number < (uint64_t)key->low ||
@@ -422,7 +63,7 @@ static enum err set_u32(const struct key *key, const char *value, void *field)
     return OK;
 }
 
-static enum err set_u64(const struct key *key, const char *value, void *field)
+static enum err set_u64(const struct speckey *key, const char *value, void *field)
 {
     uint64_t number = 0;
     if (text_u64(value, UINT64_MAX, &number) != OK) {
@@ -433,7 +74,7 @@ static enum err set_u64(const struct key *key, const char *value, void *field)
     return OK;
 }
 
-static enum err set_f64(const struct key *key, const char *value, void *field)
+static enum err set_f64(const struct speckey *key, const char *value, void *field)
 {
     double number = 0;
     if (text_f64(span_text(value), &number) != OK || number < key->low || number > key->high ||
@@ -447,7 +88,7 @@ static enum err set_f64(const struct key *key, const char *value, void *field)
     return OK;
 }
 
-static enum err set_name(const struct key *key, const char *value, char *field)
+static enum err set_name(const struct speckey *key, const char *value, char *field)
 {
     TRY(text_check_label(key->name, value));
     memset(field, 0, LIMIT_NAME_BYTES + 1);
@@ -457,7 +98,7 @@ static enum err set_name(const struct key *key, const char *value, char *field)
 
 // Reads "query,value" or "[query, value]": names of letters, digits, "_" and ".", each once. What they
 // mean is for the learner.
-static enum err set_names(const struct key *key, const char *value, char *field)
+static enum err set_names(const struct speckey *key, const char *value, char *field)
 {
     char names[LIMIT_LORA_TARGETS_BYTES] = {0};
     size_t used = 0;
@@ -517,7 +158,7 @@ static bool list_next(struct list *list, char out[static TEXT_NUMBER_BYTES])
     return true;
 }
 
-static enum err set_widths(const struct key *key, const char *value, struct spec *spec)
+static enum err set_widths(const struct speckey *key, const char *value, struct spec *spec)
 {
     uint32_t widths[LIMIT_LAYERS] = {0};
     uint32_t count = 0;
@@ -537,7 +178,7 @@ static enum err set_widths(const struct key *key, const char *value, struct spec
     return OK;
 }
 
-static enum err set_probabilities(const struct key *key, const char *value, struct spec *spec)
+static enum err set_probabilities(const struct speckey *key, const char *value, struct spec *spec)
 {
     double probabilities[LIMIT_SLICES] = {0};
     uint32_t count = 0;
@@ -558,7 +199,7 @@ static enum err set_probabilities(const struct key *key, const char *value, stru
     return OK;
 }
 
-static enum err set_key(const struct key *key, const char *value, struct spec *spec)
+static enum err set_key(const struct speckey *key, const char *value, struct spec *spec)
 {
     if (strlen(value) >= VALUE_BYTES || !text_is_clean(span_text(value))) {
         FAIL(ERR_INVALID, "the value of %s is not a short text", key->name);
@@ -601,7 +242,8 @@ static void put_probabilities(const struct spec *spec, char out[static VALUE_BYT
     CHECK(used < VALUE_BYTES);
 }
 
-static void put_value(const struct key *key, const struct spec *spec, char out[static VALUE_BYTES])
+static void put_value(const struct speckey *key, const struct spec *spec,
+                      char out[static VALUE_BYTES])
 {
     if (key->in_effect != NULL && !key->in_effect(spec)) {
         snprintf(out, VALUE_BYTES, "-");
@@ -630,7 +272,7 @@ static void put_value(const struct key *key, const struct spec *spec, char out[s
         snprintf(out, VALUE_BYTES, "%s", key->choices[code]);
         break;
     case TYPE_BOOL:
-        snprintf(out, VALUE_BYTES, "%s", booleans[*(const bool *)field ? 1 : 0]);
+        snprintf(out, VALUE_BYTES, "%s", key->choices[*(const bool *)field ? 1 : 0]);
         break;
     case TYPE_U32:
         snprintf(out, VALUE_BYTES, "%u", *(const uint32_t *)field);
@@ -651,9 +293,9 @@ _Static_assert((int)TEXT_NUMBER_BYTES <= (int)VALUE_BYTES, "a number fits a valu
 // Insertions, deletions and replacements that turn a into b.
 static size_t edits(const char *a, const char *b)
 {
-    size_t row[KEY_NAME_BYTES + 1];
+    size_t row[SPECKEY_NAME_BYTES + 1];
     const size_t b_bytes = strlen(b);
-    CHECK(b_bytes <= KEY_NAME_BYTES);
+    CHECK(b_bytes <= SPECKEY_NAME_BYTES);
     for (size_t j = 0; j <= b_bytes; j++) {
         row[j] = j;
     }
@@ -673,26 +315,26 @@ static size_t edits(const char *a, const char *b)
 // "rate" is meant for optimizer.rate: the part behind the dot counts as a name too.
 static const char *nearest(const char *name)
 {
-    const char *best = keys[0].name;
+    const char *best = speckey_table[0].name;
     size_t best_edits = SIZE_MAX;
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        const char *const dot = strchr(keys[i].name, '.');
-        const size_t whole = edits(name, keys[i].name);
+    for (size_t i = 0; i < speckey_count; i++) {
+        const char *const dot = strchr(speckey_table[i].name, '.');
+        const size_t whole = edits(name, speckey_table[i].name);
         const size_t tail = dot == NULL ? SIZE_MAX : edits(name, dot + 1);
         const size_t count = whole < tail ? whole : tail;
         if (count < best_edits) {
             best_edits = count;
-            best = keys[i].name;
+            best = speckey_table[i].name;
         }
     }
     return best;
 }
 
-static const struct key *find(const char *name)
+static const struct speckey *find(const char *name)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        if (strcmp(keys[i].name, name) == 0) {
-            return &keys[i];
+    for (size_t i = 0; i < speckey_count; i++) {
+        if (strcmp(speckey_table[i].name, name) == 0) {
+            return &speckey_table[i];
         }
     }
     return NULL;
@@ -700,34 +342,24 @@ static const struct key *find(const char *name)
 
 // --- The contract ---
 
-bool spec_passes_each(const struct spec *spec)
-{
-    return is_transformer(spec);
-}
-
-bool spec_has_base(const struct spec *spec)
-{
-    return is_transformer(spec) && strcmp(spec->base, "none") != 0;
-}
-
 struct spec spec_default(void)
 {
     struct spec spec = {0};
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        CHECK(set_key(&keys[i], keys[i].fallback, &spec) == OK);
+    for (size_t i = 0; i < speckey_count; i++) {
+        CHECK(set_key(&speckey_table[i], speckey_table[i].fallback, &spec) == OK);
     }
     return spec;
 }
 
 enum err spec_set(struct spec *spec, const char *key, const char *value)
 {
-    if (strlen(key) > KEY_NAME_BYTES || !text_is_clean(span_text(key))) {
+    if (strlen(key) > SPECKEY_NAME_BYTES || !text_is_clean(span_text(key))) {
         FAIL(ERR_INVALID,
              "a key of the spec has %zu bytes or is no clean text, expected a key of "
              "at most %d bytes",
-             strlen(key), (int)KEY_NAME_BYTES);
+             strlen(key), (int)SPECKEY_NAME_BYTES);
     }
-    const struct key *const found = find(key);
+    const struct speckey *const found = find(key);
     if (found == NULL) {
         FAIL(ERR_INVALID, "unknown key \"%s\" in the spec, the nearest known one is %s", key,
              nearest(key));
@@ -757,7 +389,7 @@ static enum err check_policy(const struct spec *spec)
         FAIL(ERR_INVALID, "slices is %u, expected at most %d with sequence_policy bms",
              spec->slices, (int)LIMIT_BMS_SLICES);
     }
-    if (!has_probabilities(spec) || spec->probability_count == 0) {
+    if (!speckey_has_probabilities(spec) || spec->probability_count == 0) {
         return OK;
     }
     if (spec->probability_count != spec->slices) {
@@ -780,9 +412,11 @@ enum err spec_check(const struct spec *spec)
         FAIL(ERR_INVALID, "gradient_chunks is %u, expected at most batch, which is %u",
              spec->gradient_chunks, spec->batch);
     }
-    if (is_text(spec) && spec->aggregate != AGGREGATE_MEAN_PROBABILITY) {
+    if (strcmp(spec->learner, "text") == 0 && spec->aggregate != AGGREGATE_MEAN_PROBABILITY) {
+        const struct speckey *const key = find("aggregate");
+        CHECK(key != NULL);
         FAIL(ERR_INVALID, "aggregate is %s, expected mean_probability with learner text",
-             aggregates[spec->aggregate]);
+             key->choices[spec->aggregate]);
     }
     if (!sequences_fit(spec->sequences, spec->slices)) {
         FAIL(ERR_INVALID, "sequences is %u, expected at most the number of orders of %u slices",
@@ -800,17 +434,17 @@ enum err spec_check(const struct spec *spec)
 
 void spec_put(const struct spec *spec, struct buf *text_out)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++) {
+    for (size_t i = 0; i < speckey_count; i++) {
         char value[VALUE_BYTES];
-        put_value(&keys[i], spec, value);
-        buf_put(text_out, span_text(keys[i].name));
+        put_value(&speckey_table[i], spec, value);
+        buf_put(text_out, span_text(speckey_table[i].name));
         buf_u8(text_out, '=');
         buf_put(text_out, span_text(value));
         buf_u8(text_out, '\n');
     }
 }
 
-static enum err get_line(struct cursor *text, const struct key *key, struct spec *spec)
+static enum err get_line(struct cursor *text, const struct speckey *key, struct spec *spec)
 {
     const uint8_t *const end = text->left == 0 ? NULL : memchr(text->at, '\n', text->left);
     const size_t name_bytes = strlen(key->name);
@@ -841,8 +475,8 @@ enum err spec_get(struct span text, struct spec *spec_out)
     }
     *spec_out = spec_default();
     struct cursor cursor = cursor_of(text);
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        TRY(get_line(&cursor, &keys[i], spec_out));
+    for (size_t i = 0; i < speckey_count; i++) {
+        TRY(get_line(&cursor, &speckey_table[i], spec_out));
     }
     struct buf again = {0};
     spec_put(spec_out, &again);
@@ -869,7 +503,7 @@ void spec_each(void (*each)(void *context, const char *key, const char *values,
                             const char *fallback),
                void *context)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        each(context, keys[i].name, keys[i].values, keys[i].fallback);
+    for (size_t i = 0; i < speckey_count; i++) {
+        each(context, speckey_table[i].name, speckey_table[i].values, speckey_table[i].fallback);
     }
 }

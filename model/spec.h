@@ -1,6 +1,6 @@
 // model/spec.h: what a model is: learner, hyperparameters, shards, slices, sequences, seed.
 //
-// One table (spec.c) lists every key with its type, range and default. The YAML file, `--set
+// One table (speckey.c) lists every key with its type, range and default. The YAML file, `--set
 // key=value`, the wire, the store and the digest all go through that table and the one canonical
 // text it writes: one "key=value\n" line for every key, in table order. Nested YAML keys are joined
 // by a dot: optimizer.rate. A key without effect (momentum with adamw, hidden with softmax) has the
