@@ -17,6 +17,7 @@ void buf_deinit(struct buf *buf)
 
 void buf_clear(struct buf *buf)
 {
+    mem_wipe(buf->data, buf->bytes);
     buf->bytes = 0;
 }
 

@@ -41,7 +41,7 @@ struct buf {
 };
 
 void buf_deinit(struct buf *buf);                 // Frees and empties; may be used again.
-void buf_clear(struct buf *buf);                  // Empties; keeps the memory.
+void buf_clear(struct buf *buf);                  // Empties and wipes; keeps the memory.
 void buf_reserve(struct buf *buf, size_t more);   // Room for `more` bytes without moving.
 uint8_t *buf_room(struct buf *buf, size_t bytes); // Appends `bytes` unset bytes; borrowed.
 void buf_put(struct buf *buf, struct span span);

@@ -142,13 +142,30 @@ static size_t read_small(const char *path, char *out, size_t capacity)
     return bytes;
 }
 
+// The name that the kernel keeps, of which it cuts what is longer; and the user must be ours.
+static bool is_called(pid_t pid, const char *name)
+{
+    char path[64], found[32], status[2048];
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    read_small(path, found, sizeof found);
+    found[strcspn(found, "\n")] = '\0';
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    read_small(path, status, sizeof status);
+    const char *const line = strstr(status, "\nUid:\t");
+    const bool ours = line != NULL && strtoul(line + 6, NULL, 10) == getuid();
+    return ours && found[0] != '\0' && strncmp(found, name, 15) == 0;
+}
+
 static bool runs(pid_t pid, const char *name)
 {
     char path[64], program[PROCESS_PATH_BYTES];
     snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
     const ssize_t bytes = readlink(path, program, sizeof program - 1);
+    if (bytes <= 0 && (errno == EACCES || errno == EPERM)) {
+        return is_called(pid, name); // Ours are not dumpable: the kernel hides the link of those.
+    }
     if (bytes <= 0) {
-        return false; // Another user's, a zombie, or gone: in no case ours to end.
+        return false; // A zombie, or gone: in no case ours to end.
     }
     program[bytes] = '\0';
     char *const deleted = strstr(program, " (deleted)"); // Built anew since.

@@ -14,6 +14,7 @@ void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *
     reply->request_id = caller->request_id;
     wire_put(&reply->base, &core->frame);
     const enum err err = link_send(core->clients, &caller->peer, buf_span(&core->frame), raw);
+    buf_clear(&core->frame); // Ids may be in it.
     if (err != OK) { // The client is gone or does not read: it may ask again.
         log_debug("reply_dropped", "reason=\"%s\"", err_text());
     }

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "coordinator/core.h"
+#include "proto/cover.h"
 
 enum lease_phase { LEASE_OPENING, LEASE_TRAINING, LEASE_RECEIVING, LEASE_STORING };
 
@@ -39,6 +40,7 @@ struct member {            // One worker's part in a lease.
 
 struct lease {
     uint64_t number;
+    uint8_t key[SEAL_KEY_BYTES]; // Seals its chunks (proto/cover.h).
     enum lease_phase phase;
     bool ended;             // No longer counts: freed when `jobs` is 0.
     uint32_t jobs;          // Under way in the store thread.
@@ -101,6 +103,7 @@ struct fleetdom {
     int64_t stuck_ms;  // When to look again for models that do not get on.
     char refusal[512]; // Why a worker was refused since the last one joined.
     struct buf frame;
+    struct buf raw; // A sealed chunk on its way out.
     struct wire_arena arena;
 };
 

@@ -45,6 +45,7 @@ void leases_free(struct core *core)
         mem_free(worker);
     }
     buf_deinit(&dom->frame);
+    buf_deinit(&dom->raw);
     wire_arena_deinit(&dom->arena);
     mem_free(dom);
     core->fleetdom = NULL;
@@ -217,6 +218,7 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.cell_versions = lease->versions;
     out.n_cell_versions = lease->name.count;
     out.compare_only = lease->compare;
+    out.stream_key = wire_bytes(span_of(lease->key, sizeof lease->key));
     if (lease->base != NULL) {
         const struct base_entry *const entry = catalog_base_number(core, model->base);
         out.base_shape = wire_bytes(buf_span(&entry->row.shape));
@@ -268,6 +270,7 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     struct lease *const lease = mem_alloc(1, sizeof *lease);
     const int32_t parent = model->ensemble.trie.nodes[node].parent;
     lease->number = ++core->fleetdom->last_lease;
+    digest_random(lease->key, sizeof lease->key);
     lease->phase = LEASE_OPENING;
     lease->members = mem_alloc(member_count, sizeof *lease->members);
     lease->member_count = member_count;

@@ -77,7 +77,9 @@ static void send_chunk(struct core *core, struct lease *lease, uint32_t member,
     chunk.last = last;
     message.body_case = UNLEARN__TO_WORKER__BODY_CHUNK;
     message.chunk = &chunk;
-    if (!workers_send(core, &worker->peer, &message, raw)) {
+    const struct cover cover = {lease->number, (uint32_t)kind, member, sequence};
+    cover_put(lease->key, &cover, raw, &core->fleetdom->raw);
+    if (!workers_send(core, &worker->peer, &message, buf_span(&core->fleetdom->raw))) {
         workers_drop(core, worker, true);
     }
 }
@@ -401,11 +403,15 @@ void stream_weights(struct core *core, struct lease *lease, const Unlearn__Weigh
     if (lease->phase != LEASE_RECEIVING) {
         return;
     }
-    if (chunk->sequence != lease->chunks_received || raw.bytes != expected) {
+    if (chunk->sequence != lease->chunks_received || raw.bytes != expected + SEAL_TAG_BYTES) {
         lease_failed(core, lease, true, "a chunk of weights came out of turn or with another size");
         return;
     }
-    memcpy((uint8_t *)lease->params + from, raw.data, raw.bytes);
+    const struct cover cover = {lease->number, COVER_RESULT, 0, chunk->sequence};
+    if (cover_get(lease->key, &cover, raw, (uint8_t *)lease->params + from) != OK) {
+        lease_failed(core, lease, true, err_text());
+        return;
+    }
     lease->chunks_received++;
     const uint32_t chunks = chunk_count(lease);
     if (lease->chunks_received == chunks) {

@@ -18,6 +18,7 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/core.h"
@@ -152,14 +153,16 @@ static bool take_messages(struct core *core, struct link *link,
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         const enum err err = link_receive(link, &message);
         if (err == ERR_UNAVAILABLE) {
-            return true;
+            return true; // The frames of the last one are released by now.
         }
         if (err != OK) {
             log_error("receive_failed", "reason=\"%s\"", err_text());
             return false;
         }
         take(core, &message);
+        wire_arena_clear(&core->arena); // A client's message holds ids and subjects.
     }
+    link_release(link); // Not only with the next message.
     return true;
 }
 
@@ -329,6 +332,11 @@ int main(int argc, char **argv)
     }
     if (err == OK) {
         err = digest_start();
+    }
+    if (err == OK && !guard_process()) {
+        log_info("memory_not_locked",
+                 "reason=\"keys are locked, but plain records and weights may be swapped out: "
+                 "raise LimitMEMLOCK (ulimit -l unlimited), or encrypt the swap\"");
     }
     if (err == OK) {
         err = check_disk(core, options.allow_unsafe_fs);

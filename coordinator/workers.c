@@ -15,7 +15,10 @@ bool workers_send(struct core *core, const struct link_peer *peer, Unlearn__ToWo
 {
     message->version = WIRE_VERSION;
     wire_put(&message->base, &core->fleetdom->frame);
-    return link_send(core->workers_link, peer, buf_span(&core->fleetdom->frame), raw) == OK;
+    const enum err err =
+        link_send(core->workers_link, peer, buf_span(&core->fleetdom->frame), raw);
+    buf_clear(&core->fleetdom->frame); // A lease's key may be in it.
+    return err == OK;
 }
 
 struct worker *workers_find(struct core *core, const struct link_peer *peer)

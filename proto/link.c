@@ -103,7 +103,7 @@ enum err link_open(struct link_context *context, enum link_kind kind, struct lin
     return OK;
 }
 
-static void release_frames(struct link *link)
+void link_release(struct link *link)
 {
     for (int i = 0; i < FRAMES_MAX; i++) {
         if (link->held[i]) {
@@ -116,7 +116,7 @@ static void release_frames(struct link *link)
 void link_close(struct link *link)
 {
     if (link != NULL) {
-        release_frames(link);
+        link_release(link);
         zmq_close(link->zmq);
         mem_free(link);
     }
@@ -161,7 +161,7 @@ enum err link_connect(struct link *link, const char *endpoint)
 // FRAMES_MAX are held.
 static enum err receive_frames(struct link *link, size_t *count_out)
 {
-    release_frames(link);
+    link_release(link);
     size_t count = 0;
     for (int more = 1; more != 0; count++) {
         zmq_msg_t spare;

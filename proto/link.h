@@ -52,6 +52,9 @@ struct link_message {
 // Takes the next message. ERR_UNAVAILABLE: none is waiting, or too many in a row were dropped. ERR_IO: ZeroMQ refused.
 MUST_USE enum err link_receive(struct link *link, struct link_message *message_out);
 
+// Gives the frames of the last message back, which the next link_receive would do.
+void link_release(struct link *link);
+
 // Sends; `peer` is NULL on a DEALER; an empty raw sends one frame. The bytes are copied.
 // ERR_UNAVAILABLE: the peer is gone, or does not take messages fast enough. ERR_IO: else.
 MUST_USE enum err link_send(struct link *link, const struct link_peer *peer, struct span envelope,

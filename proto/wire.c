@@ -30,6 +30,12 @@ static void arena_keep(void *data, void *memory)
     (void)memory; // All is taken back at once, at the arena's next use.
 }
 
+void wire_arena_clear(struct wire_arena *arena)
+{
+    mem_wipe(arena->data, arena->used);
+    arena->used = 0;
+}
+
 void wire_arena_deinit(struct wire_arena *arena)
 {
     mem_free(arena->data);
@@ -158,7 +164,7 @@ static enum err get(struct wire_arena *arena, struct span frame,
     if (arena->data == NULL) {
         arena->data = mem_alloc(LIMIT_UNPACK_BYTES, 1);
     }
-    arena->used = 0;
+    wire_arena_clear(arena);
     ProtobufCAllocator allocator = {arena_take, arena_keep, arena};
     ProtobufCMessage *const message =
         protobuf_c_message_unpack(kind, &allocator, frame.bytes, frame.data);

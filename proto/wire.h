@@ -25,6 +25,8 @@ struct wire_arena {
     size_t used;
 };
 void wire_arena_deinit(struct wire_arena *arena);
+// Wipes what was unpacked last, ids and subjects among it: when the message has been dealt with.
+void wire_arena_clear(struct wire_arena *arena);
 
 // Each takes the envelope of its kind out of `frame`. The message is borrowed from the arena.
 //   ERR_INVALID  not such an envelope: too long, not canonical, no body, another version, a rule

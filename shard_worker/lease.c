@@ -27,6 +27,7 @@ struct block {
 
 struct lease {
     uint64_t number;
+    uint8_t stream_key[SEAL_KEY_BYTES];
     char model[LIMIT_NAME_BYTES + 1];
     char name[COMPONENT_TEXT_BYTES];
     struct component component;
@@ -248,6 +249,7 @@ static enum err begin_fetching(struct lease *lease)
 static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
 {
     lease->number = offer->lease;
+    TRY(wire_copy(offer->stream_key, lease->stream_key, SEAL_KEY_BYTES, "the key of a lease"));
     if (strlen(offer->model) > LIMIT_NAME_BYTES) {
         FAIL(ERR_INVALID, "a lease with a model name of %zu bytes, expected at most %d",
              strlen(offer->model), (int)LIMIT_NAME_BYTES);
@@ -297,6 +299,11 @@ enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases, struct le
 uint64_t lease_number(const struct lease *lease)
 {
     return lease->number;
+}
+
+const uint8_t *lease_stream_key(const struct lease *lease)
+{
+    return lease->stream_key;
 }
 
 bool lease_compare_only(const struct lease *lease)

@@ -18,6 +18,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/seal.h"
 #include "model/learner.h"
 #include "proto/unlearn.pb-c.h"
 #include "shard_worker/bases.h"
@@ -36,6 +37,7 @@ MUST_USE enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases,
 void lease_free(struct lease *lease);
 
 uint64_t lease_number(const struct lease *lease);       // The fencing number.
+const uint8_t *lease_stream_key(const struct lease *lease); // [SEAL_KEY_BYTES]; borrowed.
 bool lease_compare_only(const struct lease *lease);     // The result is a digest, not weights.
 const char *lease_model(const struct lease *lease);     // For messages; borrowed.
 const char *lease_component(const struct lease *lease); // Canonical name; borrowed.

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "proto/cover.h"
 #include "proto/wire.h"
 #include "shard_worker/lease.h"
 
@@ -42,6 +43,7 @@ struct session {
     struct link *link;
     struct wire_arena arena;
     struct buf frame;
+    struct buf raw; // A sealed chunk on its way out.
 
     bool joined;
     uint64_t worker; // Number given by the coordinator.
@@ -207,6 +209,11 @@ static enum err send_pulls(struct session *session)
     return OK;
 }
 
+static struct cover cover_of(const struct lease *lease, uint32_t stream, uint32_t sequence)
+{
+    return (struct cover){lease_number(lease), stream, lease_group(lease)->index, sequence};
+}
+
 static enum err send_weights(struct session *session)
 {
     while (session->wanted_count > 0) {
@@ -215,7 +222,10 @@ static enum err send_weights(struct session *session)
         chunk.sequence = session->wanted[0];
         Unlearn__FromWorker message = envelope(UNLEARN__FROM_WORKER__BODY_WEIGHTS);
         message.weights = &chunk;
-        TRY(send(session, &message, lease_weights(session->lease, chunk.sequence)));
+        const struct cover cover = cover_of(session->lease, COVER_RESULT, chunk.sequence);
+        cover_put(lease_stream_key(session->lease), &cover,
+                  lease_weights(session->lease, chunk.sequence), &session->raw);
+        TRY(send(session, &message, buf_span(&session->raw)));
         session->wanted_count--;
         memmove(session->wanted, session->wanted + 1,
                 session->wanted_count * sizeof session->wanted[0]);
@@ -412,13 +422,27 @@ static void take_unknown(struct session *session)
     forget_leases(session);
 }
 
+static enum err open_chunk(struct session *session, const Unlearn__Chunk *chunk, struct span raw)
+{
+    const struct cover cover = cover_of(session->lease, (uint32_t)chunk->stream, chunk->sequence);
+    struct buf plain = {0};
+    enum err err = raw.bytes < SEAL_TAG_BYTES
+                       ? err_raise(ERR_CORRUPT, "chunk %u of stream %u of lease %llu is not sealed",
+                                   cover.sequence, cover.stream, (unsigned long long)cover.lease)
+                       : cover_get(lease_stream_key(session->lease), &cover, raw,
+                                   buf_room(&plain, raw.bytes - SEAL_TAG_BYTES));
+    err = err == OK ? lease_take(session->lease, chunk, buf_span(&plain)) : err;
+    buf_deinit(&plain);
+    return err;
+}
+
 static void take_chunk(struct session *session, const Unlearn__Chunk *chunk, struct span raw)
 {
     const bool mine = session->lease != NULL && lease_number(session->lease) == chunk->lease &&
                       !session->training && !session->returning;
     if (mine) { // Else the answer to a pull of a lease that has ended, or past the end of a stream.
         session->moved_ms = clock_mono_ms();
-        const enum err err = lease_take(session->lease, chunk, raw);
+        const enum err err = open_chunk(session, chunk, raw);
         if (err != OK) {
             fail_lease(session, true);
         }
@@ -484,6 +508,7 @@ static void take_message(struct session *session, const struct link_message *mes
         log_error("message_dropped", "reason=\"body %d is not for a worker\"",
                   (int)to_worker->body_case);
     }
+    wire_arena_clear(&session->arena); // A lease's key may be in it.
 }
 
 // Takes what is waiting and sends what becomes due by it.
@@ -688,6 +713,7 @@ void session_close(struct session *session)
         buf_deinit(&session->outbox[i]);
     }
     buf_deinit(&session->frame);
+    buf_deinit(&session->raw);
     wire_arena_deinit(&session->arena);
     link_close(session->link);
     mem_free(session);

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/build.h"
 #include "base/check.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "model/profile.h"
 #include "shard_worker/group.h"
@@ -145,8 +145,7 @@ int main(int argc, char **argv)
     argp_err_exit_status = EXIT_USAGE;
     struct arguments arguments = {0};
     argp_parse(&parser, argc, argv, 0, NULL, &arguments);
-    // A core file would hold records and weights.
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    const bool locked = guard_process(); // Records and weights are to come.
     check_hook(leave_after_bug);
     if (ranks_start(&argc, &argv) != OK || group_start() != OK) {
         log_error("start_failed", "reason=\"%s\"", err_text());
@@ -156,6 +155,11 @@ int main(int argc, char **argv)
     char who[32];
     snprintf(who, sizeof who, "worker/%u", ranks_index());
     log_start(who, LOG_INFO);
+    if (!locked) {
+        log_info("memory_not_locked",
+                 "reason=\"plain records and weights may be swapped out: raise LimitMEMLOCK (ulimit "
+                 "-l unlimited), or encrypt the swap\"");
+    }
     const enum err err = run(&arguments);
     if (err == ERR_CANCELLED) {
         log_info("left", "reason=\"%s\"", err_text());

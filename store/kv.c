@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -139,6 +140,31 @@ static int close_on_exec(MDB_env *env, const char *path)
     return rc == 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0 ? EIO : rc;
 }
 
+// A process that keeps all of its memory locked must not keep the whole store in memory, too: what is
+// mapped is sealed. LMDB does not tell where its map lies.
+static void unlock_map(void)
+{
+    FILE *const maps = fopen("/proc/self/maps", "re");
+    char *line = NULL;
+    size_t room = 0;
+    while (maps != NULL && getline(&line, &room, maps) > 0) {
+        char *end = NULL;
+        const uintptr_t from = strtoul(line, &end, 16);
+        const uintptr_t to = *end == '-' ? strtoul(end + 1, NULL, 16) : from;
+        if (to > from && strstr(line, "/data.mdb") != NULL) {
+            union {
+                uintptr_t number;
+                void *address;
+            } at = {.number = from};
+            (void)munlock(at.address, to - from);
+        }
+    }
+    free(line); // getline's own.
+    if (maps != NULL) {
+        (void)fclose(maps);
+    }
+}
+
 static int env_open(const char *path, uint64_t map_bytes, unsigned flags, MDB_env **env_out)
 {
     *env_out = NULL;
@@ -157,6 +183,7 @@ static int env_open(const char *path, uint64_t map_bytes, unsigned flags, MDB_en
     }
     if (rc == 0) {
         rc = close_on_exec(env, path);
+        unlock_map();
     }
     if (rc != 0) {
         mdb_env_close(env);

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proto/cover.h"
 #include "proto/wire.h"
 #include "shard_worker/session.h"
 #include "tests/unit/tiny_stage.h"
@@ -243,7 +244,12 @@ static void tell_chunk(struct world *world, Unlearn__StreamKind stream, uint32_t
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     message.body_case = UNLEARN__TO_WORKER__BODY_CHUNK;
     message.chunk = &chunk;
-    tell(world, &message, raw);
+    const struct cover cover = {chunk.lease, (uint32_t)stream, world->tiny->offer.group_index,
+                                sequence};
+    struct buf sealed = {0};
+    cover_put(world->tiny->offer.stream_key.data, &cover, raw, &sealed);
+    tell(world, &message, buf_span(&sealed));
+    buf_deinit(&sealed);
 }
 
 static void answer_pull(struct world *world, const Unlearn__WorkerPull *pull)
@@ -408,8 +414,12 @@ static void test_stage_comes_back_bit_for_bit(void **state)
             expect(world, UNLEARN__FROM_WORKER__BODY_WEIGHTS)->weights;
         assert_int_equal(chunk->lease, 11);
         assert_int_equal(chunk->sequence, 0);
-        assert_int_equal(world->raw.bytes, tiny->param_count * sizeof(float));
-        assert_memory_equal(world->raw.data, params, world->raw.bytes);
+        const struct cover cover = {11, COVER_RESULT, 0, 0};
+        uint8_t *const opened = mem_alloc(world->raw.bytes, 1);
+        assert_int_equal(world->raw.bytes, tiny->param_count * sizeof(float) + SEAL_TAG_BYTES);
+        assert_int_equal(cover_get(tiny->offer.stream_key.data, &cover, world->raw, opened), OK);
+        assert_memory_equal(opened, params, tiny->param_count * sizeof(float));
+        mem_free(opened);
     }
     mem_free(params);
     tell_weights_pull(world, 11, 1); // No such chunk: no answer.

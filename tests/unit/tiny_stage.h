@@ -89,6 +89,8 @@ static inline int tiny_setup(void **state)
     tiny->offer.spec = (ProtobufCBinaryData){tiny->spec_text.bytes, tiny->spec_text.data};
     tiny->offer.schema = (ProtobufCBinaryData){tiny->schema_bytes.bytes, tiny->schema_bytes.data};
     tiny->offer.passes = 3;
+    static uint8_t stream_key[SEAL_KEY_BYTES] = {1, 2, 3};
+    tiny->offer.stream_key = (ProtobufCBinaryData){sizeof stream_key, stream_key};
     tiny->offer.has_parent = true;
     tiny->offer.param_count = tiny->param_count;
     tiny->offer.records = RECORDS;
