@@ -31,6 +31,7 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(scan)                                                                                  \
     COMMAND(simulate)                                                                              \
     COMMAND(receipt_verify)                                                                        \
     COMMAND(receipt)                                                                               \
