@@ -123,6 +123,7 @@ unit: $(UNIT)  ## build the unit tests (FLAVOUR=asan: with sanitizers)
 test: install-test-packages  ## install what is missing, build, and run every test
 	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit e2e
 	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit
+	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=bare all
 	@tests/run.sh
 
 N ?= 100
