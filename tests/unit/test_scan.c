@@ -140,6 +140,8 @@ static void test_needles_that_are_refused(void **state)
     assert_int_equal(scan_add_file(scan, path_in("nowhere")), ERR_NOT_FOUND);
 }
 
+static volatile uint8_t first = 0xC0; // So that no compiler makes the pattern a constant.
+
 // A child that holds the pattern in its heap, or has wiped it; it waits until `stay` is closed.
 static pid_t holder(bool wiped, int ready, int stay)
 {
@@ -148,7 +150,7 @@ static pid_t holder(bool wiped, int ready, int stay)
         char byte = 0;
         uint8_t *const memory = mem_alloc(100000, 1);
         for (size_t i = 0; i < 16; i++) { // Made here, so that it lies nowhere else.
-            memory[50000 + i] = (uint8_t)(0xC0 + i);
+            memory[50000 + i] = (uint8_t)(first + 7 * i);
         }
         if (wiped) {
             mem_wipe(memory, 100000);
@@ -173,7 +175,7 @@ static void test_memory(void **state)
         const pid_t child = holder(wiped == 1, ready[1], stay[0]);
         assert_int_equal(read(ready[0], &byte, 1), 1);
         for (size_t i = 0; i < sizeof pattern; i++) {
-            pattern[i] = (uint8_t)(0xC0 + i);
+            pattern[i] = (uint8_t)(first + 7 * i);
         }
         scan_free(scan);
         scan = scan_new(note, NULL);
