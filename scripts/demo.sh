@@ -18,6 +18,7 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 cd "$work"
 export UNLEARN_DIR=cluster
+unset OPENBLAS_CORETYPE # Else the cluster that is made here would refuse its workers.
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() {
