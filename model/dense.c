@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "model/blas.h"
 #include "model/elem.h"
+#include "model/loss.h"
 
 enum { LAYERS_MAX = LIMIT_LAYERS + 1 };
 
@@ -247,31 +248,6 @@ static void forward(void *memory, const float *weights, const struct stage_rows 
 
 // --- Backward ---
 
-// Writes d loss / d logits of one row and returns the loss.
-static double softmax_row(const float *logits, uint32_t width, uint32_t y, float *delta)
-{
-    float most = logits[0];
-    for (uint32_t i = 1; i < width; i++) {
-        most = logits[i] > most ? logits[i] : most;
-    }
-    for (uint32_t i = 0; i < width; i++) {
-        delta[i] = logits[i] - most;
-    }
-    CHECK(y < width);
-    const double distance = (double)delta[y];
-    elem_exp(delta, delta, width);
-    float sum = 0.0f;
-    for (uint32_t i = 0; i < width; i++) {
-        sum += delta[i];
-    }
-    for (uint32_t i = 0; i < width; i++) {
-        delta[i] = delta[i] / sum;
-    }
-    delta[y] -= 1.0f;
-    elem_log(&sum, &sum, 1);
-    return (double)sum - distance;
-}
-
 static double loss_rows(struct dense_work *work, const struct stage_rows *rows, float *delta)
 {
     const uint32_t width = work->shape.width[work->shape.layers];
@@ -279,11 +255,10 @@ static double loss_rows(struct dense_work *work, const struct stage_rows *rows, 
     double loss = 0;
     for (size_t row = 0; row < rows->count; row++) {
         if (work->task == TASK_CLASSES) {
-            loss += softmax_row(outputs + row * width, width, (uint32_t)rows->y[row],
-                                delta + row * width);
+            loss += loss_softmax(outputs + row * width, width, (uint32_t)rows->y[row],
+                                 delta + row * width);
         } else {
-            delta[row] = outputs[row] - rows->y[row];
-            loss += 0.5 * (double)delta[row] * (double)delta[row];
+            loss += loss_square(outputs[row], rows->y[row], &delta[row]);
         }
     }
     return loss;

@@ -5,4 +5,6 @@
 // file is included once for each use, with LEARNER defined, and undefines it.
 LEARNER(softmax)
 LEARNER(mlp)
+LEARNER(vit)
+LEARNER(text)
 #undef LEARNER
