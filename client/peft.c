@@ -236,7 +236,7 @@ static enum err take_texts(const struct reading *reading, struct peft *peft)
         FAIL(ERR_INVALID, "\"unlearnd.targets\" has more than %zu bytes", sizeof peft->targets - 1);
     }
     (void)snprintf(peft->targets, sizeof peft->targets, "%s", text);
-    return peftmap_targets(&peft->shape, peft->targets, &peft->lora);
+    return lora_targets(&peft->shape, peft->targets, &peft->lora);
 }
 
 // A place to point to until the values are there: which layers have adapters.

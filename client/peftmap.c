@@ -125,26 +125,6 @@ void peftmap_name(enum base_kind kind, uint32_t layer, const struct peftmap_modu
                    matrix);
 }
 
-enum err peftmap_targets(const struct base_shape *shape, const char *names, struct lora *lora_out)
-{
-    lora_out->target_count = 0;
-    for (const char *at = names;; at++) {
-        char name[LIMIT_LORA_TARGETS_BYTES];
-        const size_t bytes = strcspn(at, ",");
-        if (lora_out->target_count == LORA_TARGETS_MAX || bytes >= sizeof name) {
-            FAIL(ERR_INVALID, "more than %d targets", (int)LORA_TARGETS_MAX);
-        }
-        memcpy(name, at, bytes);
-        name[bytes] = '\0';
-        TRY(lora_target_find(shape, name, &lora_out->targets[lora_out->target_count]));
-        lora_out->target_count++;
-        at += bytes;
-        if (*at == '\0') {
-            return OK;
-        }
-    }
-}
-
 // ---------------------------------------------------------------- settings
 
 PRINTF_LIKE(2, 3) static void put(struct buf *json, const char *format, ...)

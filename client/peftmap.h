@@ -35,10 +35,6 @@ bool peftmap_split(const struct peftmap_module *module, const struct lora *lora,
 void peftmap_name(enum base_kind kind, uint32_t layer, const struct peftmap_module *module,
                   char matrix, char name_out[static PEFTMAP_NAME_BYTES]);
 
-// Splits the names at their commas and finds each. ERR_INVALID: an unknown name, or too many.
-MUST_USE enum err peftmap_targets(const struct base_shape *shape, const char *names,
-                                  struct lora *lora_out);
-
 // What PEFT scales an adapter by: it divides in double precision and multiplies in that of the weights.
 float peftmap_scale(double alpha, uint32_t rank, bool rslora);
 

@@ -137,20 +137,7 @@ static enum err lora_from_spec(const struct recipe *recipe, struct lora *lora_ou
         .scale = (float)(spec->lora_alpha / (spec->lora_rslora ? sqrt(r) : r)),
         .dropout = (float)spec->lora_dropout,
     };
-    for (const char *at = spec->lora_targets; *at != '\0';) {
-        const size_t bytes = strcspn(at, ",");
-        char name[LIMIT_LORA_TARGETS_BYTES];
-        CHECK(bytes < sizeof name);
-        memcpy(name, at, bytes);
-        name[bytes] = '\0';
-        if (lora.target_count == LORA_TARGETS_MAX) {
-            FAIL(ERR_INVALID, "lora.targets has more than %d names", (int)LORA_TARGETS_MAX);
-        }
-        TRY_AS(lora_target_find(&recipe->base->shape, name, &lora.targets[lora.target_count]),
-               "lora.targets");
-        lora.target_count++;
-        at += bytes + (at[bytes] == ',' ? 1 : 0);
-    }
+    TRY_AS(lora_targets(&recipe->base->shape, spec->lora_targets, &lora), "lora.targets");
     TRY(lora_check(&lora));
     *lora_out = lora;
     return OK;
@@ -331,7 +318,7 @@ static enum err take_memory(struct backbone *b, const struct stage_data *data)
     } else {
         TRY(mem_try_aligned(tokens, sizeof *b->tokens, &b->tokens));
     }
-    return b->stage != NULL && b->plan.on_base ? take_lower(b, length, data) : OK;
+    return data != NULL && b->plan.on_base ? take_lower(b, length, data) : OK;
 }
 
 uint32_t backbone_predict_rows(const struct backbone_plan *plan)
@@ -344,6 +331,7 @@ enum err backbone_new(const struct recipe *recipe, const struct backbone_plan *p
                       const struct stage *stage, const struct stage_data *data, uint32_t rows_max,
                       struct backbone **backbone_out)
 {
+    CHECK((stage == NULL) == (data == NULL));
     *backbone_out = NULL;
     struct backbone *const b = mem_alloc(1, sizeof *b);
     b->plan = *plan;

@@ -74,6 +74,26 @@ enum err lora_target_find(const struct base_shape *shape, const char *name,
          all);
 }
 
+enum err lora_targets(const struct base_shape *shape, const char *names, struct lora *lora_out)
+{
+    lora_out->target_count = 0;
+    for (const char *at = names;; at++) {
+        char name[LIMIT_LORA_TARGETS_BYTES];
+        const size_t bytes = strcspn(at, ",");
+        if (lora_out->target_count == LORA_TARGETS_MAX || bytes >= sizeof name) {
+            FAIL(ERR_INVALID, "LoRA has more than %d targets", (int)LORA_TARGETS_MAX);
+        }
+        memcpy(name, at, bytes);
+        name[bytes] = '\0';
+        TRY(lora_target_find(shape, name, &lora_out->targets[lora_out->target_count]));
+        lora_out->target_count++;
+        at += bytes;
+        if (*at == '\0') {
+            return OK;
+        }
+    }
+}
+
 static bool overlap(const struct lora_target *a, const struct lora_target *b)
 {
     return a->linear == b->linear && a->from < b->from + b->rows && b->from < a->from + a->rows;

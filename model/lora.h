@@ -44,6 +44,11 @@ struct lora {
 MUST_USE enum err lora_target_find(const struct base_shape *shape, const char *name,
                                    struct lora_target *target_out);
 
+// Finds each of the names, joined by ',', and writes targets and target_count.
+//   ERR_INVALID  as above, or more than LORA_TARGETS_MAX.
+MUST_USE enum err lora_targets(const struct base_shape *shape, const char *names,
+                               struct lora *lora_out);
+
 // ERR_INVALID: rank or target_count is 0 or too large, a number is out of its range, or two targets
 // cover the same outputs.
 MUST_USE enum err lora_check(const struct lora *lora);

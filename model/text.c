@@ -41,6 +41,14 @@ static enum err weight_count(const struct recipe *recipe, uint32_t list_count, u
     return OK;
 }
 
+static enum err base_shape(const struct recipe *recipe, struct base_shape *shape_out)
+{
+    struct backbone_plan plan;
+    TRY(backbone_plan(recipe, BASE_TEXT, 1, &plan));
+    *shape_out = plan.shape;
+    return OK;
+}
+
 static struct backbone_plan plan_of(const struct recipe *recipe, uint32_t list_count)
 {
     struct backbone_plan plan;
@@ -296,6 +304,7 @@ const struct learner learner_text = {
     .gradient = gradient,
     .forward = forward,
     .predict_rows_max = predict_rows_max,
+    .base_shape = base_shape,
     .output_width = output_width,
     .check_prompt = check_prompt,
     .score_count = score_count,

@@ -38,6 +38,14 @@ static enum err weight_count(const struct recipe *recipe, uint32_t list_count, u
     return OK;
 }
 
+static enum err base_shape(const struct recipe *recipe, struct base_shape *shape_out)
+{
+    struct backbone_plan plan;
+    TRY(backbone_plan(recipe, BASE_VIT, 1, &plan));
+    *shape_out = plan.shape;
+    return OK;
+}
+
 static struct backbone_plan plan_of(const struct recipe *recipe, uint32_t list_count)
 {
     struct backbone_plan plan;
@@ -170,4 +178,5 @@ const struct learner learner_vit = {
     .gradient = gradient,
     .forward = forward,
     .predict_rows_max = predict_rows_max,
+    .base_shape = base_shape,
 };

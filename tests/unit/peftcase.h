@@ -48,7 +48,7 @@ static inline void example_init(struct example *example, enum base_kind kind, co
     };
     memset(peft->base_digest.bytes, 0xab, DIGEST_BYTES);
     snprintf(peft->targets, sizeof peft->targets, "%s", targets);
-    assert_int_equal(peftmap_targets(&peft->shape, targets, &peft->lora), OK);
+    assert_int_equal(lora_targets(&peft->shape, targets, &peft->lora), OK);
     peft->lora.scale = (float)(alpha / (rslora ? sqrt((double)rank) : (double)rank));
     assert_int_equal(lora_check(&peft->lora), OK);
 

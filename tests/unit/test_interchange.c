@@ -263,7 +263,7 @@ static void make_peft(const struct base_shape *shape, const char *targets, bool 
                           .lora = {.rank = RANK},
                           .head_rows = shape->kind == BASE_VIT ? 2 : BASE_BYTES + 1};
     snprintf(peft->targets, sizeof peft->targets, "%s", targets);
-    assert_int_equal(peftmap_targets(shape, targets, &peft->lora), OK);
+    assert_int_equal(lora_targets(shape, targets, &peft->lora), OK);
     peft->lora.scale = peftmap_scale(peft->alpha, RANK, rslora);
     for (size_t i = 0; i < 4096; i++) {
         adapter_values[i] = hfmodel_value("adapters", i) / 4;

@@ -108,6 +108,29 @@ static void test_check(void **state)
     assert_int_equal(lora_check(&lora), OK);
 }
 
+static void test_lists_of_names(void **state)
+{
+    (void)state;
+    struct lora lora = {.target_count = 5};
+    assert_int_equal(lora_targets(&text, "mlp.c_proj,query", &lora), OK);
+    assert_int_equal(lora.target_count, 2);
+    assert_int_equal(lora.targets[0].linear, LINEAR_DOWN);
+    assert_int_equal(lora.targets[1].linear, LINEAR_QKV);
+    assert_int_equal(lora_targets(&text, "value", &lora), OK);
+    assert_int_equal(lora.target_count, 1);
+    assert_int_equal(lora_targets(&text, "", &lora), ERR_INVALID);
+    assert_int_equal(lora_targets(&text, "query,", &lora), ERR_INVALID);
+    assert_int_equal(lora_targets(&text, "query,values", &lora), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "\"values\", expected"));
+    assert_int_equal(lora_targets(&vit, "key,key,key,key,key,key", &lora), OK);
+    assert_int_equal(lora_targets(&vit, "key,key,key,key,key,key,key", &lora), ERR_INVALID);
+    assert_non_null(strstr(err_text(), "more than 6 targets"));
+    char longer[LIMIT_LORA_TARGETS_BYTES + 1];
+    memset(longer, 'q', sizeof longer);
+    longer[sizeof longer - 1] = '\0';
+    assert_int_equal(lora_targets(&vit, longer, &lora), ERR_INVALID);
+}
+
 static void test_layout_and_first_weights(void **state)
 {
     (void)state;
@@ -186,9 +209,8 @@ int main(void)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_check),
-        cmocka_unit_test(test_layout_and_first_weights),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_check),
+        cmocka_unit_test(test_lists_of_names), cmocka_unit_test(test_layout_and_first_weights),
         cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -344,7 +344,7 @@ static void test_peft_keeps_the_scale(void **state)
     struct peft peft = {.shape = {.kind = BASE_TEXT, .layers = 1, .width = 4, .inner = 6}};
     peft.adapters[0] = (const float[]){0};
     for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(peftmap_targets(&peft.shape, targets[i], &peft.lora), OK);
+        assert_int_equal(lora_targets(&peft.shape, targets[i], &peft.lora), OK);
         for (uint32_t rank = 1; rank <= 200; rank++) {
             for (uint32_t j = 0; j < 14; j++) {
                 peft.rslora = j % 2 == 1;

@@ -390,7 +390,7 @@ static void test_learners_are_named(void **state)
     (void)state;
     assert_true(learner_known("mlp") && learner_known("softmax"));
     assert_false(learner_known("") || learner_known("ml"));
-    assert_string_equal(learner_names(), "softmax, mlp");
+    assert_string_equal(learner_names(), "softmax, mlp, vit, text");
 }
 
 // Trained to the end, a small set is learnt; more rows than one block of predictions.
