@@ -309,6 +309,7 @@ static void add_component(json_t *rows, struct grid *grid, const Unlearn__Compon
     json_object_set_new(row, "core",
                         component->core[0] == '\0' ? json_null() : json_string(component->core));
     json_object_set_new(row, "outdated", json_boolean(component->outdated));
+    json_object_set_new(row, "serving", json_boolean(component->serving));
     json_array_append_new(rows, row);
     char hex[DIGEST_HEX_BYTES] = "";
     if (component->digest.len == DIGEST_BYTES) {

@@ -213,6 +213,33 @@ enum err unlearn_export_pull(struct unlearn *client, const char *model, const ch
     return OK;
 }
 
+enum err unlearn_params_pull(struct unlearn *client, const char *model, const char *component,
+                             uint64_t instance, uint64_t param_count, float *params_out)
+{
+    const uint64_t total = param_count * sizeof *params_out;
+    uint64_t done = 0;
+    for (uint32_t sequence = 0; done < total; sequence++) {
+        Unlearn__ParamsPull body;
+        unlearn__params_pull__init(&body);
+        body.model = wire_text(model);
+        body.component = wire_text(component);
+        body.instance = instance;
+        body.sequence = sequence;
+        Unlearn__Request request = CALL_REQUEST(PARAMS_PULL, params_pull, &body);
+        const Unlearn__Reply *reply;
+        TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(PARAMS_CHUNK), &reply));
+        const uint64_t left = total - done;
+        const uint64_t expected = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES;
+        if (client->raw.bytes != expected || reply->params_chunk->sequence != sequence) {
+            FAIL(ERR_CORRUPT, "chunk %u of the weights came with %zu bytes as chunk %u", sequence,
+                 client->raw.bytes, reply->params_chunk->sequence);
+        }
+        memcpy((uint8_t *)params_out + done, client->raw.data, client->raw.bytes);
+        done += client->raw.bytes;
+    }
+    return OK;
+}
+
 // --- Deletion ---
 
 // protobuf-c's arrays of texts have no const; packing does not write.

@@ -163,6 +163,11 @@ MUST_USE enum err unlearn_export_pull(struct unlearn *client, const char *model,
                                       const char *component, uint64_t instance, struct span cursor,
                                       bool with_ids, const Unlearn__ExportChunk **chunk_out,
                                       struct span *raw_out);
+// The parameters of a valid component in the instance that unlearn_export names, into
+// params_out[param_count]. ERR_UNAVAILABLE: a deletion hit the slices.
+MUST_USE enum err unlearn_params_pull(struct unlearn *client, const char *model,
+                                      const char *component, uint64_t instance,
+                                      uint64_t param_count, float *params_out);
 
 // --- Predictions ---
 

@@ -62,7 +62,8 @@ static bool needs_store(const Unlearn__Request *request)
            body != UNLEARN__REQUEST__BODY_COMPONENTS && body != UNLEARN__REQUEST__BODY_PREDICT &&
            body != UNLEARN__REQUEST__BODY_CLUSTER_SHOW && body != UNLEARN__REQUEST__BODY_VERIFY &&
            body != UNLEARN__REQUEST__BODY_VERIFY_SHOW && body != UNLEARN__REQUEST__BODY_BASE_LIST &&
-           body != UNLEARN__REQUEST__BODY_BASE_SHOW && body != UNLEARN__REQUEST__BODY_BASE_PULL;
+           body != UNLEARN__REQUEST__BODY_BASE_SHOW && body != UNLEARN__REQUEST__BODY_BASE_PULL &&
+           body != UNLEARN__REQUEST__BODY_PARAMS_PULL;
 }
 
 static void dispatch(struct core *core, const struct caller *caller,
@@ -146,6 +147,9 @@ static void dispatch(struct core *core, const struct caller *caller,
         return;
     case UNLEARN__REQUEST__BODY_EXPORT_PULL:
         on_export_pull(core, caller, request->export_pull, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_PARAMS_PULL:
+        on_params_pull(core, caller, request->params_pull, raw);
         return;
     case UNLEARN__REQUEST__BODY_BASE_BEGIN:
         on_base_begin(core, caller, request->base_begin, raw);

@@ -275,6 +275,7 @@ VERB(on_log_inclusion, Unlearn__LogInclusion);
 VERB(on_log_consistency, Unlearn__LogConsistency);
 VERB(on_export, Unlearn__Export);
 VERB(on_export_pull, Unlearn__ExportPull);
+VERB(on_params_pull, Unlearn__ParamsPull);
 VERB(on_base_begin, Unlearn__BaseBegin);
 VERB(on_base_chunk, Unlearn__BaseChunk);
 VERB(on_base_commit, Unlearn__BaseCommit);

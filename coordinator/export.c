@@ -7,8 +7,12 @@
 #include <string.h>
 
 #include "base/build.h"
+#include "base/check.h"
 #include "base/mem.h"
 #include "coordinator/core.h"
+
+static const char hit_text[] =
+    "a deletion hit these slices: export again (or another numeric profile took over)";
 
 struct export_job {
     struct job job;
@@ -32,17 +36,25 @@ struct export_job {
 
 // ---------------------------------------------------------------- what is asked for
 
-static enum err find(struct core *core, const char *model_name, const char *component,
-                     struct export_job *export, const struct model **model_out)
+// The model that answers for the component's shard: the one that is named, or its successor.
+static enum err find_component(struct core *core, const char *model_name, const char *component,
+                               struct component *name_out, const struct model **model_out)
 {
     struct model *asked = NULL;
     TRY(catalog_model(core, model_name, &asked));
-    TRY(component_get(component, &export->name));
-    if (export->name.shard >= asked->ensemble.placement.shards ||
-        trie_find(&asked->ensemble.trie, &export->name) < 0) {
+    TRY(component_get(component, name_out));
+    if (name_out->shard >= asked->ensemble.placement.shards ||
+        trie_find(&asked->ensemble.trie, name_out) < 0) {
         FAIL(ERR_NOT_FOUND, "model \"%s\" has no component %s", model_name, component);
     }
-    *model_out = catalog_answering(core, asked, export->name.shard);
+    *model_out = catalog_answering(core, asked, name_out->shard);
+    return OK;
+}
+
+static enum err find(struct core *core, const char *model_name, const char *component,
+                     struct export_job *export, const struct model **model_out)
+{
+    TRY(find_component(core, model_name, component, &export->name, model_out));
     export->model = (*model_out)->number;
     if (storage_is_full(core->storage)) {
         FAIL(ERR_LIMIT, "too many requests are waiting: try again later");
@@ -195,8 +207,7 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     struct export_job *const export = (struct export_job *)job;
     const enum err err = read_row(txn, export);
     if (err == ERR_CONFLICT || (err == OK && export->row.instance != export->instance)) {
-        FAIL(ERR_UNAVAILABLE,
-             "a deletion hit these slices: export again (or another numeric profile took over)");
+        FAIL(ERR_UNAVAILABLE, "%s", hit_text);
     }
     TRY(err);
     while (export->position < export->name.count && !export->full) {
@@ -286,4 +297,42 @@ VERB(on_export_pull, Unlearn__ExportPull)
         return;
     }
     storage_submit(core->storage, &export->job);
+}
+
+// ---------------------------------------------------------------- weights
+
+// In the loop, where a fence has taken them out of memory before it is acknowledged: so no answer that is
+// sent later holds them.
+VERB(on_params_pull, Unlearn__ParamsPull)
+{
+    (void)raw;
+    struct component name;
+    const struct model *model = NULL;
+    const enum err err = find_component(core, body->model, body->component, &name, &model);
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        return;
+    }
+    const int32_t node = trie_find(&model->ensemble.trie, &name);
+    CHECK(node >= 0); // A successor has at least the generations of its model.
+    const struct weights *const weights = model_extra(model, name.shard, (uint32_t)node)->weights;
+    if (weights == NULL || weights->instance != body->instance) {
+        reply_error(core, caller, ERR_UNAVAILABLE, hit_text);
+        return;
+    }
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__ParamsChunk chunk = UNLEARN__PARAMS_CHUNK__INIT;
+    const uint32_t chunks = weights_chunk_count(weights->param_count);
+    struct span bytes = span_of(NULL, 0);
+    if (body->sequence < chunks) {
+        bytes =
+            span_of((const uint8_t *)weights->params + (size_t)body->sequence * LIMIT_CHUNK_BYTES,
+                    weights_chunk_bytes(weights->param_count, body->sequence));
+    }
+    chunk.sequence = body->sequence;
+    chunk.last = body->sequence + 1 >= chunks;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_PARAMS_CHUNK;
+    reply.params_chunk = &chunk;
+    reply_send(core, caller, &reply, bytes);
 }

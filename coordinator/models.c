@@ -424,6 +424,7 @@ static void describe_component(const struct core *core, const struct model *aske
         out->profile = wire_bytes(span_of(extra->profile.bytes, DIGEST_BYTES));
         out->core = wire_text(catalog_core_type(core, &extra->profile));
         out->outdated = slot->outdated;
+        out->serving = ensemble_serving(&model->ensemble, shard) == at;
     } else {
         out->state = slot->leased || slot->state == SLOT_NEW
                          ? UNLEARN__COMPONENT_STATE__COMPONENT_STATE_TRAINING

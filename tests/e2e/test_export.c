@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "client/unlearn.h"
+#include "model/learner.h"
 #include "store/disk.h"
 #include "tests/unit/scratch.h"
 
@@ -142,6 +143,67 @@ static void test_a_deletion_in_the_middle_is_told(void **state)
     buf_deinit(&cursor);
 }
 
+// Fetches the parameters and compares with the digest that the metadata name; returns the instance.
+static uint64_t fetch(const char *model, uint64_t *count_out)
+{
+    const Unlearn__Exported *exported;
+    assert_int_equal(unlearn_export(client, model, "s0:[0]", &exported), OK);
+    const uint64_t instance = exported->instance, count = exported->param_count;
+    struct digest named;
+    struct spec spec;
+    struct schema schema = {0};
+    memcpy(named.bytes, exported->digest.data, DIGEST_BYTES);
+    assert_int_equal(spec_get(span_of(exported->spec.data, exported->spec.len), &spec), OK);
+    assert_int_equal(schema_get(span_of(exported->schema.data, exported->schema.len), &schema), OK);
+    float *const params = mem_alloc(count, sizeof *params);
+    assert_int_equal(unlearn_params_pull(client, model, "s0:[0]", instance, count, params), OK);
+    const struct digest spec_is = spec_digest(&spec), schema_is = schema_digest(&schema);
+    const struct digest came =
+        component_digest("s0:[0]", &spec_is, &schema_is, NULL, params, count);
+    assert_memory_equal(came.bytes, named.bytes, DIGEST_BYTES);
+    schema_deinit(&schema);
+    mem_free(params);
+    *count_out = count;
+    return instance;
+}
+
+static void test_parameters_are_those_of_one_instance(void **state)
+{
+    (void)state;
+    uint64_t count;
+    const uint64_t instance = fetch("m", &count);
+    float *const params = mem_alloc(count + 1, sizeof *params);
+    assert_int_equal(unlearn_params_pull(client, "m", "s0:[0]", instance, count + 1, params),
+                     ERR_CORRUPT); // More than there are: the last chunk is too short.
+    assert_int_equal(unlearn_params_pull(client, "m", "s0:[0]", instance + 1, count, params),
+                     ERR_UNAVAILABLE);
+    assert_int_equal(unlearn_params_pull(client, "m", "s0:[1]", instance, count, params),
+                     ERR_NOT_FOUND);
+    assert_int_equal(unlearn_params_pull(client, "n", "s0:[0]", instance, count, params),
+                     ERR_NOT_FOUND);
+    assert_int_equal(unlearn_params_pull(client, "m", "s0", instance, count, params), ERR_INVALID);
+    delete_one("r7");
+    assert_int_equal(unlearn_params_pull(client, "m", "s0:[0]", instance, count, params),
+                     ERR_UNAVAILABLE);
+    assert_non_null(strstr(err_text(), "a deletion hit these slices: export again"));
+    fetch("m", &count);
+    mem_free(params);
+}
+
+static void test_parameters_come_in_chunks(void **state)
+{
+    (void)state;
+    uint64_t count;
+    char text[512];
+    snprintf(text, sizeof text, "import few %s/rows.csv --label y --id id --limit 50", dir);
+    assert_int_equal(ctl(text), 0);
+    assert_int_equal(ctl("train wide --dataset few --wait --set hidden=65536 shards=1 slices=1 "
+                         "epochs=1"),
+                     0);
+    fetch("wide", &count);
+    assert_int_equal(count, 4 * 65536 + 4); // One chunk and 16 bytes of another.
+}
+
 static void test_made_up_cursors_are_refused(void **state)
 {
     (void)state;
@@ -180,6 +242,8 @@ int main(void)
         cmocka_unit_test(test_records_come_in_chunks),
         cmocka_unit_test(test_made_up_cursors_are_refused),
         cmocka_unit_test(test_a_deletion_in_the_middle_is_told),
+        cmocka_unit_test(test_parameters_are_those_of_one_instance),
+        cmocka_unit_test(test_parameters_come_in_chunks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
