@@ -1,10 +1,9 @@
 // tests/unit/test_interchange.c: an imported base computes what transformers computes with those files, and an
 // exported adapter changes the model under PEFT as it changes ours.
 //
-// Here transformers' ViTModel and GPT2Model are written down a second time, in float64 and in their own
-// terms: tensors by name out of the files, Linear as x W^T + b, Conv1D as x W + b, c_attn split in three
-// along its columns, Conv2d over patches; PEFT's LoRA adds lora_B(lora_A(x)) * scaling to a module. What
-// comes out after the final norm is compared with model/transformer_plain.h on the imported weights.
+// hfforward.h has the models in transformers' and PEFT's own terms. What comes out after the final norm is
+// compared with model/transformer_plain.h on the imported weights, and the logits of a whole component with
+// what the learner predicts.
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -15,238 +14,14 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "client/adapters.h"
 #include "client/huggingface.h"
 #include "client/peft.h"
 #include "client/peftmap.h"
 #include "model/transformer_plain.h"
-#include "tests/unit/hfmodel.h"
+#include "tests/unit/hfforward.h"
 
-enum { D = 4, HEADS = 2, TOKENS_MAX = 7, MODEL_LAYERS = 2, RANK = 3 };
-
-// ---------------------------------------------------------------- the model in their terms
-
-struct hf {
-    bool is_vit;
-    struct safetensors *model, *adapters; // adapters: NULL without PEFT
-    json_t *config;                       // adapter_config.json
-    uint32_t inner;
-};
-
-static double *tensor(const struct safetensors *file, const char *name)
-{
-    const struct safetensors_tensor *const found = safetensors_find(file, name);
-    if (found == NULL) {
-        fail_msg("no tensor %s", name);
-        return NULL;
-    }
-    float *const floats = mem_alloc(found->count, sizeof *floats);
-    double *const values = mem_alloc(found->count, sizeof *values);
-    assert_int_equal(safetensors_read(file, found, 0, found->count, floats), OK);
-    for (uint64_t i = 0; i < found->count; i++) {
-        values[i] = (double)floats[i];
-    }
-    mem_free(floats);
-    return values;
-}
-
-// y[out] = W x + b; `stem` without the model's prefix.
-static void module(const struct hf *hf, const char *stem, uint32_t in, uint32_t out,
-                   const double *x, double *y)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s%s.weight", hf->is_vit ? "vit." : "transformer.", stem);
-    double *const weight = tensor(hf->model, name);
-    snprintf(name, sizeof name, "%s%s.bias", hf->is_vit ? "vit." : "transformer.", stem);
-    double *const bias = tensor(hf->model, name);
-    for (uint32_t o = 0; o < out; o++) {
-        y[o] = bias[o];
-        for (uint32_t i = 0; i < in; i++) { // Linear is [out][in], Conv1D [in][out].
-            y[o] += x[i] * weight[hf->is_vit ? o * in + i : i * out + o];
-        }
-    }
-    mem_free(weight);
-    mem_free(bias);
-    snprintf(name, sizeof name, "base_model.model.%s%s.lora_A.weight",
-             hf->is_vit ? "vit." : "transformer.", stem);
-    if (hf->adapters == NULL || safetensors_find(hf->adapters, name) == NULL) {
-        return;
-    }
-    const uint32_t r = (uint32_t)safetensors_find(hf->adapters, name)->shape[0];
-    const double alpha =
-        json_number_value(json_object_get(hf->config, "lora_alpha")); // One rank in these examples.
-    const bool root = json_is_true(json_object_get(hf->config, "use_rslora"));
-    assert_int_equal(json_integer_value(json_object_get(hf->config, "r")), r);
-    double *const a = tensor(hf->adapters, name);
-    snprintf(name, sizeof name, "base_model.model.%s%s.lora_B.weight",
-             hf->is_vit ? "vit." : "transformer.", stem);
-    double *const b = tensor(hf->adapters, name);
-    for (uint32_t k = 0; k < r; k++) {
-        double low = 0;
-        for (uint32_t i = 0; i < in; i++) {
-            low += a[k * in + i] * x[i];
-        }
-        for (uint32_t o = 0; o < out; o++) {
-            y[o] += b[o * r + k] * low * (alpha / (root ? sqrt(r) : r));
-        }
-    }
-    mem_free(a);
-    mem_free(b);
-}
-
-static void layer_norm(const struct hf *hf, const char *stem, double epsilon, const double *x,
-                       double *y)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s%s.weight", hf->is_vit ? "vit." : "transformer.", stem);
-    double *const weight = tensor(hf->model, name);
-    snprintf(name, sizeof name, "%s%s.bias", hf->is_vit ? "vit." : "transformer.", stem);
-    double *const bias = tensor(hf->model, name);
-    double mean = 0, variance = 0;
-    for (int i = 0; i < D; i++) {
-        mean += x[i] / D;
-    }
-    for (int i = 0; i < D; i++) {
-        variance += (x[i] - mean) * (x[i] - mean) / D;
-    }
-    for (int i = 0; i < D; i++) {
-        y[i] = (x[i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i];
-    }
-    mem_free(weight);
-    mem_free(bias);
-}
-
-static double activation(const struct hf *hf, double x)
-{
-    if (hf->is_vit) { // gelu
-        return x * 0.5 * (1 + erf(x / sqrt(2)));
-    }
-    return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * pow(x, 3)))); // gelu_new
-}
-
-static void attend(const struct hf *hf, uint32_t count, double (*q)[D], double (*k)[D],
-                   double (*v)[D], double (*out)[D])
-{
-    const int size = D / HEADS;
-    for (uint32_t t = 0; t < count; t++) {
-        for (int head = 0; head < HEADS; head++) {
-            double weights[TOKENS_MAX], sum = 0;
-            const uint32_t seen = hf->is_vit ? count : t + 1;
-            for (uint32_t s = 0; s < seen; s++) {
-                double dot = 0;
-                for (int i = head * size; i < (head + 1) * size; i++) {
-                    dot += q[t][i] * k[s][i];
-                }
-                weights[s] = exp(dot / sqrt(size));
-                sum += weights[s];
-            }
-            for (int i = head * size; i < (head + 1) * size; i++) {
-                out[t][i] = 0;
-                for (uint32_t s = 0; s < seen; s++) {
-                    out[t][i] += weights[s] / sum * v[s][i];
-                }
-            }
-        }
-    }
-}
-
-static void block(const struct hf *hf, uint32_t number, uint32_t count, double (*x)[D])
-{
-    double q[TOKENS_MAX][D], k[TOKENS_MAX][D], v[TOKENS_MAX][D], mixed[TOKENS_MAX][D];
-    double normed[D], three[3 * D], inner[64], y[D];
-    char stem[128];
-#define STEM(vit, gpt2)                                                                            \
-    (snprintf(stem, sizeof stem, hf->is_vit ? "encoder.layer.%u." vit : "h.%u." gpt2, number),     \
-     (const char *)stem)
-    for (uint32_t t = 0; t < count; t++) {
-        layer_norm(hf, STEM("layernorm_before", "ln_1"), hf->is_vit ? 1e-12 : 1e-5, x[t], normed);
-        if (hf->is_vit) {
-            module(hf, STEM("attention.attention.query", ""), D, D, normed, q[t]);
-            module(hf, STEM("attention.attention.key", ""), D, D, normed, k[t]);
-            module(hf, STEM("attention.attention.value", ""), D, D, normed, v[t]);
-        } else { // query, key, value = c_attn(x).split(d, dim=2)
-            module(hf, STEM("", "attn.c_attn"), D, 3 * D, normed, three);
-            memcpy(q[t], three, sizeof q[t]);
-            memcpy(k[t], three + D, sizeof k[t]);
-            memcpy(v[t], three + 2 * D, sizeof v[t]);
-        }
-    }
-    attend(hf, count, q, k, v, mixed);
-    for (uint32_t t = 0; t < count; t++) {
-        module(hf, STEM("attention.output.dense", "attn.c_proj"), D, D, mixed[t], y);
-        for (int i = 0; i < D; i++) {
-            x[t][i] += y[i];
-        }
-        layer_norm(hf, STEM("layernorm_after", "ln_2"), hf->is_vit ? 1e-12 : 1e-5, x[t], normed);
-        module(hf, STEM("intermediate.dense", "mlp.c_fc"), D, hf->inner, normed, inner);
-        for (uint32_t i = 0; i < hf->inner; i++) {
-            inner[i] = activation(hf, inner[i]);
-        }
-        module(hf, STEM("output.dense", "mlp.c_proj"), hf->inner, D, inner, y);
-        for (int i = 0; i < D; i++) {
-            x[t][i] += y[i];
-        }
-    }
-#undef STEM
-}
-
-// ViTModel: pixel_values[3][8][12], what ViTImageProcessor makes of a grey image.
-static void embed_image(const struct hf *hf, const double *pixels, double (*x)[D])
-{
-    enum { ROWS = 8, COLS = 12, PATCH = 4, CHANNELS = 3 };
-    double *const weight = tensor(hf->model, "vit.embeddings.patch_embeddings.projection.weight");
-    double *const bias = tensor(hf->model, "vit.embeddings.patch_embeddings.projection.bias");
-    double *const first = tensor(hf->model, "vit.embeddings.cls_token");
-    double *const places = tensor(hf->model, "vit.embeddings.position_embeddings");
-    memcpy(x[0], first, sizeof x[0]);
-    for (int p = 0; p < 6; p++) { // flatten(2): rows of patches, then columns
-        const int top = p / (COLS / PATCH) * PATCH, left = p % (COLS / PATCH) * PATCH;
-        for (int o = 0; o < D; o++) {
-            x[1 + p][o] = bias[o];
-            for (int c = 0; c < CHANNELS; c++) {
-                for (int i = 0; i < PATCH * PATCH; i++) {
-                    x[1 + p][o] +=
-                        weight[(o * CHANNELS + c) * PATCH * PATCH + i] *
-                        pixels[c * ROWS * COLS + (top + i / PATCH) * COLS + left + i % PATCH];
-                }
-            }
-        }
-    }
-    for (int t = 0; t < 7; t++) {
-        for (int i = 0; i < D; i++) {
-            x[t][i] += places[t * D + i];
-        }
-    }
-    mem_free(weight);
-    mem_free(bias);
-    mem_free(first);
-    mem_free(places);
-}
-
-// GPT2Model: inputs_embeds = wte(input_ids) + wpe(positions)
-static void embed_tokens(const struct hf *hf, const uint32_t *ids, uint32_t count, double (*x)[D])
-{
-    double *const tokens = tensor(hf->model, "transformer.wte.weight");
-    double *const places = tensor(hf->model, "transformer.wpe.weight");
-    for (uint32_t t = 0; t < count; t++) {
-        for (uint32_t i = 0; i < D; i++) {
-            x[t][i] = tokens[ids[t] * D + i] + places[t * D + i];
-        }
-    }
-    mem_free(tokens);
-    mem_free(places);
-}
-
-static void run(const struct hf *hf, uint32_t count, double (*x)[D])
-{
-    for (uint32_t layer = 0; layer < MODEL_LAYERS; layer++) {
-        block(hf, layer, count, x);
-    }
-    for (uint32_t t = 0; t < count; t++) {
-        double y[D];
-        layer_norm(hf, hf->is_vit ? "layernorm" : "ln_f", hf->is_vit ? 1e-12 : 1e-5, x[t], y);
-        memcpy(x[t], y, sizeof y);
-    }
-}
+enum { RANK = 3 };
 
 // ---------------------------------------------------------------- the same in ours
 
@@ -422,11 +197,192 @@ static void test_interchange_gpt2(void **state)
     hfmodel_deinit(&model);
 }
 
+// ---------------------------------------------------------------- whole components
+
+struct component {
+    struct spec spec;
+    struct schema schema;
+    struct recipe recipe;
+    struct base *base;
+    float *params;
+};
+
+// A component with made-up weights on the base in `dir`, of two slices at most.
+static void component_init(struct component *c, const char *dir, bool is_vit, uint32_t list_count)
+{
+    static const char *const settings[][2] = {{"slices", "2"},         {"base", "tiny"},
+                                              {"lora.rank", "3"},      {"lora.alpha", "5"},
+                                              {"lora.rslora", "true"}, {"lora.dropout", "0.3"}};
+    struct base_shape shape;
+    float *weights;
+    uint64_t count;
+    *c = (struct component){.spec = spec_default()};
+    assert_int_equal(huggingface_read(dir, &shape, &weights), OK);
+    c->base = base_new(&shape, weights);
+    assert_int_equal(spec_set(&c->spec, "learner", is_vit ? "vit" : "text"), OK);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        assert_int_equal(spec_set(&c->spec, settings[i][0], settings[i][1]), OK);
+    }
+    c->schema.columns = mem_alloc(1, sizeof *c->schema.columns);
+    c->schema.column_count = 1;
+    c->schema.columns[0] = (struct column){.name = mem_text("x"),
+                                           .kind = is_vit ? COLUMN_PIXELS : COLUMN_TEXT,
+                                           .width = is_vit ? 96 : 1,
+                                           .rows = is_vit ? 8 : 0,
+                                           .cols = is_vit ? 12 : 0,
+                                           .scale = 1};
+    c->schema.label = mem_text(is_vit ? "y" : "");
+    c->schema.task = is_vit ? TASK_CLASSES : TASK_NONE;
+    if (is_vit) {
+        c->schema.class_count = 2;
+        c->schema.classes = mem_alloc(2, sizeof *c->schema.classes);
+        c->schema.classes[0] = mem_text("a");
+        c->schema.classes[1] = mem_text("b");
+    }
+    assert_int_equal(schema_check(&c->schema), OK);
+    c->recipe = (struct recipe){.spec = &c->spec, .schema = &c->schema, .base = c->base};
+    assert_int_equal(learner_param_count(&c->recipe, list_count, &count), OK);
+    assert_int_equal(mem_try_aligned(count, sizeof(float), &c->params), OK);
+    for (uint64_t i = 0; i < count; i++) {
+        c->params[i] = hfmodel_value("params", i) / 4;
+    }
+}
+
+static void component_deinit(struct component *c)
+{
+    schema_deinit(&c->schema);
+    base_release(c->base);
+    mem_free(c->params);
+}
+
+static void assert_logits(const float *ours, const double *theirs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(fabs((double)ours[i] - theirs[i]) < 1e-5)) {
+            fail_msg("logit %u is %g, expected %g", i, (double)ours[i], theirs[i]);
+        }
+    }
+}
+
+// What a component predicts here is what PEFT's model with its adapters gives, and so for each length of
+// its list: the blocks are those of the right layers.
+static void test_interchange_component_of_vit(void **state)
+{
+    (void)state;
+    struct hfmodel model;
+    hfmodel_init(&model, "vit", "vit.");
+    hfmodel_vit(&model, true);
+    hfmodel_save(&model, "model.safetensors", 0, model.count);
+    struct buf row = {0};
+    double values[3 * 96];
+    buf_u16(&row, 1); // Its class, which is not looked at.
+    for (int i = 0; i < 96; i++) {
+        buf_u8(&row, (uint8_t)(i * i * 41 % 256));
+        for (int c = 0; c < 3; c++) {
+            values[c * 96 + i] = (i * i * 41 % 256 / 255.0 - 0.5) / 0.5;
+        }
+    }
+    for (uint32_t list_count = 1; list_count <= 2; list_count++) {
+        struct component c;
+        struct hf hf;
+        struct peft peft;
+        double x[TOKENS_MAX][D], theirs[2];
+        float ours[2];
+        component_init(&c, model.dir, true, list_count);
+        assert_int_equal(adapters_of(&c.recipe, list_count, c.params, &peft), OK);
+        hf_open(&hf, &model, true);
+        with_peft(&hf, feed_path("vit-peft"), &peft);
+        embed_image(&hf, values, x);
+        run(&hf, 7, x);
+        head(hf.adapters, "base_model.model.classifier.weight", "base_model.model.classifier.bias",
+             2, x[0], theirs);
+        const struct span rows[1] = {buf_span(&row)};
+        assert_int_equal(schema_check_row(&c.schema, rows[0]), OK);
+        assert_int_equal(learner_predict(&c.recipe, list_count, c.params, rows, 1, ours), OK);
+        assert_logits(ours, theirs, 2);
+        hf_close(&hf);
+        component_deinit(&c);
+    }
+    buf_deinit(&row);
+    hfmodel_deinit(&model);
+}
+
+static void test_interchange_component_of_gpt2(void **state)
+{
+    (void)state;
+    struct hfmodel model;
+    hfmodel_init(&model, "gpt2", "transformer.");
+    hfmodel_gpt2(&model);
+    hfmodel_save(&model, "model.safetensors", 0, model.count);
+    struct buf row = {0};
+    buf_u32(&row, 3);
+    buf_put(&row, span_text("a\xffZ"));
+    const uint32_t ids[4] = {259, hfmodel_row('a'), hfmodel_row(0xff), hfmodel_row('Z')};
+    for (uint32_t list_count = 1; list_count <= 2; list_count++) {
+        struct component c;
+        struct hf hf;
+        struct peft peft;
+        struct safetensors *head_file;
+        double x[TOKENS_MAX][D], theirs[257];
+        float ours[257];
+        component_init(&c, model.dir, false, list_count);
+        assert_int_equal(adapters_of(&c.recipe, list_count, c.params, &peft), OK);
+        hf_open(&hf, &model, false);
+        const char *const dir = feed_path("gpt2-peft");
+        with_peft(&hf, dir, &peft);
+        assert_int_equal(safetensors_open(feed_path("gpt2-peft/head.safetensors"), &head_file), OK);
+        embed_tokens(&hf, ids, 4, x);
+        run(&hf, 4, x);
+        head(head_file, "weight", NULL, 257, x[3], theirs);
+        const struct span rows[1] = {buf_span(&row)};
+        assert_int_equal(schema_check_row(&c.schema, rows[0]), OK);
+        assert_int_equal(learner_predict(&c.recipe, list_count, c.params, rows, 1, ours), OK);
+        assert_logits(ours, theirs, 257);
+        safetensors_close(head_file);
+        hf_close(&hf);
+        component_deinit(&c);
+    }
+    buf_deinit(&row);
+    hfmodel_deinit(&model);
+}
+
+static void test_interchange_refuses_what_has_no_adapters(void **state)
+{
+    (void)state;
+    struct hfmodel model;
+    struct component c;
+    struct peft peft;
+    hfmodel_init(&model, "vit", "vit.");
+    hfmodel_vit(&model, true);
+    hfmodel_save(&model, "model.safetensors", 0, model.count);
+    component_init(&c, model.dir, true, 1);
+    assert_int_equal(adapters_of(&c.recipe, 1, c.params, &peft), OK); // Control.
+    assert_int_equal(adapters_of(&c.recipe, 3, c.params, &peft), ERR_INVALID);
+    assert_said("no block of layers is left");
+    c.recipe.base = NULL;
+    assert_int_equal(adapters_of(&c.recipe, 1, c.params, &peft), ERR_INVALID);
+    assert_said("the model stands on no base and so has no adapters");
+    c.recipe.base = c.base;
+    assert_int_equal(spec_set(&c.spec, "learner", "mlp"), OK);
+    assert_int_equal(adapters_of(&c.recipe, 1, c.params, &peft), ERR_INVALID);
+    assert_said("learner mlp has no adapters");
+    assert_int_equal(spec_set(&c.spec, "learner", "vit"), OK);
+    c.schema.task = TASK_NUMBER;
+    c.schema.label_standardise = true;
+    assert_int_equal(adapters_of(&c.recipe, 1, c.params, &peft), ERR_INVALID);
+    assert_said("the label is standardised");
+    component_deinit(&c);
+    hfmodel_deinit(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_interchange_vit),
         cmocka_unit_test(test_interchange_gpt2),
+        cmocka_unit_test(test_interchange_component_of_vit),
+        cmocka_unit_test(test_interchange_component_of_gpt2),
+        cmocka_unit_test(test_interchange_refuses_what_has_no_adapters),
     };
     return cmocka_run_group_tests(tests, feed_open, feed_close);
 }
