@@ -8,12 +8,13 @@
 #include "base/mem.h"
 #include "client/commands.h"
 #include "client/export.h"
+#include "client/exportpeft.h"
 #include "client/interrupt.h"
 #include "proto/wire.h"
 
 struct export_options {
     struct ctl_globals globals;
-    const char *component, *out;
+    const char *component, *out, *peft;
     bool with_ids, without_records, without_base;
 };
 
@@ -23,6 +24,10 @@ static const struct args_option options_table[] = {
      offsetof(struct export_options, component), 0},
     {"out", 'o', "DIR", "Where to write it: a new directory", ARGS_TEXT,
      offsetof(struct export_options, out), 0},
+    {"peft", 1204, "DIR",
+     "Write the adapters of a LoRA model for PEFT: of --component, or of those that serve, that of "
+     "shard 3 into DIR/s3",
+     ARGS_TEXT, offsetof(struct export_options, peft), 0},
     {"with-ids", 1201, NULL, "Also write each record's id and subject", ARGS_FLAG,
      offsetof(struct export_options, with_ids), 0},
     {"without-records", 1202, NULL,
@@ -203,11 +208,42 @@ static void print_export(const struct ctl *ctl, const struct export *export, con
            export->has_records ? "" : " --data FILE...");
 }
 
+static enum err run_peft(struct ctl *ctl, const struct export_options *options, const char *model)
+{
+    json_t *rows;
+    if (options->out != NULL || options->with_ids || options->without_records ||
+        options->without_base) {
+        FAIL(ERR_INVALID, "--peft DIR goes with --component alone: it writes no records");
+    }
+    TRY(ctl_connect(ctl));
+    interrupt_watch();
+    TRY(exportpeft_run(ctl, model, options->component, options->peft, &rows));
+    if (ctl->json) {
+        ctl_print(
+            json_pack("{s:s, s:s, s:o}", "dir", options->peft, "model", model, "components", rows));
+        return OK;
+    }
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+    {
+        printf("%s: adapters of %zu layers in %s\n",
+               json_string_value(json_object_get(row, "component")),
+               json_array_size(json_object_get(row, "layers")),
+               json_string_value(json_object_get(row, "dir")));
+    }
+    json_decref(rows);
+    return OK;
+}
+
 static enum err run_export(struct ctl *ctl, const void *options_, const struct args_list *words)
 {
     const struct export_options *const options = options_;
+    if (options->peft != NULL) {
+        return run_peft(ctl, options, words->texts[0]);
+    }
     if (options->component == NULL || options->out == NULL) {
-        FAIL(ERR_INVALID, "expected --component NAME and -o DIR");
+        FAIL(ERR_INVALID, "expected --component NAME and -o DIR, or --peft DIR");
     }
     if (options->with_ids && options->without_records) {
         FAIL(ERR_INVALID, "--with-ids and --without-records exclude each other");
@@ -233,7 +269,7 @@ static enum err run_export(struct ctl *ctl, const void *options_, const struct a
 
 const struct ctl_command cmd_export = {
     .name = "export",
-    .summary = "Write what an auditor needs to train a component again",
+    .summary = "Write what an auditor needs to train a component again, or adapters for PEFT",
     .words = "MODEL",
     .words_min = 1,
     .words_max = 1,
@@ -243,9 +279,14 @@ const struct ctl_command cmd_export = {
         "the "
         "component was trained on, and the base that it stands on. What it holds it keeps: a later "
         "deletion does not reach it.\n\n"
+        "With --peft the adapters and heads of a vit or text model on a base go out in the format "
+        "of "
+        "Hugging Face's PEFT instead, without records (docs/interchange.md). The same holds for "
+        "them: what is written is out of reach of later deletions.\n\n"
         "Examples:\n"
         "  unlearnctl export digits --component 's0:[0,1]' -o audit\n"
-        "  unlearnctl export digits --component 's0:[0,1]' -o audit --without-records",
+        "  unlearnctl export digits --component 's0:[0,1]' -o audit --without-records\n"
+        "  unlearnctl export digits --peft adapters",
     .options = options_table,
     .option_count = sizeof options_table / sizeof options_table[0],
     .options_bytes = sizeof(struct export_options),

@@ -151,7 +151,7 @@ static enum err write_files(const char *dir, const struct peft *peft, struct wri
     return write_config(path, peft);
 }
 
-static void remove_files(const char *dir)
+void peft_remove(const char *dir)
 {
     const char *const names[] = {config_name, model_name, head_name};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -186,7 +186,7 @@ enum err peft_write(const char *dir, const struct peft *peft)
     mem_free(writing.names);
     mem_free(writing.parts);
     if (err != OK) {
-        remove_files(dir);
+        peft_remove(dir);
     }
     return err;
 }

@@ -51,6 +51,9 @@ struct peft {
 //   ERR_IO        the kernel refused.
 MUST_USE enum err peft_write(const char *dir, const struct peft *peft);
 
+// Removes what peft_write wrote, as far as it is there.
+void peft_remove(const char *dir);
+
 // Reads back what peft_write wrote, to the bit, for a base of this shape. base_model_name_or_path may have
 // been changed meanwhile, nothing else.
 //   peft_out       to be released with peft_deinit; on error there is nothing to release.
