@@ -68,6 +68,12 @@ damage
 spoil '"data_offsets":\[0,64\]' '"data_offsets":[4,68]'
 refused 2 "embeddings.cls_token"
 damage
+spoil '"data_offsets":\[64,1152\]' '"data_offsets":[60,1148]' # Overlapping.
+refused 2 "embeddings.position_embeddings"
+damage
+spoil '"data_offsets":\[64,1152\]' '"data_offsets":[64,9152]' # Beyond the next one.
+refused 2 "model.safetensors"
+damage
 truncate -s -4 "$file"
 refused 2 "model.safetensors"
 damage
