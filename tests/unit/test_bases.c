@@ -464,13 +464,14 @@ static void test_a_damaged_base_stops_the_start(void **state)
 
 enum { DATASET = 1 };
 
-// A public dataset with the records "0" and "1".
+// A public dataset of images of 4 x 4 pixels with the records "0" and "1".
 static enum err put_dataset(struct txn *txn, void *context)
 {
     struct core *const core = context;
     static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
     static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
+    struct column columns[1] = {
+        {.name = name, .kind = COLUMN_PIXELS, .width = 16, .rows = 4, .cols = 4}};
     const struct schema schema = {.columns = columns,
                                   .column_count = 1,
                                   .task = TASK_CLASSES,
@@ -490,7 +491,7 @@ static enum err put_dataset(struct txn *txn, void *context)
         const char id[2] = {(char)('0' + i), 0};
         struct buf bytes = {0};
         buf_u16(&bytes, (uint16_t)i);
-        buf_f32(&bytes, (float)i);
+        memset(buf_room(&bytes, 16), (int)i, 16);
         struct import_row record = {.id = span_text(id), .row = buf_span(&bytes)};
         dataset_ids(row.placement_key, record.id, record.subject, &record.rid, &record.sid);
         TRY(import_stage(txn, import, &record, 1, i));
@@ -508,6 +509,7 @@ struct standing {
     struct core *core;
     const char *name;
     uint32_t number, base, replaces;
+    const char *learner; // NULL: the default.
 };
 
 static enum err put_model(struct txn *txn, void *context)
@@ -522,6 +524,10 @@ static enum err put_model(struct txn *txn, void *context)
     struct component name;
     struct component_row component = {.state = COMPONENT_VALID, .instance = 100 + standing->number};
     spec.shards = spec.slices = 1;
+    if (standing->learner != NULL) {
+        TRY(spec_set(&spec, "learner", standing->learner));
+        TRY(spec_set(&spec, "patch", "2"));
+    }
     snprintf(row.name, sizeof row.name, "%s", standing->name);
     spec_put(&spec, &row.spec);
     TRY(model_put(txn, &row));
@@ -533,9 +539,15 @@ static enum err put_model(struct txn *txn, void *context)
     mem_free(orders);
     component.param_count =
         model_param_count(catalog_model_number(standing->core, standing->number), 1);
-    float *const params = mem_alloc((size_t)component.param_count, sizeof *params);
+    float *params = NULL;
+    TRY(mem_try_aligned((size_t)component.param_count, sizeof *params, &params));
+    for (uint64_t i = 0; i < component.param_count; i++) {
+        params[i] = (float)(i % 31) / 8 - 2;
+    }
     TRY(weights_put(txn, component.instance, params, component.param_count));
-    mem_free(params);
+    model_set_valid(standing->core, catalog_model_number(standing->core, standing->number), 0, 0,
+                    weights_new(component.instance, params, component.param_count), 2,
+                    &component.profile);
     TRY(component_row_put(txn, standing->number, &name, &component));
     model_row_deinit(&row);
     return OK;
@@ -543,7 +555,7 @@ static enum err put_model(struct txn *txn, void *context)
 
 static void stand(const char *name, uint32_t number, uint32_t on, uint32_t replaces)
 {
-    struct standing standing = {desk.core, name, number, on, replaces};
+    struct standing standing = {desk.core, name, number, on, replaces, NULL};
     in_store(put_model, &standing);
 }
 
@@ -583,6 +595,80 @@ static void test_all_that_stands_on_a_base_goes_with_it(void **state)
     assert_memory_equal(reply->base_info->digest.data, base->digest.bytes, DIGEST_BYTES);
     assert_int_equal(show("two")->base_info->models_total, 1);
     assert_int_equal(retire("three")->status, UNLEARN__STATUS__STATUS_NOT_FOUND);
+}
+
+static const Unlearn__Reply *adopt(const char *name)
+{
+    Unlearn__Request request = UNLEARN__REQUEST__INIT;
+    Unlearn__BaseFromModel body = UNLEARN__BASE_FROM_MODEL__INIT;
+    body.name = wire_text(name);
+    request.body_case = UNLEARN__REQUEST__BODY_BASE_FROM_MODEL;
+    request.base_from_model = &body;
+    desk_ask(&desk, &request, 4, span_of(NULL, 0));
+    storage_drain(desk.core->storage, desk.core);
+    return desk_answer(&desk, 4);
+}
+
+static enum err invalidate(struct txn *txn, void *context)
+{
+    const uint32_t *const model = context;
+    struct component name;
+    struct component_row row;
+    TRY(component_get("s0:[0]", &name));
+    TRY(component_row_get(txn, *model, &name, &row));
+    row.state = row.state == COMPONENT_VALID ? COMPONENT_INVALID : COMPONENT_VALID;
+    return component_row_put(txn, *model, &name, &row);
+}
+
+static void test_a_trained_model_becomes_a_base(void **state)
+{
+    (void)state;
+    in_store(put_dataset, desk.core);
+    struct standing standing = {desk.core, "base:new", 1, 0, 0, "vit"};
+    in_store(put_model, &standing);
+    stand("mlp", 2, 0, 0);
+    stand("base:mlp", 3, 0, 0); // Of a learner that makes none.
+    const struct model *const model = catalog_model_number(desk.core, 1);
+    const struct recipe recipe = shape_recipe(model->shape);
+    struct base_shape shape;
+    const float *weights = NULL;
+    assert_int_equal(learner_base(&recipe, model->extras[0].weights->params, &shape, &weights), OK);
+    assert_ptr_equal(weights, model->extras[0].weights->params);
+    const struct digest expected = base_digest(&shape, weights);
+    const uint64_t before = desk.core->resident_bytes;
+
+    const Unlearn__Reply *reply = adopt("nobody");
+    assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_NOT_FOUND);
+    assert_int_equal(adopt("mlp")->status, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT);
+    // A deletion that the loop has not heard of yet: the transaction knows.
+    in_store(invalidate, &standing.number);
+    reply = adopt("new");
+    assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_CONFLICT);
+    assert_non_null(strstr(reply->message, "a deletion has just reached the model"));
+    assert_int_equal(desk.core->resident_bytes, before);
+    assert_int_equal(rows_of(KV_BASE), 0);
+    in_store(invalidate, &standing.number);
+
+    reply = adopt("new");
+    assert_int_equal(reply->body_case, UNLEARN__REPLY__BODY_BASE_INFO);
+    const Unlearn__BaseInfo *const info = reply->base_info;
+    assert_memory_equal(info->digest.data, expected.bytes, DIGEST_BYTES);
+    assert_string_equal(info->dataset, "pictures");
+    assert_int_equal(info->weight_count, base_at(&shape).count);
+    assert_int_equal(info->spec_digest.len, DIGEST_BYTES);
+    assert_null(catalog_model_number(desk.core, 1));
+    assert_int_equal(rows_of(KV_MODEL), 2);
+    assert_int_equal(rows_of(KV_LOG_ENTRY), 1); // The model's removal, with a receipt.
+    assert_memory_equal(adopt("new")->base_info->digest.data, expected.bytes, DIGEST_BYTES);
+    desk_restart(&desk);
+    assert_memory_equal(show("new")->base_info->digest.data, expected.bytes, DIGEST_BYTES);
+
+    import_good("taken");
+    standing = (struct standing){desk.core, "base:taken", 4, 0, 0, "vit"};
+    in_store(put_model, &standing);
+    reply = adopt("taken");
+    assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_CONFLICT);
+    assert_non_null(strstr(reply->message, "there is a base \"taken\" already"));
 }
 
 static enum err train_on_dataset(struct txn *txn, void *context)
@@ -679,6 +765,7 @@ int main(void)
         CASE(test_no_more_uploads_at_once_than_may_be),
         CASE(test_a_damaged_base_stops_the_start),
         CASE(test_all_that_stands_on_a_base_goes_with_it),
+        CASE(test_a_trained_model_becomes_a_base),
         CASE(test_a_dataset_under_a_base_loses_nothing),
     };
 #undef CASE

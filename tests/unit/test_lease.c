@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "proto/wire.h"
 #include "tests/unit/tiny_stage.h"
 
 // --- offers
@@ -323,6 +324,282 @@ static void test_records_of_wrong_shape_are_refused(void **state)
     assert_int_equal(take_records(tiny, 0, 0, 4, false), OK);
 }
 
+// --- bases
+
+// A model on a base: images of 4 x 4 pixels, a base of two layers whose weights fill a chunk and a half.
+struct standing {
+    struct tiny *tiny;
+    struct base *base;
+    struct buf shape;
+    uint8_t records[RECORDS * (ID_BYTES + 4 + 2 + 16)];
+};
+
+static void stand(struct standing *on, struct tiny *tiny)
+{
+    static char pixels[] = "pixels", label[] = "y", no[] = "no", yes[] = "yes";
+    static char *classes[] = {no, yes};
+    static const struct base_shape shape = {.kind = BASE_VIT,
+                                            .gelu = BASE_GELU_ERF,
+                                            .layers = 2,
+                                            .width = 4,
+                                            .heads = 2,
+                                            .inner = 21000,
+                                            .epsilon = 1e-6,
+                                            .rows = 4,
+                                            .cols = 4,
+                                            .channels = 1,
+                                            .patch = 2,
+                                            .mean = {0.5f},
+                                            .deviation = {0.5f}};
+    struct column column = {
+        .name = pixels, .kind = COLUMN_PIXELS, .width = 16, .rows = 4, .cols = 4};
+    const struct schema schema = {.columns = &column,
+                                  .column_count = 1,
+                                  .task = TASK_CLASSES,
+                                  .label = label,
+                                  .classes = classes,
+                                  .class_count = 2};
+    const uint64_t count = base_at(&shape).count;
+    float *weights = NULL;
+    *on = (struct standing){.tiny = tiny};
+    assert_int_equal(base_shape_check(&shape), OK);
+    assert_in_range(count * sizeof *weights, LIMIT_CHUNK_BYTES + 1, 2 * LIMIT_CHUNK_BYTES);
+    assert_int_equal(mem_try_aligned((size_t)count, sizeof *weights, &weights), OK);
+    for (uint64_t i = 0; i < count; i++) {
+        weights[i] = (float)(i % 17) * 0.001f - 0.007f;
+    }
+    on->base = base_new(&shape, weights);
+    base_shape_put(&shape, &on->shape);
+    buf_clear(&tiny->schema_bytes);
+    schema_deinit(&tiny->schema);
+    assert_int_equal(schema_check(&schema), OK);
+    schema_put(&schema, &tiny->schema_bytes);
+    assert_int_equal(schema_get(buf_span(&tiny->schema_bytes), &tiny->schema), OK);
+    tiny->spec = spec_default();
+    assert_int_equal(spec_set(&tiny->spec, "learner", "vit"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "base", "small"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "lora.rank", "1"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "shards", "4"), OK);
+    assert_int_equal(spec_set(&tiny->spec, "slices", "2"), OK);
+    buf_clear(&tiny->spec_text);
+    spec_put(&tiny->spec, &tiny->spec_text);
+    static char component[] = "s3:[1]";
+    static uint64_t records[1] = {RECORDS}, cell_versions[1] = {0};
+    Unlearn__Lease *const offer = &tiny->offer;
+    offer->component = component;
+    offer->spec = wire_bytes(buf_span(&tiny->spec_text));
+    offer->schema = wire_bytes(buf_span(&tiny->schema_bytes));
+    offer->passes = 1;
+    offer->has_parent = false;
+    offer->n_slice_records = offer->n_cell_versions = 1;
+    offer->slice_records = records;
+    offer->cell_versions = cell_versions;
+    offer->base_shape = wire_bytes(buf_span(&on->shape));
+    offer->base_digest = wire_bytes(span_of(on->base->digest.bytes, DIGEST_BYTES));
+    offer->base_weight_count = count;
+    assert_int_equal(
+        learner_param_count(&(const struct recipe){&tiny->spec, &tiny->schema, on->base}, 1,
+                            &offer->param_count),
+        OK);
+    uint8_t *at = on->records;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        const uint8_t head[ID_BYTES + 4 + 2] = {(uint8_t)(40 - i), [ID_BYTES] = 18,
+                                                [ID_BYTES + 4] = (uint8_t)(i % 2)};
+        memcpy(at, head, sizeof head);
+        memset(at + sizeof head, (int)(40 * i), 16);
+        at += sizeof head + 16;
+    }
+    tiny->bases.bytes_max = UINT64_MAX;
+}
+
+static void stand_down(struct standing *on)
+{
+    lease_free(on->tiny->lease);
+    on->tiny->lease = NULL;
+    bases_deinit(&on->tiny->bases);
+    assert_int_equal(on->base->references, 1);
+    base_release(on->base);
+    buf_deinit(&on->shape);
+}
+
+static enum err take_base(struct standing *on, uint32_t sequence)
+{
+    const size_t bytes = (size_t)on->base->weight_count * sizeof(float);
+    const size_t from = (size_t)sequence * LIMIT_CHUNK_BYTES;
+    const size_t left = bytes - from;
+    return take(on->tiny, UNLEARN__STREAM_KIND__STREAM_KIND_BASE, sequence, 0,
+                left <= LIMIT_CHUNK_BYTES,
+                span_of((const uint8_t *)on->base->weights + from,
+                        left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES));
+}
+
+static enum err take_images(struct standing *on)
+{
+    return take(on->tiny, UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS, 0, RECORDS, true,
+                span_of(on->records, sizeof on->records));
+}
+
+static void begin_with_base(struct standing *on)
+{
+    lease_free(on->tiny->lease);
+    assert_int_equal(lease_begin(&on->tiny->offer, &on->tiny->bases, &on->tiny->lease), OK);
+    assert_int_equal(ask(on->tiny), 2); // Nothing past its end.
+}
+
+// What the lease must come to, without a worker.
+static struct digest trained_by_hand(const struct standing *on)
+{
+    const struct tiny *const tiny = on->tiny;
+    struct span rows[RECORDS];
+    struct id128 rids[RECORDS];
+    float *params = NULL;
+    for (size_t i = 0; i < RECORDS; i++) {
+        const uint8_t *const at = on->records + i * (ID_BYTES + 4 + 18);
+        memcpy(rids[i].bytes, at, ID_BYTES);
+        rows[i] = span_of(at + ID_BYTES + 4, 18);
+    }
+    static const uint16_t list[] = {1};
+    static const uint64_t counts[] = {RECORDS};
+    const struct stage stage = {{&tiny->spec, &tiny->schema, on->base}, 3, list, 1, 1};
+    const struct stage_data data = {rows, rids, counts, RECORDS};
+    assert_int_equal(mem_try_aligned((size_t)tiny->offer.param_count, sizeof *params, &params), OK);
+    assert_int_equal(stage_train(&stage, &data, NULL, NULL, params), OK);
+    const struct digest spec = spec_digest(&tiny->spec), schema = schema_digest(&tiny->schema);
+    const struct digest digest =
+        component_digest("s3:[1]", &spec, &schema, on->base, params, tiny->offer.param_count);
+    mem_free(params);
+    return digest;
+}
+
+static void test_a_base_is_fetched_once(void **state)
+{
+    struct standing on;
+    stand(&on, *state);
+    const struct digest expected = trained_by_hand(&on);
+    for (int turn = 0; turn < 2; turn++) {
+        lease_free(on.tiny->lease);
+        assert_int_equal(lease_begin(&on.tiny->offer, &on.tiny->bases, &on.tiny->lease), OK);
+        if (turn == 0) { // The second finds it kept.
+            assert_int_equal(ask(on.tiny), 2);
+            assert_int_equal(take_base(&on, 0), OK);
+            assert_int_equal(take_base(&on, 1), OK);
+        }
+        assert_int_equal(ask(on.tiny), LIMIT_CREDIT); // Of records.
+        assert_int_equal(take_images(&on), OK);
+        assert_true(lease_complete(on.tiny->lease));
+        assert_int_equal(lease_train(on.tiny->lease, NULL, NULL), OK);
+        const struct digest digest = lease_digest(on.tiny->lease);
+        assert_memory_equal(digest.bytes, expected.bytes, sizeof digest.bytes);
+        assert_int_equal(on.tiny->bases.count, 1);
+    }
+    stand_down(&on);
+}
+
+static void test_base_parent_and_records_come_in_this_order(void **state)
+{
+    struct standing on;
+    stand(&on, *state);
+    struct tiny *const tiny = on.tiny;
+    static char component[] = "s3:[1,0]";
+    static uint64_t records[2] = {RECORDS - 1, 1}, cell_versions[2] = {0, 0};
+    const struct recipe recipe = {&tiny->spec, &tiny->schema, on.base};
+    uint64_t parent_count = 0;
+    Unlearn__StreamKind stream;
+    uint32_t sequence;
+    tiny->offer.component = component;
+    tiny->offer.n_slice_records = tiny->offer.n_cell_versions = 2;
+    tiny->offer.slice_records = records;
+    tiny->offer.cell_versions = cell_versions;
+    tiny->offer.has_parent = true;
+    assert_int_equal(learner_param_count(&recipe, 1, &parent_count), OK);
+    assert_int_equal(learner_param_count(&recipe, 2, &tiny->offer.param_count), OK);
+    assert_true(tiny->offer.param_count > parent_count); // A block of adapters more.
+    float *const parent = mem_alloc((size_t)parent_count, sizeof *parent);
+    for (int turn = 0; turn < 2; turn++) { // The second time the base is kept.
+        lease_free(tiny->lease);
+        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+        if (turn == 0) {
+            assert_true(lease_wants(tiny->lease, &stream, &sequence));
+            assert_int_equal(stream, UNLEARN__STREAM_KIND__STREAM_KIND_BASE);
+            assert_int_equal(ask(tiny), 2);
+            assert_int_equal(take_base(&on, 0), OK);
+            assert_int_equal(take_base(&on, 1), OK);
+        }
+        assert_true(lease_wants(tiny->lease, &stream, &sequence));
+        assert_int_equal(stream, UNLEARN__STREAM_KIND__STREAM_KIND_PARENT);
+        assert_int_equal(ask(tiny), 1);
+        assert_int_equal(
+            take(tiny, stream, 0, 0, true, span_of(parent, (size_t)parent_count * sizeof *parent)),
+            OK);
+        assert_true(lease_wants(tiny->lease, &stream, &sequence));
+        assert_int_equal(stream, UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS);
+        assert_int_equal(ask(tiny), LIMIT_CREDIT);
+        assert_int_equal(take_images(&on), OK);
+        assert_true(lease_complete(tiny->lease));
+    }
+    mem_free(parent);
+    stand_down(&on);
+}
+
+static void test_a_base_that_does_not_fit_is_refused(void **state)
+{
+    struct standing on;
+    stand(&on, *state);
+    const Unlearn__Lease good = on.tiny->offer;
+    on.tiny->offer.base_shape.len--;
+    refuses(on.tiny, ERR_INVALID, "the base of a lease");
+    on.tiny->offer = good;
+    on.tiny->offer.base_digest.len--;
+    refuses(on.tiny, ERR_INVALID, "the digest of a lease's base");
+    on.tiny->offer = good;
+    on.tiny->offer.base_weight_count++;
+    refuses(on.tiny, ERR_INVALID, "its shape has");
+    on.tiny->offer = good;
+    on.tiny->offer.base_shape.len = 0;
+    refuses(on.tiny, ERR_INVALID, "without a base, though its spec names one");
+    on.tiny->offer = good;
+    begin_with_base(&on); // control
+    stand_down(&on);
+}
+
+static void test_a_base_for_who_stands_on_none_is_refused(void **state)
+{
+    struct tiny *const tiny = *state;
+    static uint8_t shape[] = "kind=vit\n";
+    tiny->offer.base_shape = (ProtobufCBinaryData){sizeof shape - 1, shape};
+    refuses(tiny, ERR_INVALID, "with a base, though its spec names none");
+}
+
+static void test_weights_of_another_base_are_refused(void **state)
+{
+    struct standing on;
+    stand(&on, *state);
+    float *const last = &on.base->weights[on.base->weight_count - 1];
+    const float was = *last;
+    begin_with_base(&on);
+    assert_int_equal(take_base(&on, 0), OK);
+    *last += 1;
+    assert_int_equal(take_base(&on, 1), ERR_CORRUPT);
+    assert_non_null(strstr(err_text(), "do not have the digest"));
+    assert_int_equal(on.tiny->bases.count, 0); // Nobody will find it.
+    *last = was;
+    begin_with_base(&on);
+    assert_int_equal(take_base(&on, 1), ERR_CORRUPT); // Out of turn.
+    assert_non_null(strstr(err_text(), "chunk 1 of the base's weights came, expected 0"));
+    begin_with_base(&on);
+    assert_int_equal(take(on.tiny, UNLEARN__STREAM_KIND__STREAM_KIND_BASE, 0, 0, true,
+                          span_of(on.base->weights, LIMIT_CHUNK_BYTES)),
+                     ERR_CORRUPT); // Too short, as if it were the last.
+    begin_with_base(&on);
+    assert_int_equal(take_images(&on), ERR_CORRUPT); // Another stream.
+    assert_non_null(strstr(err_text(), "not asked for"));
+    begin_with_base(&on); // control
+    assert_int_equal(take_base(&on, 0), OK);
+    assert_int_equal(take_base(&on, 1), OK);
+    assert_int_equal(on.tiny->bases.count, 1);
+    stand_down(&on);
+}
+
 static void test_chunk_too_large_is_refused(void **state)
 {
     struct tiny *const tiny = *state;
@@ -405,6 +682,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_records_in_wrong_number_are_refused, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_records_of_wrong_shape_are_refused, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_base_is_fetched_once, tiny_setup, tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_base_parent_and_records_come_in_this_order, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_base_that_does_not_fit_is_refused, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_base_for_who_stands_on_none_is_refused, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_weights_of_another_base_are_refused, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_chunk_too_large_is_refused, tiny_setup, tiny_teardown),
         cmocka_unit_test_setup_teardown(test_training_stops_when_told, tiny_setup, tiny_teardown),
