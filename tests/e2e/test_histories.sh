@@ -11,12 +11,13 @@
 #         compared: name, state, records, digest.
 #
 #   HISTORIES=N    how many (default: one for each spec)      make histories N=1000
-#   SEED=S         the first one's seed (default 1; make histories takes the clock); the others follow.
-#                  Printed, so that a failure can be repeated.
+#   SEED=S         the first one's seed; the others follow. Printed, so that a failure can be repeated.
+#                  make histories takes the clock; the default is one after which each kind of step
+#                  comes, and 1, 2 and 4 ranks.
 E2E_SECONDS=$((${HISTORIES:-10} * 120 + 60))
 source "$(dirname "$0")/lib.sh"
 
-SEED=${SEED:-1}
+SEED=${SEED:-1795652539}
 SPECS=(
   "learner=mlp hidden=16 shards=3 slices=2 epochs=6 batch=7"
   "learner=softmax shards=2 slices=3 epochs=8 batch=16"
