@@ -67,3 +67,44 @@ JSON
   } >"$dir/model.safetensors.list"
   safetensors "$dir/model.safetensors" "${8:-1}"
 }
+
+# hf_gpt2 DIR LAYERS WIDTH HEADS CONTEXT [SEED]: a GPT-2 whose vocabulary has single bytes alone.
+hf_gpt2() {
+  local dir=$1 n=$2 d=$3 heads=$4 context=$5
+  mkdir -p "$dir"
+  cat >"$dir/config.json" <<JSON
+{"model_type": "gpt2", "n_layer": $n, "n_embd": $d, "n_head": $heads, "n_inner": null, "n_positions": $context,
+ "vocab_size": 257, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "bos_token_id": 256,
+ "eos_token_id": 256}
+JSON
+  # Bytes that print stand for themselves, the others for U+0100 and on; token 255 - b is byte b's.
+  awk 'BEGIN {
+      printf "{"
+      for (b = 0; b < 256; b++) {
+        itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174
+        printf "\"\\u%04x\":%d,", itself ? b : 256 + others++, 255 - b
+      }
+      print "\"<|endoftext|>\":256}" }' >"$dir/vocab.json"
+  {
+    echo "wte.weight [257,$d] $((257 * d))"
+    echo "wpe.weight [$context,$d] $((context * d))"
+    for ((i = 0; i < n; i++)); do
+      local at=h.$i part
+      for part in ln_1 ln_2; do
+        echo "$at.$part.weight [$d] $d"
+        echo "$at.$part.bias [$d] $d"
+      done
+      echo "$at.attn.c_attn.weight [$d,$((3 * d))] $((3 * d * d))"
+      echo "$at.attn.c_attn.bias [$((3 * d))] $((3 * d))"
+      echo "$at.attn.c_proj.weight [$d,$d] $((d * d))"
+      echo "$at.attn.c_proj.bias [$d] $d"
+      echo "$at.mlp.c_fc.weight [$d,$((4 * d))] $((4 * d * d))"
+      echo "$at.mlp.c_fc.bias [$((4 * d))] $((4 * d))"
+      echo "$at.mlp.c_proj.weight [$((4 * d)),$d] $((4 * d * d))"
+      echo "$at.mlp.c_proj.bias [$d] $d"
+    done
+    echo "ln_f.weight [$d] $d"
+    echo "ln_f.bias [$d] $d"
+  } >"$dir/model.safetensors.list"
+  safetensors "$dir/model.safetensors" "${6:-1}"
+}

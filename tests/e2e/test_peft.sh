@@ -50,6 +50,28 @@ ctl --json export m --peft "$E2E_DIR/again" --component "$prefix" >/dev/null
 expect_true "the same again is the same bytes" \
   "$(cmp -s "$E2E_DIR/one/adapter_model.safetensors" "$E2E_DIR/again/adapter_model.safetensors" && echo 1 || echo 0)"
 
+# --- A text: query and value in GPT-2's one module, and a head of its own file ---
+
+hf_gpt2 "$E2E_DIR/gpt" 2 16 2 32
+for ((i = 0; i < 24; i++)); do
+  printf '{"who":"p%d","line":"the %dth line says %d times nothing"}\n' $((i % 6)) $i $((i * 7))
+done >"$E2E_DIR/lines.jsonl"
+ctl --json import lines "$E2E_DIR/lines.jsonl" --text line --subject who >/dev/null
+expect_equal "a GPT-2 is imported" \
+  "$(json '[.kind, .weights]' base import gpt "$E2E_DIR/gpt")" "[\"text\",$((258 * 16 + 32 * 16 + 2 * (2 * 32 + 4 * 272 + 16 * 64 + 64 + 64 * 16 + 16) + 32))]"
+ctl --json train t --dataset lines --set learner=text base=gpt shards=1 slices=2 epochs=1 lora.rank=3 lora.alpha=6 lora.rslora=false --wait >/dev/null
+ctl --json export t --peft "$E2E_DIR/text" >/dev/null
+expect_equal "with a file for the head" "$(cd "$E2E_DIR/text/s0" && echo *)" \
+  "adapter_config.json adapter_model.safetensors head.safetensors"
+expect_equal "one adapter of twice the rank, with the scale kept" \
+  "$(config '[.r, .lora_alpha, .use_rslora, .target_modules, .fan_in_fan_out, .task_type, .modules_to_save]' "$E2E_DIR/text/s0")" \
+  '[6,12,false,["attn.c_attn"],true,"CAUSAL_LM",null]'
+expect_equal "under GPT-2's names" \
+  "$(header "$E2E_DIR/text/s0/adapter_model.safetensors" | jq -c 'del(.__metadata__) | to_entries[0:2] | map([.key, .value.shape])')" \
+  '[["base_model.model.transformer.h.0.attn.c_attn.lora_A.weight",[6,16]],["base_model.model.transformer.h.0.attn.c_attn.lora_B.weight",[48,6]]]'
+expect_equal "the head has a row for each byte and the end" \
+  "$(header "$E2E_DIR/text/s0/head.safetensors" | jq -c .weight.shape)" "[257,16]"
+
 # --- Refused ---
 
 expect_exit 4 'exists already' ctl export m --peft "$E2E_DIR/all"
