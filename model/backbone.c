@@ -13,6 +13,7 @@ enum {
 };
 
 uint64_t backbone_kept_bytes_max = (uint64_t)1 << 30;
+_Thread_local uint64_t backbone_lower_count;
 
 struct backbone {
     struct backbone_plan plan;
@@ -422,6 +423,7 @@ static const float *lower_of(struct backbone *b, const struct stage_rows *rows, 
     const float *const weights = b->recipe->base->weights;
     embed(b, b->lower, weights, &one, &rows->rows[row], &rows->pieces[row]);
     transformer_run(b->lower, weights, NULL, &one, 0, b->low);
+    backbone_lower_count++;
     if (keeps) {
         memcpy(place, transformer_x(b->lower), length * d * sizeof *place);
         *done = true;

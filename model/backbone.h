@@ -77,5 +77,7 @@ const uint32_t *backbone_offsets(const struct backbone *backbone);
 void backbone_backward(struct backbone *backbone, const float *weights, const float *dy,
                        float *gradient_out);
 
-// Bytes of activations that are kept at most. A variable for tests only.
+// For tests only: bytes of activations that are kept at most; samples for which this thread has computed
+// what lies below a trained block.
 extern uint64_t backbone_kept_bytes_max;
+extern _Thread_local uint64_t backbone_lower_count;

@@ -213,46 +213,51 @@ static void test_what_is_kept_changes_no_bit(void **state)
     small_free(m);
 }
 
-// Dropout of a record's windows: each has draws of its own.
-static void test_windows_drop_apart(void **state)
+// The loss of one window in one pass, with fixed weights.
+static double loss_of(const struct small *m, const float *weights, struct span row, uint32_t piece,
+                      uint32_t pass)
+{
+    float *const gradient = small_floats(small_count(m, 1));
+    const uint64_t index = 0;
+    const struct stage_rows one = {.rids = m->rids,
+                                   .rows = &row,
+                                   .count = 1,
+                                   .pass = pass,
+                                   .pieces = &piece,
+                                   .indices = &index};
+    const struct stage_data data = {&row, m->rids, m->slice_count, 1};
+    void *work = NULL;
+    double loss = 0;
+    assert_int_equal(learner_text.work_new(&m->stage.recipe, 1, &m->stage, &data, 1, &work), OK);
+    learner_text.gradient(work, weights, &one, gradient, &loss);
+    learner_text.work_free(work);
+    mem_free(gradient);
+    return loss;
+}
+
+// Dropout: each window of a record has draws of its own, and each pass.
+static void test_windows_and_passes_drop_apart(void **state)
 {
     (void)state;
     struct small *const m = small_new(BASE_TEXT, TASK_NONE, true, 1);
-    small_set(m, "lora.dropout", "0.5");
-    const uint64_t count = small_count(m, 1);
-    float *const weights = small_floats(count), *const gradient = small_floats(count);
+    float *const weights = small_floats(small_count(m, 1));
     learner_text.init(&m->stage, NULL, weights);
     rng_fill_uniform(rng_key_of("small", span_text("noise")), 0.5f, weights, LAYER);
-    struct buf row = {0}; // Windows 1 and 2 read the same tokens.
-    buf_u32(&row, 30);
-    buf_put(&row, span_text("qabcdefghiabcdefghiabcdefghiab"));
-    const struct span rows[2] = {buf_span(&row), buf_span(&row)};
-    const uint32_t pieces[3] = {1, 2, 1};
-    const uint64_t indices[2] = {0, 0};
-    double losses[2];
-    backbone_kept_bytes_max = 0;
-    void *work = NULL;
-    assert_int_equal(learner_text.work_new(&m->stage.recipe, 1, &m->stage, &m->data, 2, &work), OK);
-    for (int i = 0; i < 2; i++) {
-        const struct stage_rows one = {
-            .rids = m->rids, .rows = rows, .count = 1, .pieces = pieces + i, .indices = indices};
-        learner_text.gradient(work, weights, &one, gradient, &losses[i]);
-    }
-    assert_true(fabs(losses[0] - losses[1]) > 1e-4);
-    learner_text.work_free(work);
-    small_set(m, "lora.dropout", "0");
-    assert_int_equal(learner_text.work_new(&m->stage.recipe, 1, &m->stage, &m->data, 2, &work), OK);
-    for (int i = 0; i < 2; i++) {
-        const struct stage_rows one = {
-            .rids = m->rids, .rows = rows, .count = 1, .pieces = pieces + i, .indices = indices};
-        learner_text.gradient(work, weights, &one, gradient, &losses[i]);
-    }
-    assert_true(losses[0] == losses[1]); // Without it they are the same.
-    learner_text.work_free(work);
-    backbone_kept_bytes_max = (uint64_t)1 << 30;
-    buf_deinit(&row);
+    struct buf bytes = {0}; // Windows 1 and 2 read the same tokens.
+    buf_u32(&bytes, 30);
+    buf_put(&bytes, span_text("qabcdefghiabcdefghiabcdefghiab"));
+    const struct span row = buf_span(&bytes);
+    const double bare = loss_of(m, weights, row, 1, 0);
+    assert_true(bare == loss_of(m, weights, row, 2, 0)); // Without it nothing tells them apart.
+    assert_true(bare == loss_of(m, weights, row, 1, 3));
+    small_set(m, "lora.dropout", "0.5");
+    const double dropped = loss_of(m, weights, row, 1, 0);
+    assert_true(dropped == loss_of(m, weights, row, 1, 0));
+    assert_true(fabs(dropped - bare) > 1e-4);
+    assert_true(fabs(dropped - loss_of(m, weights, row, 2, 0)) > 1e-4);
+    assert_true(fabs(dropped - loss_of(m, weights, row, 1, 3)) > 1e-4);
+    buf_deinit(&bytes);
     mem_free(weights);
-    mem_free(gradient);
     small_free(m);
 }
 
@@ -339,7 +344,7 @@ int main(void)
         cmocka_unit_test(test_windows_are_apart),
         cmocka_unit_test(test_it_learns),
         cmocka_unit_test(test_what_is_kept_changes_no_bit),
-        cmocka_unit_test(test_windows_drop_apart),
+        cmocka_unit_test(test_windows_and_passes_drop_apart),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_what_does_not_fit_is_named),
     };

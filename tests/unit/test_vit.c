@@ -126,6 +126,27 @@ static void test_blocks_of_an_empty_parent_are_zeros(void **state)
     small_free(m);
 }
 
+// alpha / sqrt(r), or alpha / r: the same factor gives the same bits.
+static void test_scale(void **state)
+{
+    (void)state;
+    struct small *const m = small_new(BASE_VIT, TASK_CLASSES, true, 1);
+    small_set(m, "lora.rank", "4");
+    small_set(m, "lora.alpha", "6");
+    float *const root = small_train(m, NULL);
+    small_set(m, "lora.rslora", "false");
+    float *const other = small_train(m, NULL);
+    small_set(m, "lora.alpha", "12");
+    float *const same = small_train(m, NULL);
+    const uint64_t bytes = small_count(m, 1) * sizeof *root;
+    assert_memory_equal(root, same, bytes);
+    assert_memory_not_equal(root, other, bytes);
+    mem_free(root);
+    mem_free(other);
+    mem_free(same);
+    small_free(m);
+}
+
 static void test_without_a_base_all_weights_go_on(void **state)
 {
     (void)state;
@@ -160,10 +181,13 @@ static void test_what_is_kept_changes_no_bit(void **state)
     const uint64_t before = backbone_kept_bytes_max;
     const uint64_t record = 7 * SMALL_WIDTH * sizeof(float);
     const uint64_t limits[] = {before, 0, record - 1, record, 5 * record, SMALL_RECORDS * record};
+    const uint64_t kept[] = {SMALL_RECORDS, 0, 0, 1, 5, SMALL_RECORDS}; // Records.
     float *first = NULL;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         backbone_kept_bytes_max = limits[i];
+        backbone_lower_count = 0;
         float *const params = small_train(m, NULL);
+        assert_int_equal(backbone_lower_count, 3 * (SMALL_RECORDS - kept[i]) + kept[i]);
         if (first == NULL) {
             first = params;
             continue;
@@ -351,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_a_stage_trains_its_block_and_the_head),
         cmocka_unit_test(test_blocks_of_an_empty_parent_are_zeros),
+        cmocka_unit_test(test_scale),
         cmocka_unit_test(test_without_a_base_all_weights_go_on),
         cmocka_unit_test(test_what_is_kept_changes_no_bit),
         cmocka_unit_test(test_a_record_that_is_gone_leaves_nothing),

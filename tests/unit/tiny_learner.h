@@ -196,7 +196,11 @@ static inline uint64_t small_count(const struct small *m, uint32_t list_count)
 // Trains the stage. Caller frees.
 static inline float *small_train(const struct small *m, const float *parent)
 {
-    float *const params = small_floats(small_count(m, m->stage.list_count));
+    const uint64_t count = small_count(m, m->stage.list_count);
+    float *const params = small_floats(count);
+    for (uint64_t i = 0; i < count; i++) {
+        params[i] = NAN; // All of them must be written.
+    }
     CHECK(stage_train(&m->stage, &m->data, parent, NULL, params) == OK);
     return params;
 }
