@@ -243,7 +243,9 @@ static void print_import(const struct import_run *run, const Unlearn__ImportDone
     if (run->first) {
         print_schema(&run->schema);
         printf("hint: unlearnctl train MODEL --dataset %s%s --wait\n", run->dataset,
-               schema_text_column(&run->schema) >= 0 ? " --set learner=text" : "");
+               schema_text_column(&run->schema) >= 0
+                   ? " --set learner=text optimizer.kind=adamw optimizer.rate=0.003"
+                   : "");
     }
 }
 

@@ -166,7 +166,8 @@ static enum err predict_rows(struct predict_run *run)
     }
     metrics_init(&run->metrics, run->schema.class_count);
     TRY(reader_open(&run->files, &run->reader));
-    TRY(encode_open(&run->schema, run->reader, run->labelled, &run->encode));
+    // A text is its own truth, whatever label stands beside it.
+    TRY(encode_open(&run->schema, run->reader, run->labelled && !is_text(run), &run->encode));
     TRY(read_rows(run));
     progress_end(&run->progress);
     return OK;

@@ -333,24 +333,35 @@ static int compare_columns(const void *a, const void *b)
     return strcmp(((const struct column *)a)->name, ((const struct column *)b)->name);
 }
 
-// Without a label a text is what there is to learn, and that is one.
-static enum err check_one_text(const struct schema *schema)
+static void ignore(struct column *column)
 {
-    const struct column *first = NULL;
+    for (uint32_t i = 0; i < column->category_count; i++) {
+        mem_free(column->categories[i]);
+    }
+    mem_free(column->categories);
+    *column = (struct column){.name = column->name, .kind = COLUMN_IGNORED, .width = 1, .scale = 1};
+}
+
+// Without a label a text is what there is to learn: one, and nothing beside it.
+static enum err keep_one_text(struct schema *schema)
+{
+    struct column *text = NULL;
     for (uint32_t i = 0; i < schema->column_count; i++) {
-        const struct column *const column = &schema->columns[i];
-        if (column->kind != COLUMN_TEXT) {
-            continue;
-        }
-        if (first != NULL) {
+        struct column *const column = &schema->columns[i];
+        if (column->kind == COLUMN_TEXT && text != NULL) {
             FAIL(ERR_INVALID,
                  "columns \"%.60s\" and \"%.60s\" both hold texts, expected one to learn: name it "
                  "by "
                  "--text; if one names the record or the person give --id or --subject; to learn "
                  "something else give --label",
-                 first->name, column->name);
+                 text->name, column->name);
         }
-        first = column;
+        text = column->kind == COLUMN_TEXT ? column : text;
+    }
+    for (uint32_t i = 0; text != NULL && i < schema->column_count; i++) {
+        if (&schema->columns[i] != text) {
+            ignore(&schema->columns[i]);
+        }
     }
     return OK;
 }
@@ -365,7 +376,7 @@ static enum err propose_columns(const struct survey *survey, struct schema *sche
         }
     }
     if (survey->text == NULL && reader_label(survey->reader) < 0) {
-        TRY(check_one_text(schema));
+        TRY(keep_one_text(schema));
     }
     if (reader_format(survey->reader)->open_columns) {
         qsort(schema->columns, schema->column_count, sizeof *schema->columns, compare_columns);

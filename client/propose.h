@@ -12,8 +12,8 @@
 //   other columns of a CSV file   without a label text, as above; with one refused: a name or an
 //                                 address is no category
 //
-// Without a label a text is what there is to learn (learner text), so there may be one at most. Where
-// the user names the column of texts, every other column is ignored.
+// Without a label a text is what there is to learn (learner text): there may be one at most, and where
+// there is one, found or named by the user, every other column is ignored.
 //
 // IDX and bytes of NPY are pixels; other NPY and LIBSVM one numeric column "x". Columns stand in the
 // order of the file, those of JSON Lines sorted by name. The label is a class unless all labels are

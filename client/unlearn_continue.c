@@ -11,6 +11,7 @@ struct writing {
     struct unlearn *client;
     const char *model;
     const struct unlearn_continue *how;
+    enum task task;   // A label stands at the head of a row, and is not looked at.
     uint32_t context; // The model's, in tokens; the first one marks the beginning of a text.
     struct buf text;  // The prompt and what was added to it.
     struct buf row;
@@ -36,7 +37,8 @@ static enum err check(struct writing *writing)
              model->outputs, model->context, (int)TOKEN_COUNT, (int)LIMIT_BASE_TOKENS);
     }
     TRY_AS(schema_get(wire_span(model->schema), &schema), "the model's schema");
-    bool alone = schema.task == TASK_NONE && schema_text_column(&schema) >= 0;
+    writing->task = schema.task;
+    bool alone = schema_text_column(&schema) >= 0;
     for (uint32_t i = 0; i < schema.column_count; i++) {
         const enum column_kind kind = schema.columns[i].kind;
         alone = alone && (kind == COLUMN_TEXT || kind == COLUMN_IGNORED);
@@ -44,7 +46,8 @@ static enum err check(struct writing *writing)
     schema_deinit(&schema);
     if (!alone) {
         FAIL(ERR_INVALID,
-             "the rows of model \"%s\" have more than a text, expected a text alone to continue it",
+             "the rows of model \"%s\" have more columns than a text, expected it alone to "
+             "continue it",
              writing->model);
     }
     if (writing->how->prompt.bytes >= writing->context) {
@@ -63,6 +66,11 @@ static enum err ask(struct writing *writing, const float **values_out)
     const size_t most = writing->context - 1;
     const size_t bytes = writing->text.bytes < most ? writing->text.bytes : most;
     buf_clear(&writing->row);
+    if (writing->task == TASK_CLASSES) {
+        buf_u16(&writing->row, 0);
+    } else if (writing->task == TASK_NUMBER) {
+        buf_f32(&writing->row, 0);
+    }
     buf_u32(&writing->row, (uint32_t)bytes);
     if (bytes > 0) {
         buf_put(&writing->row, span_of(writing->text.data + writing->text.bytes - bytes, bytes));

@@ -94,14 +94,16 @@ static enum err parse_rows(struct prediction *prediction)
     return OK;
 }
 
-// Bytes of texts that one request may compute: each takes a multiply-add for each weight.
+// Bytes of texts that one request may compute: each takes a multiply-add for each weight, and time
+// enough for some more beside them (norms, exponentials of 257 logits).
 static uint64_t bytes_allowed(const struct prediction *prediction)
 {
+    enum { MORE = 64 * 1024 };
     const uint64_t work = (uint64_t)LIMIT_PREDICT_WORK_GI << 30;
     const struct base *const base = prediction->shape->base;
-    uint64_t weights = 1;
+    uint64_t weights = 0;
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
-        weights += prediction->answers[i].weights->param_count;
+        weights += MORE + prediction->answers[i].weights->param_count;
         weights += base == NULL ? 0 : base->weight_count;
     }
     return work / weights;

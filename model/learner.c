@@ -272,8 +272,12 @@ enum err learner_score_part(const struct recipe *recipe, const struct span *rows
     while (walk.units > 0 && walk.from < from) {
         walk_next(&walk);
     }
+    if (walk.units == 0) {
+        FAIL(ERR_INVALID, "scores from value %llu on, expected one below %llu",
+             (unsigned long long)from, (unsigned long long)walk.from);
+    }
     if (walk.from != from) {
-        FAIL(ERR_INVALID, "no window of the texts begins at value %llu, expected %llu",
+        FAIL(ERR_INVALID, "no window of the texts begins at value %llu, the next one at %llu",
              (unsigned long long)from, (unsigned long long)walk.from);
     }
     *part_out = (struct score_part){.from = from, .count = walk.units};

@@ -152,8 +152,8 @@ struct score_part {
     bool more; // Values follow.
 };
 // The part that begins at `from` and has as many pieces as make at most values_max values, but one at
-// least where any is left.
-//   ERR_INVALID  no piece begins at `from`; the learner does not score.
+// least.
+//   ERR_INVALID  no piece begins at `from`, or all values stand before it; the learner does not score.
 MUST_USE enum err learner_score_part(const struct recipe *recipe, const struct span *rows,
                                      size_t row_count, uint64_t from, uint64_t values_max,
                                      struct score_part *part_out);

@@ -195,6 +195,14 @@ static void test_propose_knows_text_without_a_label(void **state)
     assert_string_equal(json, TEXT_X);
     // With a label it is a value that fits no category, as ever.
     assert_int_equal(propose_text("a.csv", "x,y\n\"a\nb\",1\n", "y"), ERR_INVALID);
+    // What stands beside it is ignored: with a label it is not.
+    const char *const beside = "x,n,c\n\"a\nb\",1,u\nc,2,v\n";
+    assert_int_equal(propose_text("a.csv", beside, NULL), OK);
+    assert_string_equal(json, "{\"columns\":[{\"name\":\"x\",\"type\":\"text\"},"
+                              "{\"name\":\"n\",\"type\":\"ignored\"},"
+                              "{\"name\":\"c\",\"type\":\"ignored\"}],\"label\":null}");
+    assert_int_equal(propose_text("a.jsonl", "{\"x\":\"\\n\",\"n\":1,\"y\":0}\n", "y"), OK);
+    assert_non_null(strstr(json, NUMERIC("n", "false", "true", "1")));
     // One text is learnt: of two the user says which.
     const char *const two = "x,y,z\n\"a\nb\",1,\"c\nd\"\n";
     assert_int_equal(propose_text("a.csv", two, NULL), ERR_INVALID);

@@ -155,12 +155,13 @@ static void take_delete(struct peer *peer, const struct link_message *message,
 
 // The texts of the rows of a request; what a model of this test would say follows the last one: the
 // byte after its last byte, or the end after `z`.
-static uint32_t take_texts(struct peer *peer, struct span raw, uint32_t rows)
+static uint32_t take_texts(struct peer *peer, struct span raw, uint32_t rows, size_t label_bytes)
 {
     struct cursor cursor = cursor_of(raw);
     uint32_t next = 'a';
     for (uint32_t i = 0; i < rows; i++) {
         struct cursor row = cursor_of(cursor_take(&cursor, cursor_u32(&cursor)));
+        cursor_take(&row, label_bytes);
         const struct span text = cursor_take(&row, cursor_u32(&row));
         const size_t used = strlen(peer->asked);
         snprintf(peer->asked + used, sizeof peer->asked - used, "%.*s|", (int)text.bytes,
@@ -181,13 +182,14 @@ static void answer_prediction(struct peer *peer, const struct link_message *mess
     answer(peer, &message->peer, &reply, request->request_id, buf_span(raw));
 }
 
-// Model "writer" continues texts.
+// Models "writer" and "rated" continue texts.
 static void take_writer(struct peer *peer, const struct link_message *message,
                         const Unlearn__Request *request)
 {
     Unlearn__Prediction prediction;
     unlearn__prediction__init(&prediction);
-    const uint32_t next = take_texts(peer, message->raw, request->predict->rows);
+    const size_t label_bytes = strcmp(request->predict->model, "rated") == 0 ? 2 : 0;
+    const uint32_t next = take_texts(peer, message->raw, request->predict->rows, label_bytes);
     prediction.rows = request->predict->rows;
     prediction.width = TOKEN_COUNT;
     prediction.shards_used = 3 - (peer->predicts == 2);
@@ -212,7 +214,8 @@ static void take_predict(struct peer *peer, const struct link_message *message,
         peer->froms[peer->predicts] = request->predict->from;
     }
     peer->predicts++;
-    if (strcmp(request->predict->model, "writer") == 0) {
+    if (strcmp(request->predict->model, "writer") == 0 ||
+        strcmp(request->predict->model, "rated") == 0) {
         take_writer(peer, message, request);
         return;
     }
@@ -223,7 +226,7 @@ static void take_predict(struct peer *peer, const struct link_message *message,
     prediction.rows = all - from;
     if (peer->part_rows > 0 && prediction.rows > peer->part_rows) {
         prediction.rows = peer->part_rows;
-        prediction.more = wrong != 2;
+        prediction.more = wrong < 2;
     }
     prediction.rows = wrong == 1 ? 0 : wrong == 3 ? all : prediction.rows;
     prediction.width = peer->scored ? 1 : 2;
@@ -239,7 +242,8 @@ static void take_predict(struct peer *peer, const struct link_message *message,
     buf_deinit(&raw);
 }
 
-// A model of texts with a context of 5: BOS and four bytes. "digits" is none; "wide" has more than a text.
+// A model of texts with a context of 5: BOS and four bytes. "rated" has a label beside the text, "digits"
+// is none, "wide" has more than a text.
 static void take_model_show(struct peer *peer, const struct link_message *message,
                             const Unlearn__Request *request)
 {
@@ -248,8 +252,14 @@ static void take_model_show(struct peer *peer, const struct link_message *messag
         {.name = (char *)(uintptr_t) "n", .kind = COLUMN_IGNORED, .width = 1}};
     const char *const name = request->model_show->model;
     columns[1].kind = strcmp(name, "wide") == 0 ? COLUMN_CATEGORY : COLUMN_IGNORED;
-    const struct schema schema = {
-        .columns = columns, .column_count = 2, .label = (char *)(uintptr_t) ""};
+    const bool rated = strcmp(name, "rated") == 0;
+    static char *classes[] = {(char *)(uintptr_t) "good"};
+    const struct schema schema = {.columns = columns,
+                                  .column_count = 2,
+                                  .task = rated ? TASK_CLASSES : TASK_NONE,
+                                  .label = (char *)(uintptr_t)(rated ? "y" : ""),
+                                  .classes = classes,
+                                  .class_count = rated ? 1 : 0};
     struct buf bytes = {0};
     schema_put(&schema, &bytes);
     Unlearn__Model model;
@@ -780,6 +790,14 @@ static void test_texts_are_continued(void **state)
     assert_int_equal(written.count, 6);
     assert_string_equal(peer.asked, "|a|ab|abc|abcd|bcde|");
 
+    // A label in the rows is there and is not looked at.
+    written = (struct written){0};
+    peer = (struct peer){0};
+    how.prompt = span_text("xy");
+    assert_int_equal(write_on(&peer, "rated", &how, &sum), OK);
+    assert_string_equal(peer.asked, "xy|xyz|");
+    how.prompt = span_text("");
+
     // Who takes the tokens may have enough.
     written = (struct written){.stop_after = 2};
     peer = (struct peer){0};
@@ -817,7 +835,7 @@ static void test_what_cannot_be_continued(void **state)
         const char *model, *words;
         enum err err;
     } cases[] = {{"digits", "does not continue texts", ERR_INVALID},
-                 {"wide", "have more than a text", ERR_INVALID},
+                 {"wide", "more columns than a text", ERR_INVALID},
                  {"broken", "a context of 1048576", ERR_CORRUPT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         peer = (struct peer){0};
