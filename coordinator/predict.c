@@ -101,7 +101,7 @@ static uint64_t bytes_allowed(const struct prediction *prediction)
     enum { MORE = 64 * 1024 };
     const uint64_t work = (uint64_t)LIMIT_PREDICT_WORK_GI << 30;
     const struct base *const base = prediction->shape->base;
-    uint64_t weights = 0;
+    uint64_t weights = 1; // Not 0, however few there are.
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
         weights += MORE + prediction->answers[i].weights->param_count;
         weights += base == NULL ? 0 : base->weight_count;
