@@ -58,7 +58,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness clean demo format \
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness bench-erasure clean demo format \
   lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
@@ -133,6 +133,13 @@ histories: install-test-packages  ## random histories against never-seen cluster
 
 exactness: all  ## what forgetting looks like from outside: the table of docs/exactness.md
 	@bench/exactness.sh
+
+# What erasing and sealing cost, with the limits.
+bench-erasure: $(BUILD)/bench/erasure  ## erasing and opening sealed records against their limits
+	@mkdir -p build && $(BUILD)/bench/erasure build
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -o $@
 
 lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck
