@@ -31,6 +31,8 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(show)                                                                                  \
+    COMMAND(compact)                                                                               \
     COMMAND(scan)                                                                                  \
     COMMAND(simulate)                                                                              \
     COMMAND(receipt_verify)                                                                        \

@@ -194,6 +194,35 @@ enum err unlearn_export(struct unlearn *client, const char *model, const char *c
     return OK;
 }
 
+enum err unlearn_subject_show(struct unlearn *client, const char *dataset, const char *subject,
+                              struct span cursor, const Unlearn__SubjectPage **page_out,
+                              struct span *raw_out)
+{
+    Unlearn__SubjectShow body;
+    unlearn__subject_show__init(&body);
+    body.dataset = wire_text(dataset);
+    body.subject = wire_text(subject);
+    body.cursor = wire_bytes(cursor);
+    Unlearn__Request request = CALL_REQUEST(SUBJECT_SHOW, subject_show, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(SUBJECT_PAGE), &reply));
+    *page_out = reply->subject_page;
+    *raw_out = client->raw;
+    return OK;
+}
+
+enum err unlearn_compact(struct unlearn *client, bool only_ask,
+                         const Unlearn__CompactState **state_out)
+{
+    Unlearn__Compact body = UNLEARN__COMPACT__INIT;
+    body.only_ask = only_ask;
+    Unlearn__Request request = CALL_REQUEST(COMPACT, compact, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(COMPACT_STATE), &reply));
+    *state_out = reply->compact_state;
+    return OK;
+}
+
 enum err unlearn_export_pull(struct unlearn *client, const char *model, const char *component,
                              uint64_t instance, struct span cursor, bool with_ids,
                              const Unlearn__ExportChunk **chunk_out, struct span *raw_out)

@@ -159,6 +159,16 @@ MUST_USE enum err unlearn_export(struct unlearn *client, const char *model, cons
                                  const Unlearn__Exported **exported_out);
 // The next records. `cursor` is empty at first, then the last answer's `next`. The raw frame
 // (proto/unlearn.proto) is borrowed as the answer is. ERR_UNAVAILABLE: a deletion hit the slices.
+// One page of the records that are held on a subject; raw: proto/unlearn.proto, SubjectPage. The cursor
+// is empty at first. ERR_NOT_FOUND: no such dataset, or nothing is held on the subject.
+MUST_USE enum err unlearn_subject_show(struct unlearn *client, const char *dataset,
+                                       const char *subject, struct span cursor,
+                                       const Unlearn__SubjectPage **page_out, struct span *raw_out);
+
+// Begins a compaction of the store unless one runs, or only asks how it stands.
+MUST_USE enum err unlearn_compact(struct unlearn *client, bool only_ask,
+                                  const Unlearn__CompactState **state_out);
+
 MUST_USE enum err unlearn_export_pull(struct unlearn *client, const char *model,
                                       const char *component, uint64_t instance, struct span cursor,
                                       bool with_ids, const Unlearn__ExportChunk **chunk_out,

@@ -142,6 +142,12 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_LOG_CONSISTENCY:
         on_log_consistency(core, caller, request->log_consistency, raw);
         return;
+    case UNLEARN__REQUEST__BODY_COMPACT:
+        on_compact(core, caller, request->compact, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_SUBJECT_SHOW:
+        on_subject_show(core, caller, request->subject_show, raw);
+        return;
     case UNLEARN__REQUEST__BODY_EXPORT:
         on_export(core, caller, request->export, raw);
         return;

@@ -134,6 +134,7 @@ struct core {
     struct deletions *deletions;       // Deletions that come in parts: deletion.c.
     int64_t erase_again_ms; // 0, or when to try again what could not be erased or completed.
     struct verifications *verifications;
+    struct compaction *compaction; // upkeep.c.
     struct wire_arena arena;
     struct buf frame; // For packing replies.
     uint8_t body_key[KEY_BYTES];
@@ -273,6 +274,8 @@ VERB(on_receipt_get, Unlearn__ReceiptGet);
 VERB(on_log_head, Unlearn__LogHead);
 VERB(on_log_inclusion, Unlearn__LogInclusion);
 VERB(on_log_consistency, Unlearn__LogConsistency);
+VERB(on_compact, Unlearn__Compact);
+VERB(on_subject_show, Unlearn__SubjectShow);
 VERB(on_export, Unlearn__Export);
 VERB(on_export_pull, Unlearn__ExportPull);
 VERB(on_params_pull, Unlearn__ParamsPull);
@@ -291,6 +294,10 @@ VERB(on_base_pull, Unlearn__BasePull);
 void dataset_ids(const uint8_t placement_key[static KEY_BYTES], struct span id, struct span subject,
                  struct id128 *rid_out, struct id128 *sid_out);
 struct id128 dataset_sid(const uint8_t placement_key[static KEY_BYTES], struct span subject);
+
+// --- upkeep.c
+
+void upkeep_free(struct core *core);
 
 // --- uploads.c (imports), deletion.c
 

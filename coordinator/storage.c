@@ -59,6 +59,10 @@ static void run_alone(struct storage *storage, struct job *job)
 {
     const bool write = job->kind != JOB_READ;
     struct txn *txn = NULL;
+    if (job->kind == JOB_BARE) {
+        keep_result(job, job->run(job, storage->store, NULL));
+        return;
+    }
     enum err result = txn_begin(storage->store, write, &txn);
     if (result == OK) {
         const enum err ran = job->run(job, storage->store, txn);

@@ -24,6 +24,7 @@ enum job_kind {
     JOB_READ,        // A read transaction.
     JOB_WRITE,       // A write transaction, shared with its neighbours.
     JOB_WRITE_ALONE, // A write transaction of its own: for long or fallible writing.
+    JOB_BARE,        // None: `run` gets no transaction, and the store to itself.
 };
 
 // What a job has committed and its ack will prove: a statement that is signed together with those of

@@ -21,9 +21,11 @@
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "coordinator/core.h"
 #include "coordinator/receipts.h"
 #include "model/profile.h"
+#include "store/compact.h"
 #include "store/disk.h"
 #include "store/rotate.h"
 
@@ -290,6 +292,7 @@ static void close_all(struct core *core)
     link_context_close(core->context);
     verify_free(core);
     deletion_free(core);
+    upkeep_free(core);
     uploads_free(core);
     base_uploads_free(core);
     catalog_free(core);
@@ -308,8 +311,24 @@ static int exit_code(enum err err)
                                                                                  : EXIT_FAILURE;
 }
 
+// What store_compact executes: a process that never held what was deleted.
+static int copy_store(char **argv)
+{
+    uint64_t map_bytes = 0;
+    log_start("compact", LOG_INFO);
+    enum err err = text_u64(argv[4], UINT64_MAX, &map_bytes);
+    err = err == OK ? compact_copy(argv[2], argv[3], map_bytes) : err;
+    if (err != OK) {
+        log_error("copy_failed", "reason=\"%s\"", err_text());
+    }
+    return err == OK ? EXIT_SUCCESS : err == ERR_LIMIT ? EXIT_REFUSED : EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 5 && strcmp(argv[1], "--compact-copy") == 0) {
+        return copy_store(argv);
+    }
     struct options options = {.level = LOG_INFO};
     argp_program_version = build_id;
     argp_parse(&argp, argc, argv, 0, NULL, &options);

@@ -56,6 +56,7 @@ struct secrets { // In locked memory.
 
 struct store {
     struct kv *kv;
+    char *dir; // Owned.
     int lock_fd;
     uint64_t boot;
     struct master *master;

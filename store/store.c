@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/compact.h"
 #include "store/doom.h"
 #include "store/private.h"
 #include "store/request.h"
@@ -498,6 +499,7 @@ static enum err open_in(struct store *store, const char *dir, uint64_t map_bytes
         FAIL(ERR_NOT_FOUND, "there is no store in %s: run unlearnctl init", dir);
     }
     TRY(lock_take(dir, &store->lock_fd));
+    TRY(compact_clean(dir));
     const enum err err = kv_open(path, map_bytes, false, &store->kv);
     if (err == ERR_NOT_FOUND) {
         FAIL(ERR_NOT_FOUND, "there is no store in %s: run unlearnctl init", dir);
@@ -521,6 +523,7 @@ enum err store_open(const char *dir, uint64_t map_bytes, struct store **store_ou
 {
     struct store *store = mem_alloc(1, sizeof *store);
     store->lock_fd = -1;
+    store->dir = mem_text(dir);
     const enum err err = open_in(store, dir, map_bytes);
     if (err != OK) {
         store_close(store);
@@ -543,6 +546,7 @@ void store_close(struct store *store)
     buf_deinit(&store->plain);
     deny_deinit(&store->deny);
     mem_free(store->imports.at);
+    mem_free(store->dir);
     if (store->lock_fd >= 0) {
         (void)close(store->lock_fd);
     }
