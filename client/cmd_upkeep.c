@@ -18,7 +18,7 @@ enum { POLL_MS = 200 };
 static enum err wait_end(struct unlearn *client, const Unlearn__CompactState **state_out)
 {
     while ((*state_out)->running) {
-        nanosleep(&(struct timespec){0, POLL_MS * 1000000}, NULL);
+        nanosleep(&(struct timespec){0, (long)POLL_MS * 1000000}, NULL);
         TRY(interrupt_check());
         TRY(unlearn_compact(client, true, state_out));
     }
