@@ -7,7 +7,6 @@
 #include <time.h>
 
 #include "client/commands.h"
-#include "client/interrupt.h"
 #include "model/schema.h"
 #include "proto/wire.h"
 
@@ -19,7 +18,6 @@ static enum err wait_end(struct unlearn *client, const Unlearn__CompactState **s
 {
     while ((*state_out)->running) {
         nanosleep(&(struct timespec){0, (long)POLL_MS * 1000000}, NULL);
-        TRY(interrupt_check());
         TRY(unlearn_compact(client, true, state_out));
     }
     if ((*state_out)->problem[0] != '\0') {
@@ -34,7 +32,6 @@ static enum err run_compact(struct ctl *ctl, const void *options, const struct a
     (void)words;
     const Unlearn__CompactState *state;
     TRY(ctl_connect(ctl));
-    interrupt_watch();
     TRY(unlearn_compact(ctl->client, false, &state));
     TRY(wait_end(ctl->client, &state));
     if (ctl->json) {
