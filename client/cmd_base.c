@@ -261,7 +261,7 @@ static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset,
 {
     char model[LIMIT_NAME_BYTES + 8];
     const Unlearn__Trained *trained;
-    const Unlearn__BaseInfo *info;
+    const Unlearn__BaseInfo *info = NULL;
     snprintf(model, sizeof model, "base:%s", name);
     TRY(unlearn_train(ctl->client, model, dataset, spec, false, &trained));
     enum err err = wait_and_make(ctl, name, model, &info);
@@ -270,8 +270,10 @@ static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset,
         bool there = false;
         snprintf(why, sizeof why, "%s", err_text());
         TRY(look_for(ctl, name, dataset, spec_digest, &there));
-        err = there ? unlearn_base_show(ctl->client, name, &info)
-                    : err_raise(ERR_NOT_FOUND, "%s", why);
+        if (!there) {
+            return err_raise(ERR_NOT_FOUND, "%s", why);
+        }
+        err = unlearn_base_show(ctl->client, name, &info);
     }
     TRY(err);
     print_made(ctl, info, false);
