@@ -197,9 +197,10 @@ case $(findmnt -n -o FSTYPE -T "$E2E_DIR" 2>/dev/null || true) in
 esac
 
 use() { export UNLEARN_DIR=$E2E_DIR/$1; }
-start() { # start NAME [RANKS]: a new cluster, which then is the one in use.
+start() { # start NAME [RANKS]: a new cluster, which then is the one in use. LEASE_MS: its setting.
   use "$1"
   ctl --json init "$UNLEARN_DIR" >/dev/null
+  [[ -z ${LEASE_MS:-} ]] || sed -i "s/^lease_ms:.*/lease_ms: $LEASE_MS/" "$UNLEARN_DIR/config.yaml"
   up "${2:-2}"
 }
 up() { # up [RANKS]
@@ -216,7 +217,7 @@ worker_pids() { # Of the cluster in use: the fleet's grandchildren that are work
   return 0
 }
 # The workers stand still until `go_on`, so that what they were about to do is seen before it is over.
-# Not for as long as a lease lives: they would be taken for lost.
+# Not for as long as a lease lives, or they are taken for lost: a test that does this sets LEASE_MS.
 stand_still() { kill -STOP $(worker_pids); }
 go_on() { kill -CONT $(worker_pids); }
 descendants() {

@@ -6,6 +6,7 @@
 # of the components that are still valid.
 E2E_SECONDS=240
 source "$(dirname "$0")/lib.sh"
+LEASE_MS=60000
 
 sample data 16
 ROWS=("${TEST[0]}" --limit 20)

@@ -3,6 +3,7 @@
 # ids, deletion and removal in the middle of a training, removal of models and datasets.
 E2E_SECONDS=240
 source "$(dirname "$0")/lib.sh"
+LEASE_MS=60000
 
 sample data 12
 COUNT=$(wc -l <"$SUBJECTS")

@@ -3,6 +3,7 @@
 # by itself after the next start, and takes effect once.
 E2E_SECONDS=240
 source "$(dirname "$0")/lib.sh"
+LEASE_MS=60000
 
 sample data 16
 SPEC=(hidden=256 shards=2 slices=2 epochs=40)
