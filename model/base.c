@@ -399,31 +399,30 @@ void base_init(const struct base_shape *shape, struct rng_key key, float *weight
     float *const w = weights_out;
     const struct base_at at = base_at(shape);
     const uint64_t d = shape->width, f = shape->inner;
-    const double small = 0.02 * sqrt(3.0), branch = 1.0 / sqrt(2.0 * shape->layers);
+    const double all = 0.02 * sqrt(3.0), branch = all / sqrt(2.0 * shape->layers);
     rng_fill_uniform(key, 1.0f, w, at.count);
     if (shape->kind == BASE_VIT) {
         const uint64_t values = (uint64_t)shape->channels * shape->patch * shape->patch;
-        scale(w + at.class_token, d, small);
-        scale(w + at.patches, d * values, sqrt(6.0 / (double)(d + values)));
+        scale(w + at.class_token, d, all);
+        scale(w + at.patches, d * values, all);
         fill(w + at.patch_bias, d, 0.0f);
     } else {
-        scale(w + at.tokens, BASE_TOKENS * d, small);
+        scale(w + at.tokens, BASE_TOKENS * d, all);
     }
-    scale(w + at.positions, base_tokens_max(shape) * d, small);
+    scale(w + at.positions, base_tokens_max(shape) * d, all);
     for (uint32_t layer = 0; layer < shape->layers; layer++) {
         const struct base_layer_at l = base_layer_at(shape, layer);
-        const double square = sqrt(6.0 / (double)(2 * d)), wide = sqrt(6.0 / (double)(d + f));
         fill(w + l.norm1, d, 1.0f);
         fill(w + l.norm1 + d, d, 0.0f);
-        scale(w + l.qkv, 3 * d * d, square);
+        scale(w + l.qkv, 3 * d * d, all);
         fill(w + l.qkv_bias, 3 * d, 0.0f);
-        scale(w + l.output, d * d, square * branch);
+        scale(w + l.output, d * d, branch);
         fill(w + l.output_bias, d, 0.0f);
         fill(w + l.norm2, d, 1.0f);
         fill(w + l.norm2 + d, d, 0.0f);
-        scale(w + l.up, f * d, wide);
+        scale(w + l.up, f * d, all);
         fill(w + l.up_bias, f, 0.0f);
-        scale(w + l.down, d * f, wide * branch);
+        scale(w + l.down, d * f, branch);
         fill(w + l.down_bias, d, 0.0f);
     }
     fill(w + at.norm, d, 1.0f);
