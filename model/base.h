@@ -95,9 +95,9 @@ MUST_USE enum err base_shape_get(struct span text, struct base_shape *shape_out)
 // The weights that a base is trained from, as GPT-2's: uniform with deviation 0.02, but matrices
 // that end a branch (attention output, down) 0.02 / sqrt(2 * layers); gains 1, biases 0. Weight i
 // is drawn by the key and i alone. Glorot's weights, larger at small widths, generalise worse: 4
-// layers of width 64, 30 passes over 1,036 images of 5 digits: 0.964 of 1,028 others right, with
+// layers of width 64, 30 passes over 1,036 images of 5 digits: 0.964 of 1,030 others right, with
 // Glorot's 0.941 (means of four seeds); adapters trained on these bases with all digits: 0.856 and
-// 0.849.
+// 0.849 (of three).
 void base_init(const struct base_shape *shape, struct rng_key key, float *weights_out);
 
 // Domain "unlearnd-base" over the canonical text and the weights as little-endian float32.
