@@ -58,7 +58,8 @@ void transformer_free(struct transformer *transformer); // Accepts NULL.
 // it. Borrowed until transformer_free, 64-byte aligned.
 float *transformer_x(struct transformer *transformer);
 
-// `weights` below: the base's, in the order of base.h, 64-byte aligned.
+// `weights` below: the base's, in the order of base.h. Like adapters they begin at 64 bytes, or at
+// a place behind it that follows from shapes alone.
 
 // vit. pixels: float32[samples][rows * cols], x / 255, row by row; each channel sees the same ones.
 // Each sample has base_tokens_max tokens.
