@@ -21,10 +21,15 @@ static bool may_lock(void)
            setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}) == 0;
 }
 
-bool guard_process(void)
+void guard_no_core(void)
 {
     const struct rlimit none = {0, 0};
-    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)setrlimit(RLIMIT_CORE, &none); // Lowering a limit is always allowed.
+}
+
+bool guard_process(void)
+{
+    guard_no_core();
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     return may_lock() && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
 }

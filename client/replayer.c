@@ -14,6 +14,7 @@
 
 #include "base/build.h"
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "client/ctl.h"
 #include "client/files.h"
@@ -296,6 +297,7 @@ static enum err run(char **argv, const char *dir, const struct options *options,
 
 int main(int argc, char **argv)
 {
+    guard_no_core();
     argp_program_version = build_id;
     argp_err_exit_status = EXIT_USAGE;
     // argp moves words; what is executed anew shall get them as they came.

@@ -10,6 +10,7 @@
 
 #include "base/build.h"
 #include "base/digest.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "client/advice.h"
 #include "client/commands.h"
@@ -227,6 +228,7 @@ static int report(const struct ctl *ctl, enum err err)
 
 int main(int argc, char **argv)
 {
+    guard_no_core();
     argp_program_version = build_id;
     argp_err_exit_status = EXIT_USAGE;
     char *const doc = program_doc();

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -438,6 +439,7 @@ static void catch_signals(void)
 
 int main(int argc, char **argv)
 {
+    guard_no_core();
     log_start("fleet", LOG_INFO);
     argp_err_exit_status = EXIT_USAGE;
     struct fleet fleet = {0};

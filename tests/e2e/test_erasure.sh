@@ -99,7 +99,11 @@ verified i
 expect_true "every key was destroyed" \
   "$(json '.keys_destroyed >= .records_deleted + .components_invalidated | if . then 1 else 0 end' receipt \
     "$(json .request delete people --subject person-9 --wait completed)")"
-expect_equal "core files are off" "$(awk '/core file/ { print $5 $6 }' "/proc/$(coordinator_pid)/limits")" 00
+fleet=$(cat "$UNLEARN_DIR/run/fleet.pid")
+for pid in $(coordinator_pid) "$fleet" $(descendants "$fleet"); do
+  expect_equal "$(cat "/proc/$pid/comm") writes no core files" \
+    "$(awk '/core file/ { print $5 $6 }' "/proc/$pid/limits")" 00
+done
 down
 
 # --- Control: the same without sealing and wiping ---
