@@ -58,7 +58,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness bench-erasure clean demo format \
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t bench-erasure clean demo format \
   lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
@@ -140,6 +140,9 @@ bench-erasure: $(BUILD)/bench/erasure  ## erasing and opening sealed records aga
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -o $@
+
+s3t: all  ## what S3T keeps when slices are lost: the tables of docs/s3t.md
+	@bench/s3t.sh
 
 lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck
