@@ -23,7 +23,11 @@ SPECS=(
   "learner=softmax shards=2 slices=3 epochs=8 batch=16"
   "learner=mlp hidden=24,8 activation=tanh dropout=0.25 shards=2 slices=2 epochs=5 optimizer.kind=adamw optimizer.rate=0.01"
   "learner=mlp hidden=12 activation=gelu shards=2 slices=3 sequences=3 epochs=6 gradient_chunks=4 batch=9"
+  "learner=text base=verses append_blocks=16 lora.rank=2 lora.dropout=0.1 optimizer.kind=adamw optimizer.rate=0.01 shards=2 slices=2 sequences=2 epochs=2 gradient_chunks=2 batch=8"
+  "learner=text layers=1 width=16 heads=2 inner=16 context=24 optimizer.kind=adamw optimizer.rate=0.01 shards=2 slices=2 epochs=2 gradient_chunks=4 batch=8"
 )
+# The base of verses: a block of one layer for each of two slices and sixteen generations.
+BASE=(learner=text layers=18 width=16 heads=2 inner=16 context=24 epochs=1 optimizer.kind=adamw optimizer.rate=0.01)
 HISTORIES=${HISTORIES:-${#SPECS[@]}}
 RANKS=(1 2 4)
 SUBJECTS=9
@@ -37,18 +41,29 @@ row_of() { # ID VERSION -> ROW: its bytes are a function of both, so that a read
   local age=$((h % 60 + 18)) x=$((h % 97)).$((h % 10))
   ((h % 11 != 0)) || age='?'
   local label=$(((h % 97 + (h % 4) * 25 + (h / 7) % 20) > 90 ? 1 : 0))
-  ROW="$1,${SUBJECT_OF[$1]:-},$age,$x,${town[h % 4]},class$label"
+  local verse="${town[h % 4]} wind $((h % 89)) blows ${town[h / 7 % 4]}ward" # Longer than a window, some.
+  ROW="$1,${SUBJECT_OF[$1]:-},$age,$x,${town[h % 4]},$verse,class$label"
 }
 
-HEADER='id,who,age,x,town,label'
+HEADER='id,who,age,x,town,verse,label'
 IMPORT=(--format csv --label label --id id --subject who)
 
-schema_file() {
+schema_file() { # FILE: of the spec in use: verses are learnt from alone, or not at all.
+  [[ $SPEC != learner=text* ]] || {
+    cat >"$1" <<'JSON'
+{"columns": [
+  {"name": "age", "type": "ignored"}, {"name": "x", "type": "ignored"},
+  {"name": "town", "type": "ignored"}, {"name": "verse", "type": "text"}],
+ "label": {"name": "label", "type": "classes", "classes": ["class0", "class1"]}}
+JSON
+    return
+  }
   cat >"$1" <<'JSON'
 {"columns": [
   {"name": "age", "type": "numeric", "missing": true, "standardise": true},
   {"name": "x", "type": "numeric", "standardise": true},
-  {"name": "town", "type": "category", "categories": ["east", "north", "south"]}],
+  {"name": "town", "type": "category", "categories": ["east", "north", "south"]},
+  {"name": "verse", "type": "ignored"}],
  "label": {"name": "label", "type": "classes", "classes": ["class0", "class1"]}}
 JSON
 }
@@ -176,6 +191,17 @@ restart() {
   TOLD+=" restart:${RANKS[DRAWN]}"
 }
 
+# begin NAME RANKS: a new cluster, with the base that the spec names.
+begin() {
+  local i
+  start "$1" "$2"
+  [[ $SPEC == *base=verses* ]] || return 0
+  for ((i = 0; i < 6; i++)); do echo "{\"id\": \"v$i\", \"verse\": \"wind $i blows northward\"}"; done >"$E2E_DIR/verses.jsonl"
+  ctl --json import public "$E2E_DIR/verses.jsonl" --id id --text verse --public \
+    --placement-key "$(printf '%064x' 7)" >/dev/null 2>"$E2E_DIR/error"
+  ctl --json base pretrain verses --dataset public --set "${BASE[@]}" >/dev/null 2>"$E2E_DIR/error"
+}
+
 # --- One history ---
 
 nothing_pending() { [[ $(json .requests_open status) == 0 ]]; }
@@ -188,7 +214,7 @@ history() { # SEED
   SPEC=${SPECS[$1 % ${#SPECS[@]}]} # In turn, so that each learner has its histories.
   PLACEMENT_KEY=$(printf '%064x' "$1")
   schema_file "$E2E_DIR/schema"
-  draw 3 && start "lived-$1" "${RANKS[DRAWN]}"
+  draw 3 && begin "lived-$1" "${RANKS[DRAWN]}"
   TOLD=" start:${RANKS[DRAWN]}"
   import_new
   draw 12 && steps=$((DRAWN + 8))
@@ -216,7 +242,7 @@ history() { # SEED
   down
 
   # Never-seen: the survivors alone, last ones first.
-  draw 3 && start "fresh-$1" "${RANKS[DRAWN]}"
+  draw 3 && begin "fresh-$1" "${RANKS[DRAWN]}"
   TOLD+=" fresh:${RANKS[DRAWN]}"
   for ((g = 0; g < USED; g++)); do
     echo "$HEADER" >"$E2E_DIR/survivors.csv"
