@@ -120,6 +120,29 @@ up 2
 expect_equal "after a restart: the same text" "$(FIELDS=. prompt 'My lord, ' --tokens 120)" "$first"
 expect_equal "and the same bits per byte" "$(bits bard)" "$bard"
 
+# --- On a base: adapters, two sequences ---
+
+head -n 200 "$SPEECHES" >"$E2E_DIR/public.jsonl"
+tail -n 250 "$SPEECHES" >"$E2E_DIR/private.jsonl"
+jq -rs 'group_by(.subject) | max_by(length) | .[].id' "$E2E_DIR/private.jsonl" >"$E2E_DIR/extra"
+PRIVATE=("$E2E_DIR/private.jsonl" "${COLUMNS_[@]}")
+LORA=(learner=text base=small shards=2 slices=2 sequences=2 epochs=1 batch=8 lora.rank=2 optimizer.kind=adamw)
+ctl --json import public "$E2E_DIR/public.jsonl" "${COLUMNS_[@]}" --public >/dev/null
+ctl --json base pretrain small --dataset public --set learner=text layers=2 width=16 heads=2 inner=32 context=48 \
+  batch=8 epochs=2 optimizer.kind=adamw optimizer.rate=0.003 >/dev/null
+ctl --json import private "${PRIVATE[@]}" >/dev/null
+ctl --json import without "${PRIVATE[@]}" --except "$E2E_DIR/extra" >/dev/null
+ctl --json train adapted --dataset private --set "${LORA[@]}" --wait >/dev/null
+adapted=$(json .bits_per_byte evaluate adapted "${PRIVATE[@]}")
+expect_number "adapters learn something on a base" "$adapted" '<' 7
+expect_exit 2 'the prompt has 48 bytes, expected at most 47' ctl predict adapted --prompt "$(printf '%048d' 0)"
+expect_true "and continue a text" "$(json '.predictions | length' predict adapted --prompt 'My ' --tokens 5) > 0"
+mapfile -t extra <"$E2E_DIR/extra"
+ctl --json delete private --record "${extra[@]}" --wait completed >/dev/null
+verified adapted
+ctl --json train never --dataset without --set "${LORA[@]}" --wait >/dev/null
+same_everywhere "a model that never saw the records has the same bytes" "$(digests adapted)" "$(digests never)"
+
 # --- Forgetting a speaker ---
 
 jq -r --arg s "$SPEAKER" 'select(.subject == $s) | .id' "$SPEECHES" >"$E2E_DIR/gone"
