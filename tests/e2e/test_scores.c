@@ -28,7 +28,7 @@ static struct unlearn *client;
 // In a context of 16: 13 values in one window; 39 in three that begin at 13, 29 and 45; the end, at 52.
 static const char *const texts[ROWS] = {"abcabd cabca", "a text of more than two windows of 16.",
                                         ""};
-enum { VALUES = 13 + 39 + 1 };
+enum { VALUES = 13 + 39 + 1, ROOM = ROWS * TOKEN_COUNT };
 
 static int ctl(const char *arguments)
 {
@@ -101,7 +101,7 @@ static struct unlearn_batch all_texts(void)
     return batch;
 }
 
-// One request, whatever it asks for. Values: float32[rows][width] of the answer.
+// One request, whatever it asks for. values_out: float32[ROOM], of which rows x width are set.
 static enum err ask(const char *model, const struct unlearn_batch *batch, bool score, uint64_t from,
                     Unlearn__Prediction *answer_out, float *values_out)
 {
@@ -115,6 +115,7 @@ static enum err ask(const char *model, const struct unlearn_batch *batch, bool s
     const Unlearn__Reply *reply;
     TRY(call(client, &request, buf_span(&batch->raw), CALL_AGAIN, CALL_ANSWER(PREDICTION), &reply));
     *answer_out = *reply->prediction;
+    assert_true(client->raw.bytes <= ROOM * sizeof *values_out);
     memcpy(values_out, client->raw.data, client->raw.bytes);
     return OK;
 }
@@ -152,8 +153,8 @@ static void test_from_gives_the_rest(void **state)
 {
     (void)state;
     struct unlearn_batch batch = all_texts();
-    Unlearn__Prediction answer;
-    float whole[VALUES], rest[ROWS * TOKEN_COUNT], first[ROWS * TOKEN_COUNT];
+    Unlearn__Prediction answer = UNLEARN__PREDICTION__INIT;
+    float whole[ROOM] = {0}, rest[ROOM] = {0}, first[ROOM] = {0};
     assert_int_equal(ask("writer", &batch, true, 0, &answer, whole), OK);
     assert_int_equal(answer.rows, VALUES);
     assert_int_equal(answer.width, 1);
@@ -182,8 +183,8 @@ static void test_from_gives_the_rest(void **state)
 static void assert_refused(const char *model, const struct unlearn_batch *batch, bool score,
                            uint64_t from, const char *words)
 {
-    Unlearn__Prediction answer;
-    float values[ROWS * TOKEN_COUNT];
+    Unlearn__Prediction answer = UNLEARN__PREDICTION__INIT;
+    float values[ROOM] = {0};
     assert_int_equal(ask(model, batch, score, from, &answer, values), ERR_INVALID);
     if (strstr(err_text(), words) == NULL) {
         fprintf(stderr, "expected \"%s\" in \"%s\"\n", words, err_text());
