@@ -58,8 +58,8 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t bench-erasure clean demo format \
-  lint
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench-erasure clean \
+  demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
 help:  ## list every target
@@ -143,6 +143,8 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 
 s3t: all  ## what S3T keeps when slices are lost: the tables of docs/s3t.md
 	@bench/s3t.sh
+romeo: all  ## what a text model keeps of a character that is deleted: a table of docs/s3t.md
+	@bench/romeo.sh
 
 lint: install-test-packages  ## clang-tidy, cppcheck, layering
 	@scripts/install.sh clang-tidy cppcheck
