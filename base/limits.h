@@ -35,6 +35,9 @@ enum {
     // config.json, an index of shards, vocab.json (GPT-2's has 1 MB).
     LIMIT_MODEL_JSON_BYTES = 4 * 1024 * 1024,
 
+    // Risk classes of subjects: a policy of people who know theirs, a handful; each costs a seek a cell.
+    LIMIT_RISK_CLASSES = 16,
+
     LIMIT_SHARDS = 4096,        // S
     LIMIT_SLICES = 200,         // L and appended slices: a component's name must fit an LMDB key.
     LIMIT_SEQUENCES = 256,      // B

@@ -246,7 +246,8 @@ static bool bench_open(const char *dir)
         const double start = now_s(CLOCK_THREAD_CPUTIME_ID);
         buf_clear(&plain);
         MUST(txn_begin(store, false, &txn));
-        MUST(record_walk(txn, 1, 1, 0, UINT64_MAX, NULL, false, take, &plain));
+        MUST(record_walk(txn, 1, &(struct record_range){1, 0, UINT8_MAX, 0, UINT64_MAX}, NULL,
+                         false, take, &plain));
         MUST(txn_end(txn, OK));
         cover_put(key, &cover, buf_span(&plain), &sealed);
         const double sent = now_s(CLOCK_THREAD_CPUTIME_ID);

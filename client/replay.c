@@ -29,7 +29,7 @@ static uint64_t hash_of(const struct id128 *sid)
 
 static struct placement placement_of(const struct export *export)
 {
-    return (struct placement){export->spec.shards, export->spec.slices, export->spec.append_slices};
+    return placement_uniform(export->spec.shards, export->spec.slices, export->spec.append_slices);
 }
 
 static void ids_of(const struct export *export, struct span id, struct span subject,
@@ -78,8 +78,9 @@ static enum err check_place(const struct export *export, uint32_t position, uint
 {
     const struct placement placement = placement_of(export);
     const struct cell cell = {export->component.shard, export->component.list[position]};
-    const struct cell_range range = placement_range(&placement, cell);
-    if (hash_of(sid) < range.low || hash_of(sid) > range.high) {
+    const struct cell found =
+        placement_cell(&placement, placement_generation(&placement, cell.slice), 0, hash_of(sid));
+    if (found.shard != cell.shard || found.slice != cell.slice) {
         FAIL(ERR_CORRUPT, "records.bin: record %" PRIu64 " lies outside slice %u", number,
              cell.slice);
     }
@@ -204,7 +205,7 @@ static enum err add_record(struct collecting *collecting, const struct record *r
     ids_of(collecting->export, record->id, record->subject, &found.rid, &found.sid);
     const int32_t position =
         position_of(collecting->export,
-                    placement_cell(&placement, collecting->generation, hash_of(&found.sid)));
+                    placement_cell(&placement, collecting->generation, 0, hash_of(&found.sid)));
     if (position < 0) {
         return OK;
     }
@@ -260,7 +261,7 @@ static enum err collect(struct collecting *collecting, const struct reader_optio
     }
     for (uint16_t i = 0; i < export->component.count; i++) {
         const struct cell cell = {export->component.shard, export->component.list[i]};
-        const uint32_t generation = placement_range(&placement, cell).generation;
+        const uint32_t generation = placement_generation(&placement, cell.slice);
         if (generation != collecting->generation && export->slice_records[i] > 0) {
             FAIL(ERR_INVALID,
                  "slice %u has records of generation %u, the data are of %u: a chain "

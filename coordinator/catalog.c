@@ -246,11 +246,6 @@ void catalog_drop_dataset(struct core *core, uint32_t number)
 
 // ---------------------------------------------------------------- models
 
-void model_placement(const struct spec *spec, struct placement *placement_out)
-{
-    *placement_out = (struct placement){spec->shards, spec->slices, spec->append_slices};
-}
-
 struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node)
 {
     CHECK(shard < model->ensemble.placement.shards && node < model->ensemble.trie.count);
@@ -543,8 +538,7 @@ struct counting {
 static bool count_record(void *context, const struct record *record)
 {
     const struct counting *const counting = context;
-    const struct cell cell =
-        placement_cell(counting->placement, record->key.generation, record_hash(&record->key.sid));
+    const struct cell cell = cell_of_record(counting->placement, &record->key);
     counting->cells[(size_t)cell.shard * counting->slice_count + cell.slice]++;
     return true;
 }
@@ -557,8 +551,8 @@ enum err catalog_count_cells(struct txn *txn, uint32_t dataset, const struct pla
     counting.cells = cells;
     counting.slice_count = placement_slice_count(placement, generations);
     for (uint32_t generation = 0; generation < generations; generation++) {
-        TRY(record_walk(txn, dataset, generation, 0, UINT64_MAX, NULL, true, count_record,
-                        &counting));
+        const struct record_range all = record_range_all(generation);
+        TRY(record_walk(txn, dataset, &all, NULL, true, count_record, &counting));
     }
     return OK;
 }

@@ -10,6 +10,7 @@
 #include "base/component.h"
 #include "base/digest.h"
 #include "base/sign.h"
+#include "coordinator/cells.h"
 #include "coordinator/storage.h"
 #include "model/learner.h"
 #include "model/profile.h"
@@ -204,7 +205,6 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
                      struct weights *weights, uint64_t records, const struct digest *profile);
 // Records have gone from a cell: the lineage rule, and the weights leave memory.
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
-void model_placement(const struct spec *spec, struct placement *placement_out);
 // float32 of a component whose list has `list_count` entries.
 uint64_t model_param_count(const struct model *model, uint32_t list_count);
 

@@ -78,8 +78,7 @@ static void add_cost(const struct model *model, const struct fence *fence, Unlea
     for (uint32_t i = 0; i < fence->key_count; i++) {
         const struct record_key *const key = &fence->keys[i];
         if (key->generation < model->generations) {
-            const struct cell cell =
-                placement_cell(&model->ensemble.placement, key->generation, record_hash(&key->sid));
+            const struct cell cell = cell_of_record(&model->ensemble.placement, key);
             lost[(size_t)cell.shard * model->ensemble.trie.slice_count + cell.slice]++;
         }
     }

@@ -212,14 +212,12 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     TRY(err);
     while (export->position < export->name.count && !export->full) {
         const struct cell cell = {export->name.shard, export->name.list[export->position]};
-        const struct cell_range range = placement_range(&export->placement, cell);
-        const uint64_t hash = record_hash(&export->after.sid);
-        if (export->started && (export->after.generation != range.generation || hash < range.low ||
-                                hash > range.high)) {
+        const struct cell seen = cell_of_record(&export->placement, &export->after);
+        if (export->started && (seen.shard != cell.shard || seen.slice != cell.slice)) {
             FAIL(ERR_INVALID, "the cursor is none that an export of this component gave");
         }
-        TRY(record_walk(txn, export->dataset, range.generation, range.low, range.high,
-                        export->started ? &export->after : NULL, false, add_record, export));
+        TRY(cell_walk(txn, export->dataset, &export->placement, cell,
+                      export->started ? &export->after : NULL, false, add_record, export));
         if (!export->full) {
             export->position++;
             export->started = false;

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "coordinator/cells.h"
 #include "coordinator/statement.h"
 #include "model/spec.h"
 #include "store/base.h"
@@ -194,8 +195,7 @@ static enum err hit_cells(struct affected *affected, const struct placement *pla
     for (uint32_t i = 0; i < fence->key_count; i++) {
         const struct record_key *const key = &fence->keys[i];
         if (key->generation < generations) { // Later ones are in no component yet.
-            const struct cell cell =
-                placement_cell(placement, key->generation, record_hash(&key->sid));
+            const struct cell cell = cell_of_record(placement, key);
             affected->lost[(size_t)cell.shard * affected->slice_count + cell.slice]++;
         }
     }
@@ -245,7 +245,8 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
 {
     struct spec spec;
     TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
-    const struct placement placement = {spec.shards, spec.slices, spec.append_slices};
+    struct placement placement;
+    model_placement(&spec, &placement);
     const uint32_t awaited_before = affected->fence->awaited_count;
     affected->model = row->number;
     affected->invalid_count = 0;

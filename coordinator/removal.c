@@ -117,7 +117,8 @@ static enum err remove_records(struct txn *txn, uint32_t dataset, uint32_t gener
     struct key_list *const list = mem_alloc(1, sizeof *list);
     enum err err = OK;
     for (uint32_t g = 0; g < generations && err == OK && list->count < REMOVE_BATCH; g++) {
-        err = record_walk(txn, dataset, g, 0, UINT64_MAX, NULL, true, collect_key, list);
+        const struct record_range all = record_range_all(g);
+        err = record_walk(txn, dataset, &all, NULL, true, collect_key, list);
     }
     for (uint32_t i = 0; i < list->count && err == OK; i++) {
         err = record_remove(txn, &list->keys[i]);

@@ -5,9 +5,9 @@
 
 #include "base/build.h"
 #include "base/clock.h"
+#include "coordinator/cells.h"
 #include "model/spec.h"
 #include "proto/receipt.h"
-#include "scheduler/placement.h"
 #include "store/component.h"
 #include "store/ledger.h"
 #include "store/record.h"
@@ -85,7 +85,7 @@ static enum err look_at_model(struct completing *completing, uint64_t sequence, 
     model_row_deinit(&row);
     TRY_AS(known, "model %u", number);
     if (completing->there) {
-        completing->placement = (struct placement){spec.shards, spec.slices, spec.append_slices};
+        model_placement(&spec, &completing->placement);
     }
     return err == ERR_NOT_FOUND ? OK : err;
 }
@@ -104,9 +104,8 @@ static enum err has_records(const struct completing *completing, const struct co
     *has_out = false;
     for (uint32_t i = 0; i < name->count && !*has_out; i++) {
         const struct cell cell = {name->shard, name->list[i]};
-        const struct cell_range range = placement_range(&completing->placement, cell);
-        TRY(record_walk(completing->txn, completing->dataset, range.generation, range.low,
-                        range.high, NULL, true, stop_at_first, has_out));
+        TRY(cell_walk(completing->txn, completing->dataset, &completing->placement, cell, NULL,
+                      true, stop_at_first, has_out));
     }
     return OK;
 }

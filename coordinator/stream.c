@@ -48,9 +48,8 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     struct stream *const stream = &lease->members[pull->member].stream;
     while (stream->position < lease->name.count && !pull->full) {
         const struct cell cell = {lease->name.shard, lease->name.list[stream->position]};
-        const struct cell_range range = placement_range(&lease->placement, cell);
-        TRY(record_walk(txn, lease->dataset, range.generation, range.low, range.high,
-                        stream->started ? &stream->after : NULL, false, add_record, pull));
+        TRY(cell_walk(txn, lease->dataset, &lease->placement, cell,
+                      stream->started ? &stream->after : NULL, false, add_record, pull));
         if (!pull->full) {
             stream->position++;
             stream->started = false;

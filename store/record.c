@@ -35,6 +35,10 @@ enum err record_key_get(struct span bytes, struct record_key *key_out)
     key_out->risk = in[8];
     memcpy(key_out->sid.bytes, in + 9, ID_BYTES);
     memcpy(key_out->rid.bytes, in + 9 + ID_BYTES, ID_BYTES);
+    if (key_out->risk >= LIMIT_RISK_CLASSES) {
+        FAIL(ERR_CORRUPT, "the key of a record has risk class %u, expected 0 to %d", key_out->risk,
+             (int)LIMIT_RISK_CLASSES - 1);
+    }
     return OK;
 }
 
@@ -146,11 +150,12 @@ enum err record_find(struct txn *txn, uint32_t dataset, const struct id128 *rid,
 
 // --- Walks ---
 
-// What a walk covers: in each generation of a range and each risk class of it, the sids of a range.
+// What a walk covers: in each generation of a range and each risk class of a range, the sids of a range.
 // Both walks of record.h are of this kind.
 struct band {
     uint32_t dataset;
     uint32_t generation_first, generation_last;
+    uint8_t risk_first, risk_last;
     struct id128 sid_first, sid_last;
     const struct record_key *after;
     bool keys_only;
@@ -209,7 +214,7 @@ static enum err band_walk(struct txn *txn, struct kv_cursor *cursor, const struc
             TRY(kv_cursor_next(cursor));
         }
     } else {
-        TRY(band_seek(cursor, band, band->generation_first, 0));
+        TRY(band_seek(cursor, band, band->generation_first, band->risk_first));
     }
     while (!cursor->at_end) {
         struct record_key key;
@@ -218,20 +223,22 @@ static enum err band_walk(struct txn *txn, struct kv_cursor *cursor, const struc
             break;
         }
         if (key.generation < band->generation_first) { // Only with an `after` before the range.
-            TRY(band_seek(cursor, band, band->generation_first, 0));
-        } else if (id128_compare(&key.sid, &band->sid_first) < 0) {
+            TRY(band_seek(cursor, band, band->generation_first, band->risk_first));
+        } else if (key.risk < band->risk_first) {
+            TRY(band_seek(cursor, band, key.generation, band->risk_first));
+        } else if (key.risk <= band->risk_last && id128_compare(&key.sid, &band->sid_first) < 0) {
             TRY(band_seek(cursor, band, key.generation, key.risk));
-        } else if (id128_compare(&key.sid, &band->sid_last) <= 0) {
+        } else if (key.risk <= band->risk_last && id128_compare(&key.sid, &band->sid_last) <= 0) {
             bool go_on;
             TRY(band_show(txn, cursor, band, &key, &go_on));
             if (!go_on) {
                 break;
             }
             TRY(kv_cursor_next(cursor));
-        } else if (key.risk < UINT8_MAX) {
+        } else if (key.risk < band->risk_last) {
             TRY(band_seek(cursor, band, key.generation, (uint8_t)(key.risk + 1)));
         } else if (key.generation < band->generation_last) {
-            TRY(band_seek(cursor, band, key.generation + 1, 0));
+            TRY(band_seek(cursor, band, key.generation + 1, band->risk_first));
         } else {
             break;
         }
@@ -248,22 +255,29 @@ static enum err band_run(struct txn *txn, const struct band *band)
     return err;
 }
 
-enum err record_walk(struct txn *txn, uint32_t dataset, uint32_t generation, uint64_t hash_low,
-                     uint64_t hash_high, const struct record_key *after, bool keys_only,
+struct record_range record_range_all(uint32_t generation)
+{
+    return (struct record_range){generation, 0, UINT8_MAX, 0, UINT64_MAX};
+}
+
+enum err record_walk(struct txn *txn, uint32_t dataset, const struct record_range *range,
+                     const struct record_key *after, bool keys_only,
                      bool (*each)(void *context, const struct record *record), void *context)
 {
-    CHECK(hash_low <= hash_high);
-    CHECK(after == NULL || (after->dataset == dataset && after->generation == generation));
+    CHECK(range->hash_low <= range->hash_high && range->risk_first <= range->risk_last);
+    CHECK(after == NULL || (after->dataset == dataset && after->generation == range->generation));
     struct band band = {.dataset = dataset,
-                        .generation_first = generation,
-                        .generation_last = generation,
+                        .generation_first = range->generation,
+                        .generation_last = range->generation,
+                        .risk_first = range->risk_first,
+                        .risk_last = range->risk_last,
                         .after = after,
                         .keys_only = keys_only,
                         .each = each,
                         .context = context};
     memset(band.sid_last.bytes, 0xFF, ID_BYTES);
-    be_put64(band.sid_first.bytes, hash_low);
-    be_put64(band.sid_last.bytes, hash_high);
+    be_put64(band.sid_first.bytes, range->hash_low);
+    be_put64(band.sid_last.bytes, range->hash_high);
     return band_run(txn, &band);
 }
 
@@ -277,6 +291,7 @@ enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_t generat
     }
     const struct band band = {.dataset = dataset,
                               .generation_last = generation_next - 1,
+                              .risk_last = UINT8_MAX,
                               .sid_first = *sid,
                               .sid_last = *sid,
                               .each = each,

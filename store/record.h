@@ -43,14 +43,22 @@ struct record {
 MUST_USE enum err record_find(struct txn *txn, uint32_t dataset, const struct id128 *rid,
                               struct record *record_out);
 
-// Walks the visible, not denied records of one generation with hash_low <= h <= hash_high, all risk
-// classes, in storage order. `each` returns false to stop.
+// A part of one generation: for each risk class of a range the records of a range of h. All bounds are
+// included.
+struct record_range {
+    uint32_t generation;
+    uint8_t risk_first, risk_last;
+    uint64_t hash_low, hash_high;
+};
+struct record_range record_range_all(uint32_t generation); // All of a generation.
+
+// Walks the visible, not denied records of a range in storage order: class by class, in each by sid,
+// then rid. `each` returns false to stop.
 //
 //   after      NULL to begin at the start of the range, else the key of the last record seen.
 //   keys_only  true: id, subject and row of the record are empty; far cheaper.
-MUST_USE enum err record_walk(struct txn *txn, uint32_t dataset, uint32_t generation,
-                              uint64_t hash_low, uint64_t hash_high, const struct record_key *after,
-                              bool keys_only,
+MUST_USE enum err record_walk(struct txn *txn, uint32_t dataset, const struct record_range *range,
+                              const struct record_key *after, bool keys_only,
                               bool (*each)(void *context, const struct record *record),
                               void *context);
 

@@ -198,7 +198,7 @@ struct oracle {
 
 static inline struct cell oracle_cell(const struct oracle *oracle, const struct item *item)
 {
-    return placement_cell(&oracle->placement, 0, item_hash(item));
+    return placement_cell(&oracle->placement, 0, 0, item_hash(item));
 }
 
 static inline size_t oracle_at(const struct oracle *oracle, uint32_t shard, uint32_t node,

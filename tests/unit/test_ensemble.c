@@ -71,7 +71,8 @@ static void make_new(struct ensemble *ensemble, struct draw *draw)
 {
     static const uint32_t most[] = {1, 1, 2, 6, 24};
     const uint32_t slices = 1 + draw_below(draw, 4);
-    const struct placement placement = {1 + draw_below(draw, 4), slices, 1 + draw_below(draw, 2)};
+    const struct placement placement =
+        placement_uniform(1 + draw_below(draw, 4), slices, 1 + draw_below(draw, 2));
     const enum sequence_policy policy = (enum sequence_policy)draw_below(draw, 4);
     const struct rng_key key = {{draw_below(draw, 1000), 0}};
     uint16_t orders[24 * 4];
@@ -334,7 +335,7 @@ static void test_next_is_the_first_in_the_documented_order(void **state)
 static void test_repairs_come_first(void **state)
 {
     (void)state;
-    const struct placement placement = {2, LIMIT_SLICES, 1};
+    const struct placement placement = placement_uniform(2, LIMIT_SLICES, 1);
     struct ensemble ensemble;
     rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
     uint64_t cells[2 * LIMIT_SLICES];
@@ -510,7 +511,7 @@ static void test_decisions_over_random_histories(void **state)
 static void test_large_ones_are_quick(void **state)
 {
     (void)state;
-    const struct placement placement = {4, 200, 1};
+    const struct placement placement = placement_uniform(4, 200, 1);
     struct ensemble ensemble;
     rotation_ensemble(&ensemble, &placement, 1, LIMIT_SEQUENCES, false, 1);
     assert_true(ensemble_count(&ensemble) > 160000);

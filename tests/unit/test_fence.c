@@ -66,7 +66,7 @@ static void put_model(uint32_t m)
     spec_put(&spec, &row.spec);
     MUST(model_put(people.txn, &row));
     model_row_deinit(&row);
-    placements[m] = (struct placement){spec.shards, spec.slices, 1};
+    placements[m] = placement_uniform(spec.shards, spec.slices, 1);
     rotation_trie(&tries[m], spec.slices,
                   placement_slice_count(&placements[m], models[m].generations), spec.sequences);
     assert_true(tries[m].count <= NODES_MAX);
@@ -206,7 +206,8 @@ static uint64_t lost_of(uint32_t m, const bool *gone, struct cell cell)
     for (uint32_t i = 0; i < RECORDS; i++) {
         if (gone[i] && records[i].generation < models[m].generations) {
             const struct cell own =
-                placement_cell(&placements[m], records[i].generation, hashes[records[i].who]);
+                placement_cell(&placements[m], records[i].generation, (uint8_t)(records[i].who % 3),
+                               hashes[records[i].who]);
             lost += own.shard == cell.shard && own.slice == cell.slice;
         }
     }

@@ -30,8 +30,8 @@ static void test_ids_are_those_of_the_format(void **state)
     assert_hex(&sid, "28940237f1c0a69a8efb135e35343df8");
     const struct id128 asked_by_subject = dataset_sid(key, span_text("writer-007"));
     assert_int_equal(id128_compare(&sid, &asked_by_subject), 0);
-    const struct placement placement = {.shards = 4, .slices = 3, .append = 1};
-    const struct cell cell = placement_cell(&placement, 0, record_hash(&sid));
+    const struct placement placement = placement_uniform(4, 3, 1);
+    const struct cell cell = placement_cell(&placement, 0, 0, record_hash(&sid));
     assert_int_equal(cell.shard, 0);
     assert_int_equal(cell.slice, 1);
 }

@@ -80,12 +80,14 @@ static void sees(size_t count, const uint32_t *numbers)
 {
     size_t full = 0, keys = 0;
     for (uint32_t g = 1; g <= 2; g++) {
-        assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, g, 0, UINT64_MAX, NULL, false,
-                                     count_one, &full),
+        assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                     &(struct record_range){g, 0, UINT8_MAX, 0, UINT64_MAX}, NULL,
+                                     false, count_one, &full),
                          OK);
-        assert_int_equal(
-            record_walk(people.txn, PEOPLE_DATASET, g, 0, UINT64_MAX, NULL, true, count_one, &keys),
-            OK);
+        assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                     &(struct record_range){g, 0, UINT8_MAX, 0, UINT64_MAX}, NULL,
+                                     true, count_one, &keys),
+                         OK);
     }
     assert_int_equal(full, count);
     assert_int_equal(keys, count);
@@ -407,9 +409,9 @@ static void test_tombstoned_while_open_are_left_out(void **state)
     (void)state;
     const uint64_t import = begin(1, false);
     for (uint32_t i = 1; i <= 3; i++) { // A subject in three risk classes, among neighbours.
-        assert_int_equal(people_stage(&people, import, i, 50, 1, (uint8_t)(i * 85), "a"), OK);
-        assert_int_equal(people_stage(&people, import, 10 + i, 50, 2, (uint8_t)(i * 85), "a"), OK);
-        assert_int_equal(people_stage(&people, import, 20 + i, 49, 1, (uint8_t)(i * 85), "a"), OK);
+        assert_int_equal(people_stage(&people, import, i, 50, 1, (uint8_t)(i * 5), "a"), OK);
+        assert_int_equal(people_stage(&people, import, 10 + i, 50, 2, (uint8_t)(i * 5), "a"), OK);
+        assert_int_equal(people_stage(&people, import, 20 + i, 49, 1, (uint8_t)(i * 5), "a"), OK);
     }
     assert_int_equal(stage(import, 30, 60, "a"), OK);
     assert_int_equal(stage(import, 31, 60, "a"), OK);

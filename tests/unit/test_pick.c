@@ -19,7 +19,7 @@ static void test_exactly_so_many_and_closed_under_parents(void **state)
     for (int trial = 0; trial < 300; trial++) {
         static const uint32_t most[] = {1, 1, 2, 6, 24};
         const uint32_t slices = 1 + draw_below(&draw, 4);
-        const struct placement placement = {1 + draw_below(&draw, 4), slices, 1};
+        const struct placement placement = placement_uniform(1 + draw_below(&draw, 4), slices, 1);
         struct ensemble ensemble;
         rotation_ensemble(&ensemble, &placement, 1 + draw_below(&draw, 2),
                           1 + draw_below(&draw, most[slices]), false, 3);
@@ -58,7 +58,7 @@ static void test_exactly_so_many_and_closed_under_parents(void **state)
 static void test_spread_over_the_shards(void **state)
 {
     (void)state;
-    const struct placement placement = {4, 3, 1};
+    const struct placement placement = placement_uniform(4, 3, 1);
     struct ensemble ensemble;
     rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
     uint64_t cells[12];

@@ -28,12 +28,12 @@ static const struct {
     {4, 1, 0, UINT64_MAX, 4},
     {5, 1, 7, 0, 5},
     {6, 1, 7, 100, 6},
-    {13, 1, 254, UINT64_MAX, 9},
-    {7, 1, 255, 0, 7},
-    {8, 1, 255, UINT64_MAX, 8},
+    {13, 1, 14, UINT64_MAX, 9},
+    {7, 1, 15, 0, 7},
+    {8, 1, 15, UINT64_MAX, 8},
     {9, 2, 0, 5, 2},
     {10, 2, 3, 5, 2},
-    {11, 2, 255, 5, 2},
+    {11, 2, 15, 5, 2},
     {12, 3, 0, 100, 6},
 };
 enum { SAMPLE_COUNT = sizeof sample / sizeof sample[0], SEEN_MAX = 64 };
@@ -101,22 +101,28 @@ static bool note(void *context, const struct record *record)
     return seen->count != seen->stop_after;
 }
 
-static void walk_equals_filter(uint32_t generation, uint64_t low, uint64_t high, bool keys_only,
-                               uint64_t hidden)
+static void walk_equals(const struct record_range *range, bool keys_only, uint64_t hidden)
 {
     struct seen seen = {.keys_only = keys_only};
-    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, generation, low, high, NULL, keys_only,
-                                 note, &seen),
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, range, NULL, keys_only, note, &seen),
                      OK);
     size_t at = 0;
     for (size_t i = 0; i < SAMPLE_COUNT; i++) {
-        if (sample[i].generation == generation && sample[i].hash >= low && sample[i].hash <= high &&
-            (hidden >> i & 1) == 0) {
+        if (sample[i].generation == range->generation && sample[i].risk >= range->risk_first &&
+            sample[i].risk <= range->risk_last && sample[i].hash >= range->hash_low &&
+            sample[i].hash <= range->hash_high && (hidden >> i & 1) == 0) {
             assert_true(at < seen.count);
             assert_int_equal(seen.numbers[at++], sample[i].number);
         }
     }
     assert_int_equal(seen.count, at);
+}
+
+static void walk_equals_filter(uint32_t generation, uint64_t low, uint64_t high, bool keys_only,
+                               uint64_t hidden)
+{
+    const struct record_range range = {generation, 0, UINT8_MAX, low, high};
+    walk_equals(&range, keys_only, hidden);
 }
 
 static void test_key_order_is_number_order(void **state)
@@ -140,18 +146,27 @@ static void test_key_order_is_number_order(void **state)
     }
     struct record_key back;
     assert_int_equal(record_key_get(span_of(bytes, sizeof bytes - 1), &back), ERR_CORRUPT);
+    bytes[8] = LIMIT_RISK_CLASSES; // No import can have given that.
+    assert_int_equal(record_key_get(span_of(bytes, sizeof bytes), &back), ERR_CORRUPT);
+    assert_non_null(strstr(err_text(), "risk class 16, expected 0 to 15"));
 }
 
 static void test_walk_covers_exactly_the_range(void **state)
 {
     (void)state;
     const uint64_t edges[] = {0, 1, 4, 5, 6, 99, 100, 101, UINT64_MAX - 1, UINT64_MAX};
+    static const uint8_t classes[][2] = {{0, UINT8_MAX}, {0, 15}, {0, 0},  {1, 6},   {1, 7},
+                                         {7, 7},         {3, 14}, {8, 13}, {14, 15}, {15, 15}};
     const size_t count = sizeof edges / sizeof edges[0];
     for (uint32_t generation = 0; generation <= 4; generation++) {
         for (size_t low = 0; low < count; low++) {
             for (size_t high = low; high < count; high++) {
-                walk_equals_filter(generation, edges[low], edges[high], false, 0);
-                walk_equals_filter(generation, edges[low], edges[high], true, 0);
+                for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+                    const struct record_range range = {generation, classes[i][0], classes[i][1],
+                                                       edges[low], edges[high]};
+                    walk_equals(&range, false, 0);
+                    walk_equals(&range, true, 0);
+                }
             }
         }
     }
@@ -161,12 +176,14 @@ static void test_walk_keeps_to_its_dataset(void **state)
 {
     (void)state;
     struct seen seen = {0};
-    assert_int_equal(
-        record_walk(people.txn, PEOPLE_DATASET - 1, 1, 0, UINT64_MAX, NULL, false, note, &seen),
-        OK);
-    assert_int_equal(
-        record_walk(people.txn, PEOPLE_DATASET + 1, 1, 0, UINT64_MAX, NULL, false, note, &seen),
-        OK);
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET - 1,
+                                 &(struct record_range){1, 0, UINT8_MAX, 0, UINT64_MAX}, NULL,
+                                 false, note, &seen),
+                     OK);
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET + 1,
+                                 &(struct record_range){1, 0, UINT8_MAX, 0, UINT64_MAX}, NULL,
+                                 false, note, &seen),
+                     OK);
     assert_int_equal(seen.count, 0);
 }
 
@@ -177,17 +194,20 @@ static void test_walk_goes_on_after_any_record(void **state)
     for (size_t l = 0; l < 3; l++) {
         for (size_t h = 0; h < 2; h++) {
             struct seen whole = {0};
-            assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, lows[l], highs[h], NULL,
-                                         false, note, &whole),
+            assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                         &(struct record_range){1, 0, UINT8_MAX, lows[l], highs[h]},
+                                         NULL, false, note, &whole),
                              OK);
             assert_true(whole.count >= 3);
             struct seen parts = {0}; // Two at a time.
             do {
                 parts.stop_after = parts.count + 2;
                 const struct record_key last = parts.last;
-                assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, lows[l], highs[h],
-                                             parts.count == 0 ? NULL : &last, false, note, &parts),
-                                 OK);
+                assert_int_equal(
+                    record_walk(people.txn, PEOPLE_DATASET,
+                                &(struct record_range){1, 0, UINT8_MAX, lows[l], highs[h]},
+                                parts.count == 0 ? NULL : &last, false, note, &parts),
+                    OK);
             } while (parts.count == parts.stop_after);
             assert_int_equal(parts.count, whole.count);
             assert_memory_equal(parts.numbers, whole.numbers, sizeof parts.numbers);
@@ -197,16 +217,37 @@ static void test_walk_goes_on_after_any_record(void **state)
     const struct record_key second = key_of(1), first = key_of(0), eighth = key_of(7);
     assert_int_equal(record_remove(people.txn, &second), OK);
     struct seen seen = {0};
-    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, 5, 5, &second, false, note, &seen),
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                 &(struct record_range){1, 0, UINT8_MAX, 5, 5}, &second, false,
+                                 note, &seen),
                      OK);
     assert_int_equal(seen.count, 1);
     assert_int_equal(seen.numbers[0], 3);
-    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, 5, 5, &first, false, note, &seen),
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                 &(struct record_range){1, 0, UINT8_MAX, 5, 5}, &first, false, note,
+                                 &seen),
                      OK);
     assert_int_equal(seen.count, 2);
-    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, 5, 5, &eighth, false, note, &seen),
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                 &(struct record_range){1, 0, UINT8_MAX, 5, 5}, &eighth, false,
+                                 note, &seen),
                      OK);
     assert_int_equal(seen.count, 2);
+}
+
+// Of classes 7 to 14 after a record of class 0, and of class 0 after one of class 7.
+static void test_walk_goes_on_after_a_record_of_another_class(void **state)
+{
+    (void)state;
+    const struct record_key zero = key_of(2), seven = key_of(4);
+    const struct record_range middle = {1, 7, 14, 0, UINT64_MAX}, low = {1, 0, 0, 0, UINT64_MAX};
+    struct seen seen = {0};
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, &middle, &zero, false, note, &seen),
+                     OK);
+    assert_int_equal(seen.count, 3);
+    assert_int_equal(seen.numbers[0], 5);
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, &low, &seven, false, note, &seen), OK);
+    assert_int_equal(seen.count, 3);
 }
 
 static void test_walk_subject_crosses_generations_and_risks(void **state)
@@ -382,7 +423,9 @@ static void test_damaged_rows_are_corrupt(void **state)
     assert_int_equal(people_put(&people, KV_RECORD, at, span_of("\1\0\0", 3)), OK);
     assert_int_equal(record_find(people.txn, PEOPLE_DATASET, &key.rid, &record), ERR_CORRUPT);
     assert_non_null(strstr(err_text(), "table record, entry 1"));
-    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET, 1, 0, 0, NULL, false, note, &seen),
+    assert_int_equal(record_walk(people.txn, PEOPLE_DATASET,
+                                 &(struct record_range){1, 0, UINT8_MAX, 0, 0}, NULL, false, note,
+                                 &seen),
                      ERR_CORRUPT);
     assert_int_equal(kv_drop(&people.txn->kv, KV_RECORD, at), OK); // Index without a row.
     assert_int_equal(record_find(people.txn, PEOPLE_DATASET, &key.rid, &record), ERR_CORRUPT);
@@ -428,6 +471,7 @@ int main(void)
         CASE(test_walk_covers_exactly_the_range),
         CASE(test_walk_keeps_to_its_dataset),
         CASE(test_walk_goes_on_after_any_record),
+        CASE(test_walk_goes_on_after_a_record_of_another_class),
         CASE(test_walk_subject_crosses_generations_and_risks),
         CASE(test_find_by_rid),
         CASE(test_denied_records_are_seen_by_nobody),

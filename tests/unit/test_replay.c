@@ -79,11 +79,12 @@ static void make_people(void)
 
 static void place(struct export *export)
 {
-    const struct placement placement = {export->spec.shards, export->spec.slices, 1};
+    const struct placement placement =
+        placement_uniform(export->spec.shards, export->spec.slices, 1);
     for (uint32_t i = 0; i < export->component.count; i++) {
         for (int j = 0; j < PEOPLE; j++) {
             const struct person *const person = &world.people[j];
-            const struct cell cell = placement_cell(&placement, 0, be_get64(person->sid.bytes));
+            const struct cell cell = placement_cell(&placement, 0, 0, be_get64(person->sid.bytes));
             if (cell.shard == export->component.shard && cell.slice == export->component.list[i]) {
                 const uint64_t at = export->records++;
                 export->slice_records[i]++;

@@ -325,7 +325,8 @@ static enum outcome read_whole(void)
         return REFUSED;
     }
     enum err err =
-        record_walk(txn, PEOPLE_DATASET, 1, 0, UINT64_MAX, NULL, false, count_records, &seen);
+        record_walk(txn, PEOPLE_DATASET, &(struct record_range){1, 0, UINT8_MAX, 0, UINT64_MAX},
+                    NULL, false, count_records, &seen);
     float *const params = mem_alloc(PARAMS, sizeof *params);
     if (err == OK) {
         err = weights_get(txn, 1, params, PARAMS);
