@@ -29,7 +29,10 @@ static uint64_t hash_of(const struct id128 *sid)
 
 static struct placement placement_of(const struct export *export)
 {
-    return placement_uniform(export->spec.shards, export->spec.slices, export->spec.append_slices);
+    struct placement placement =
+        placement_uniform(export->spec.shards, export->spec.slices, export->spec.append_slices);
+    placement.risk = export->spec.risk;
+    return placement;
 }
 
 static void ids_of(const struct export *export, struct span id, struct span subject,

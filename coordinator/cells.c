@@ -4,6 +4,7 @@
 void model_placement(const struct spec *spec, struct placement *placement_out)
 {
     *placement_out = placement_uniform(spec->shards, spec->slices, spec->append_slices);
+    placement_out->risk = spec->risk;
 }
 
 struct cell cell_of_record(const struct placement *placement, const struct record_key *key)

@@ -214,6 +214,8 @@ static enum err set_key(const struct speckey *key, const char *value, struct spe
         return set_widths(key, value, spec);
     case TYPE_PROBABILITIES:
         return set_probabilities(key, value, spec);
+    case TYPE_RISK:
+        return risk_get(key->name, value, field);
     case TYPE_U32:
         return set_u32(key, value, field);
     case TYPE_U64:
@@ -267,6 +269,9 @@ static void put_value(const struct speckey *key, const struct spec *spec,
     case TYPE_PROBABILITIES:
         put_probabilities(spec, out);
         break;
+    case TYPE_RISK:
+        risk_put(&spec->risk, spec->shards, spec->slices, out);
+        break;
     case TYPE_CHOICE:
         memcpy(&code, field, sizeof code);
         snprintf(out, VALUE_BYTES, "%s", key->choices[code]);
@@ -286,6 +291,7 @@ static void put_value(const struct speckey *key, const struct spec *spec,
     }
 }
 _Static_assert(LIMIT_LAYERS * 6 < VALUE_BYTES, "the widths of all layers fit a value");
+_Static_assert((int)RISK_TEXT_BYTES <= (int)VALUE_BYTES, "a table of risk classes fits a value");
 _Static_assert((int)TEXT_NUMBER_BYTES <= (int)VALUE_BYTES, "a number fits a value");
 
 // --- Unknown keys ---
@@ -423,6 +429,7 @@ enum err spec_check(const struct spec *spec)
              spec->sequences, spec->slices);
     }
     TRY(check_policy(spec));
+    TRY(risk_check("risk", &spec->risk, spec->shards, spec->slices));
     // Sequences that begin alike share components, so this is the most there can be.
     const uint64_t components = (uint64_t)spec->shards * spec->slices * spec->sequences;
     if (components > LIMIT_COMPONENTS) {

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/policy.h"
+#include "base/risk.h"
 
 enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAMW };
@@ -49,6 +50,7 @@ struct spec {
     uint32_t sequences;            // sequences          B, 1 ..
     enum sequence_policy policy;   // sequence_policy    rotation | random | bms | sampling
     uint32_t append_slices;        // append_slices      slices that each later generation appends
+    struct risk_table risk;        // risk               class -> shards and slices; see base/risk.h
     uint32_t epochs;               // epochs             e0: passes of a training without slices
     uint32_t batch;                // batch              rows of one step
     uint32_t gradient_chunks;      // gradient_chunks    C, a power of two
@@ -75,7 +77,7 @@ MUST_USE enum err spec_set(struct spec *spec, const char *key, const char *value
 
 // Checks what one key alone cannot tell: gradient_chunks <= batch, B <= L!, for bms B <= L and
 // L <= LIMIT_BMS_SLICES, S * L * B within LIMIT_COMPONENTS, slice_probabilities one for each of L
-// slices and not all 0. ERR_INVALID says which.
+// slices and not all 0, the ranges of risk within S and L. ERR_INVALID says which.
 MUST_USE enum err spec_check(const struct spec *spec);
 
 // The canonical text. Two specs are the same model exactly when these bytes are equal.

@@ -14,6 +14,7 @@ enum speckey_type {
     TYPE_NAMES,
     TYPE_WIDTHS,
     TYPE_PROBABILITIES,
+    TYPE_RISK,
     TYPE_CHOICE,
     TYPE_BOOL,
     TYPE_U32,

@@ -24,7 +24,7 @@ enum {
     PATH_BYTES = 4096,
     DIR_MODE = 0700,
     FILE_MODE = 0600,
-    STORE_FORMAT = 2,
+    STORE_FORMAT = 3,
     CREATE_MAP_BYTES = 1 << 20, // An empty store takes some 30 pages.
     TIGHT_PERCENT = 80,         // Of the map: deleting is copy-on-write and takes pages too.
     TIGHT_DISK_BYTES = 64 << 20,

@@ -37,6 +37,7 @@ static const char default_text[] = "learner=mlp\n"
                                    "sequence_policy=rotation\n"
                                    "slice_probabilities=-\n"
                                    "append_slices=1\n"
+                                   "risk=uniform\n"
                                    "epochs=10\n"
                                    "batch=16\n"
                                    "gradient_chunks=1\n"
@@ -83,7 +84,7 @@ static void test_default_has_this_text(void **state)
     const struct digest digest = spec_digest(&spec);
     char hex[DIGEST_HEX_BYTES];
     hex_put(hex, digest.bytes, sizeof digest.bytes);
-    assert_string_equal(hex, "6cb6ae58fa407a3375b0b92749ec3bcea5f5c1e897e886e0521e24f3cc2507a1");
+    assert_string_equal(hex, "3cca077c6b18a9a5f5f4f1587075ffb915d7f43ee7fa67a1c5ffe7f8505c5caa");
 }
 
 static void test_every_key_reads_back_what_it_wrote(void **state)
@@ -101,6 +102,8 @@ static void test_every_key_reads_back_what_it_wrote(void **state)
         {"slices", "200", "200"},
         {"sequence_policy", "random", "random"},
         {"append_slices", "3", "3"},
+        {"risk", "[1=6-7/3, 2=0-7/3]", "1=6-7/3,2=*/3"},
+        {"risk", "9=0-7/0-3", "uniform"},
         {"epochs", "100000", "100000"},
         {"batch", "65536", "65536"},
         {"gradient_chunks", "8", "8"},
@@ -173,6 +176,8 @@ static void test_bad_values_are_named(void **state)
     static char longer[LIMIT_SPEC_BYTES];
     memset(longer, '1', sizeof longer - 1);
     assert_refused("seed", longer, "not a short text");
+    assert_refused("risk", "high", "risk is high, expected uniform or CLASS=SHARDS/SLICES");
+    assert_refused("risk", "1=0/0,1=0/0", "risk names class 1 twice");
     assert_refused("sequence_policy", "best", "expected one of rotation, random, bms, sampling");
     assert_refused("slice_probabilities", "1,-1",
                    "is 1,-1, expected equal or numbers from 0 to 1e+09");
@@ -301,6 +306,28 @@ static void test_orders_are_checked(void **state)
     assert_memory_equal(&left, &right, sizeof left);
 }
 
+// A table is read before or after the shards and slices that it speaks of, and checked against them.
+static void test_risk_is_checked(void **state)
+{
+    (void)state;
+    struct spec spec = spec_default();
+    assert_int_equal(spec_set(&spec, "risk", "1=10-11/5"), OK);
+    assert_check_says(&spec, "risk puts class 1 into shards 10 to 11, expected some of 0 to 7");
+    assert_int_equal(spec_set(&spec, "shards", "12"), OK);
+    assert_check_says(&spec, "risk puts class 1 into slices 5 to 5, expected some of 0 to 3");
+    assert_int_equal(spec_set(&spec, "slices", "6"), OK);
+    assert_int_equal(spec_check(&spec), OK);
+    assert_same_after_reading(&spec);
+    const struct spec uniform = spec_default();
+    struct spec all = uniform;
+    assert_int_equal(spec_set(&all, "risk", "1=0-7/0-3"), OK);
+    struct digest left = spec_digest(&all), right = spec_digest(&uniform);
+    assert_memory_equal(&left, &right, sizeof left);
+    assert_int_equal(spec_set(&all, "risk", "1=0-7/0-2"), OK);
+    left = spec_digest(&all);
+    assert_memory_not_equal(&left, &right, sizeof left);
+}
+
 // As many numbers as there can be slices, each as long as a number gets, in a text that may travel.
 static void test_longest_probabilities(void **state)
 {
@@ -367,6 +394,10 @@ static void test_only_canonical_text_is_read(void **state)
     assert_text_refused("seed=7\n", "seed=7");
     assert_text_refused("seed=7\n", "seed=7\nx");
     assert_text_refused("gradient_chunks=1\n", "gradient_chunks=32\n"); // spec_check
+    assert_text_refused("risk=uniform", "risk=1=8/0");                  // spec_check
+    assert_text_refused("risk=uniform", "risk=1=0-7/0");
+    assert_text_refused("risk=uniform", "risk=2=0/0,1=0/0");
+    assert_text_refused("risk=uniform\n", "");
     assert_int_equal(spec_get(span_of(default_text, sizeof default_text), &spec), ERR_INVALID);
     assert_int_equal(spec_get(span_of(NULL, 0), &spec), ERR_INVALID);
     static const char huge[LIMIT_SPEC_BYTES + 1];
@@ -407,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_check_sees_keys_together),
         cmocka_unit_test(test_keys_of_transformers),
         cmocka_unit_test(test_orders_are_checked),
+        cmocka_unit_test(test_risk_is_checked),
         cmocka_unit_test(test_longest_probabilities),
         cmocka_unit_test(test_keys_without_effect_do_not_count),
         cmocka_unit_test(test_only_canonical_text_is_read),

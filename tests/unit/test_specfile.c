@@ -14,6 +14,7 @@ static const char full[] = "# a comment\n"
                            "hidden: [64, 32]\n"
                            "activation: tanh\n"
                            "shards: 8\n"
+                           "risk: [1=6-7/3, 2=*/3]\n"
                            "optimizer: { kind: adamw, rate: 0.01 }\n"
                            "seed: 7\n";
 
@@ -25,6 +26,7 @@ static void test_specfile_says_the_same_as_set(void **state)
     assert_int_equal(spec_set(&by_hand, "hidden", "64,32"), OK);
     assert_int_equal(spec_set(&by_hand, "activation", "tanh"), OK);
     assert_int_equal(spec_set(&by_hand, "shards", "8"), OK);
+    assert_int_equal(spec_set(&by_hand, "risk", "2=0-7/3,1=6-7/3"), OK);
     assert_int_equal(spec_set(&by_hand, "optimizer.kind", "adamw"), OK);
     assert_int_equal(spec_set(&by_hand, "optimizer.rate", "0.01"), OK);
     assert_int_equal(spec_set(&by_hand, "seed", "7"), OK);
@@ -37,7 +39,8 @@ static void test_specfile_says_the_same_as_set(void **state)
     struct spec block = spec_default();
     assert_int_equal(specfile_get("s.yaml",
                                   span_text("seed: 7\nhidden:\n  - 64\n  - 32\nactivation: 'tanh'\n"
-                                            "optimizer:\n  kind: adamw\n  rate: 0.01\nshards: 8\n"),
+                                            "optimizer:\n  kind: adamw\n  rate: 0.01\nshards: 8\n"
+                                            "risk:\n- 1=6-7/3\n- 2=*/3\n"),
                                   &block),
                      OK);
     const struct digest d = spec_digest(&block);
