@@ -205,8 +205,14 @@ static enum err format_check(struct txn *txn)
              "the store has format %u and this program knows formats up to %d: use a newer one",
              format, (int)STORE_FORMAT);
     }
-    if (format != STORE_FORMAT) {
-        FAIL(ERR_CORRUPT, "the store has format %u, expected %d", format, (int)STORE_FORMAT);
+    if (format == 0) {
+        FAIL(ERR_CORRUPT, "the store has format 0, expected %d", (int)STORE_FORMAT);
+    }
+    if (format < STORE_FORMAT) {
+        FAIL(ERR_INCOMPATIBLE,
+             "the store has format %u and this program knows format %d alone: use the older "
+             "program, or import into a new store",
+             format, (int)STORE_FORMAT);
     }
     return OK;
 }

@@ -267,23 +267,25 @@ static void open_refused(enum err expected, const char *text)
     assert_non_null(strstr(err_text(), text));
 }
 
-static void test_newer_format_is_refused(void **state)
+static void test_another_format_is_refused(void **state)
 {
     (void)state;
     store_close(create_and_open(MAP_BYTES));
-    rewrite_meta(META_FORMAT, span_of("\1unlearnd\3\0\0\0", 13));
+    rewrite_meta(META_FORMAT, span_of("\1unlearnd\4\0\0\0", 13));
     open_refused(ERR_INCOMPATIBLE, "use a newer one");
-    open_refused(ERR_INCOMPATIBLE, "format 3");
+    open_refused(ERR_INCOMPATIBLE, "format 4");
+    rewrite_meta(META_FORMAT, span_of("\1unlearnd\2\0\0\0", 13));
+    open_refused(ERR_INCOMPATIBLE, "format 2 and this program knows format 3 alone");
     rewrite_meta(META_FORMAT, span_of("\1unlearnd\0\0\0\0", 13));
     open_refused(ERR_CORRUPT, "format 0");
-    rewrite_meta(META_FORMAT, span_of("\1unlearnt\2\0\0\0", 13));
+    rewrite_meta(META_FORMAT, span_of("\1unlearnt\3\0\0\0", 13));
     open_refused(ERR_CORRUPT, "magic");
-    rewrite_meta(META_FORMAT, span_of("\2unlearnd\2\0\0\0", 13));
+    rewrite_meta(META_FORMAT, span_of("\2unlearnd\3\0\0\0", 13));
     open_refused(ERR_CORRUPT, "table meta, entry 1: the value is of kind 2, expected 1");
     rewrite_meta(META_FORMAT, span_of("", 0));
     open_refused(ERR_CORRUPT, "no format row");
     // Control: the right row opens, and none of the refusals had raised the boot counter.
-    rewrite_meta(META_FORMAT, span_of("\1unlearnd\2\0\0\0", 13));
+    rewrite_meta(META_FORMAT, span_of("\1unlearnd\3\0\0\0", 13));
     struct store *store = NULL;
     assert_int_equal(store_open(dir, MAP_BYTES, &store), OK);
     assert_int_equal(store_boot(store), 2);
@@ -722,7 +724,7 @@ int main(void)
         CASE(test_second_opener_is_refused),
         CASE(test_children_inherit_no_file),
         CASE(test_boot_rises_and_body_key_stays),
-        CASE(test_newer_format_is_refused),
+        CASE(test_another_format_is_refused),
         CASE(test_damaged_meta_is_corrupt),
         CASE(test_truncated_file_is_refused),
         CASE(test_healthy_short_file_opens),
