@@ -27,6 +27,7 @@ enum {
     // characters, with room for names and separators.
     LIMIT_ROW_TEXT_BYTES = 8 * 1024 * 1024,
     LIMIT_EXCEPT_IDS = 10000000, // Ids of one --except file; at 32 bytes each 320 MiB of a client.
+    LIMIT_RISK_NAMES = LIMIT_EXCEPT_IDS, // Of one --risk-file, for the same reason.
 
     // The JSON in front of a safetensors file: at about 130 bytes a tensor 30,000 of them, several
     // times what a model within LIMIT_PARAM_COUNT has; parsed it takes at most some 200 MiB.

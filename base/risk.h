@@ -16,6 +16,10 @@
 #include "base/err.h"
 #include "base/limits.h"
 
+// Where a class may be left out: of a record that comes without one. Its subject keeps the class that it
+// has, else gets 0.
+enum { RISK_UNDECLARED = 255 };
+
 // Zeros: all shards, all slices. So a table of zeros is no table.
 struct risk_share {
     uint16_t shard_first, shard_count; // shard_count 0: all of them, and shard_first is 0.

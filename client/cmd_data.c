@@ -154,7 +154,8 @@ static enum err send_records(struct import_run *run)
             break;
         }
         TRY(encode_record(run->encode, &run->row));
-        TRY_AS(unlearn_import_add(run->import, record.id, record.subject, buf_span(&run->row)),
+        TRY_AS(unlearn_import_add(run->import, record.id, record.subject, record.risk,
+                                  buf_span(&run->row)),
                "up to %s", reader_where(run->reader));
         if (run->records++ % 64 == 0) {
             const struct reader_progress at = reader_progress(run->reader);
@@ -274,11 +275,16 @@ const struct ctl_command cmd_import = {
         "The first import makes the dataset and freezes its schema: given by --schema, else "
         "proposed from the data. Files may be compressed with gzip. With idx, FILEs are images "
         "and then their labels. On an error nothing is imported.\n\n"
+        "People may have a risk class, 0 to 15 (--risk, --risk-file): how likely they are to ask "
+        "for "
+        "deletion. A spec's `risk` gives classes their own shards and slices. It belongs to the "
+        "person: with the first import, and the same in every other.\n\n"
         "A text is learnt byte by byte, as it stands in the file; its column needs no label.\n\n"
         "Examples:\n"
         "  unlearnctl import adult adult.csv --label income\n"
         "  unlearnctl import digits images.gz labels.gz --subjects people.txt\n"
         "  unlearnctl import plays shakespeare.jsonl --subject subject --id id\n"
+        "  unlearnctl import people people.csv --label y --subject name --risk class\n"
         "  unlearnctl import notes notes.csv --text note --subject author --id uuid",
     .options = import_options,
     .option_count = sizeof import_options / sizeof import_options[0],
@@ -380,10 +386,44 @@ const struct ctl_command cmd_dataset_list = {
     .run = run_dataset_list,
 };
 
+// A line where any record has another class than 0.
+static void print_classes(const Unlearn__Dataset *dataset)
+{
+    bool any = false;
+    for (size_t risk = 1; risk < dataset->n_risk_records; risk++) {
+        any = any || dataset->risk_records[risk] > 0;
+    }
+    if (!any) {
+        return;
+    }
+    printf("risk classes  ");
+    for (size_t risk = 0; risk < dataset->n_risk_records; risk++) {
+        if (dataset->risk_records[risk] > 0) {
+            printf(" %zu: %llu", risk, (unsigned long long)dataset->risk_records[risk]);
+        }
+    }
+    putchar('\n');
+}
+
+// Records of class 0, 1, ... up to the last one that has any.
+static json_t *classes_json(const Unlearn__Dataset *dataset)
+{
+    json_t *const array = json_array();
+    size_t count = dataset->n_risk_records;
+    while (count > 0 && dataset->risk_records[count - 1] == 0) {
+        count--;
+    }
+    for (size_t risk = 0; risk < count; risk++) {
+        json_array_append_new(array, json_integer((json_int_t)dataset->risk_records[risk]));
+    }
+    return array;
+}
+
 static void print_dataset(const Unlearn__Dataset *dataset)
 {
     printf("dataset        %s%s\n", dataset->name, dataset->public_data ? " (public)" : "");
     printf("records        %llu\n", (unsigned long long)dataset->records);
+    print_classes(dataset);
     printf("generations    %u, of which %u closed\n", dataset->generations,
            dataset->generations_closed);
     if (dataset->placement_key.len == KEY_BYTES) {
@@ -409,6 +449,7 @@ static enum err run_dataset_show(struct ctl *ctl, const void *options,
     const enum err err = dataset->schema.len == 0 ? OK : schema_text(dataset, &text);
     if (err == OK && ctl->json) {
         json_t *const answer = dataset_json(dataset);
+        json_object_set_new(answer, "risk_records", classes_json(dataset));
         json_object_set_new(answer, "placement_key", ctl_hex(dataset->placement_key));
         json_object_set_new(answer, "schema",
                             text.bytes == 0

@@ -97,7 +97,7 @@ static enum err check_chunk(const Unlearn__ExportChunk *chunk, struct span raw, 
 {
     struct cursor cursor = cursor_of(raw);
     for (uint32_t i = 0; i < chunk->count && !cursor.bad; i++) {
-        (void)cursor_take(&cursor, (size_t)2 * ID_BYTES);
+        (void)cursor_take(&cursor, (size_t)2 * ID_BYTES + 1);
         (void)cursor_take(&cursor, cursor_u32(&cursor));
         if (with_ids) {
             (void)cursor_take(&cursor, cursor_u16(&cursor));

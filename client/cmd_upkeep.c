@@ -168,13 +168,16 @@ static enum err take_page(const struct schema *schema, const Unlearn__SubjectPag
 }
 
 static enum err pull_all(struct ctl *ctl, const struct schema *schema, const char *dataset,
-                         const char *subject, struct buf *next, json_t *records)
+                         const char *subject, struct buf *next, json_t *records, uint32_t *risk_out)
 {
     for (bool last = false; !last;) {
         const Unlearn__SubjectPage *page;
         struct span raw;
         TRY(unlearn_subject_show(ctl->client, dataset, subject, buf_span(next), &page, &raw));
         TRY(take_page(schema, page, raw, records));
+        if (page->count > 0) {
+            *risk_out = page->risk;
+        }
         last = page->last;
         if (!last && page->count == 0) {
             FAIL(ERR_CORRUPT, "the coordinator sent an empty page before the last");
@@ -213,11 +216,14 @@ static enum err run_show(struct ctl *ctl, const void *options, const struct args
     TRY(unlearn_dataset_show(ctl->client, words->texts[0], &dataset));
     TRY_AS(schema_get(wire_span(dataset->schema), &schema), "the schema of the dataset");
     json_t *const records = json_array();
-    const enum err err = pull_all(ctl, &schema, words->texts[0], given->subject, &next, records);
+    uint32_t risk = 0;
+    const enum err err =
+        pull_all(ctl, &schema, words->texts[0], given->subject, &next, records, &risk);
     if (err == OK && ctl->json) {
-        ctl_print(json_pack("{s:s, s:s, s:O}", "dataset", words->texts[0], "subject",
-                            given->subject, "records", records));
+        ctl_print(json_pack("{s:s, s:s, s:I, s:O}", "dataset", words->texts[0], "subject",
+                            given->subject, "risk", (json_int_t)risk, "records", records));
     } else if (err == OK) {
+        printf("risk class %u\n", risk);
         print_records(records);
     }
     json_decref(records);
@@ -232,7 +238,8 @@ const struct ctl_command cmd_show = {
     .words = "DATASET",
     .words_min = 1,
     .words_max = 1,
-    .help = "Every record of the subject as it is stored: id, generation, values by column. What a "
+    .help = "The risk class of the subject (import --risk), and every record as it is stored: id, "
+            "generation, values by column. What a "
             "column "
             "is scaled or encoded to is its schema's (unlearnctl schema DATASET). Exit code 3 when "
             "nothing is "

@@ -27,7 +27,7 @@
 #include "model/schema.h"
 #include "model/spec.h"
 
-enum { EXPORT_FORMAT = 1, EXPORT_JSON_BYTES = 64 * 1024, EXPORT_PATH_BYTES = 4096 };
+enum { EXPORT_FORMAT = 2, EXPORT_JSON_BYTES = 64 * 1024, EXPORT_PATH_BYTES = 4096 };
 
 struct export
 {

@@ -17,6 +17,8 @@ enum err input_options(const struct input *input, const char *const *files, size
         .id_prefix = input->id_prefix,
         .subjects_file = input->subjects,
         .except_file = input->except,
+        .risk = input->risk,
+        .risk_file = input->risk_file,
         .skip = input->skip.value,
         .limit = input->limit.value,
     };

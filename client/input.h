@@ -5,7 +5,7 @@
 #include "client/reader.h"
 
 struct input {
-    const char *format, *label, *subject, *subjects, *id, *id_prefix, *except;
+    const char *format, *label, *subject, *subjects, *id, *id_prefix, *except, *risk, *risk_file;
     struct args_u64 skip, limit;
 };
 
@@ -17,7 +17,7 @@ struct input {
     {                                                                                              \
         name, key, value, help, ARGS_U64, offsetof(type, field), 0                                 \
     }
-// Rows of args_option for a struct `type` with a member `struct input input`. Keys 1100 to 1108.
+// Rows of args_option for a struct `type` with a member `struct input input`. Keys 1100 to 1110.
 #define INPUT_OPTIONS(type)                                                                        \
     INPUT_TEXT("format", 1100, "NAME",                                                             \
                "csv, idx, npy, libsvm or jsonl (default: by name and "                             \
@@ -33,6 +33,13 @@ struct input {
         INPUT_TEXT("id-prefix", 1105, "TEXT", "Put before every id", type, input.id_prefix),       \
         INPUT_TEXT("except", 1106, "FILE", "Leave out the ids in FILE, one a line", type,          \
                    input.except),                                                                  \
+        INPUT_TEXT("risk", 1109, "COL",                                                            \
+                   "The column of risk classes of people, 0 to 15; the spec's `risk` says where "  \
+                   "they lie",                                                                     \
+                   type, input.risk),                                                              \
+        INPUT_TEXT("risk-file", 1110, "FILE",                                                      \
+                   "A file with a line PERSON,CLASS each (or ID,CLASS where there is no person)",  \
+                   type, input.risk_file),                                                         \
         INPUT_U64("skip", 1107, "N", "Pass over the first N rows", type, input.skip),              \
         INPUT_U64("limit", 1108, "N", "Read N rows at most", type, input.limit)
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "client/format.h"
+#include "client/riskfile.h"
 #include "client/source.h"
 #include "client/textset.h"
 
@@ -21,10 +22,11 @@ struct reader {
     const struct format *format;
     void *state; // The format's.
     struct table table;
-    int64_t label, subject, id; // Columns, or -1.
-    struct source *subjects;    // NULL: none
-    struct buf subject_line;    // Of the current row.
+    int64_t label, subject, id, risk; // Columns, or -1.
+    struct source *subjects;          // NULL: none
+    struct buf subject_line;          // Of the current row.
     struct textset except;
+    struct riskfile risks;
     struct buf id_text; // Prefix and id of the current record.
     struct reader_progress progress;
     bool ended;
@@ -121,13 +123,17 @@ static enum err find_columns(struct reader *reader)
     TRY(find_column(reader, "--label", options->label, &reader->label));
     TRY(find_column(reader, "--subject", options->subject, &reader->subject));
     TRY(find_column(reader, "--id", options->id, &reader->id));
+    TRY(find_column(reader, "--risk", options->risk, &reader->risk));
     if (reader->label < 0 && reader->format->label != NULL) {
         reader->label = table_find(&reader->table, span_text(reader->format->label), 0);
     }
-    if (reader->label >= 0 && (reader->label == reader->subject || reader->label == reader->id)) {
+    if (reader->label >= 0 && (reader->label == reader->subject || reader->label == reader->id ||
+                               reader->label == reader->risk)) {
         FAIL(ERR_INVALID, "column \"%.60s\" is both the label and the %s, expected two columns",
              reader->table.columns[reader->label].name,
-             reader->label == reader->id ? "id" : "subject");
+             reader->label == reader->id        ? "id"
+             : reader->label == reader->subject ? "subject"
+                                                : "risk class");
     }
     return OK;
 }
@@ -137,6 +143,12 @@ static enum err open_inner(struct reader *reader)
     const struct reader_options *const options = &reader->options;
     if (options->subject != NULL && options->subjects_file != NULL) {
         FAIL(ERR_INVALID, "--subject and --subjects are both given, expected one of them");
+    }
+    if (options->risk != NULL && options->risk_file != NULL) {
+        FAIL(ERR_INVALID, "--risk and --risk-file are both given, expected one of them");
+    }
+    if (options->risk_file != NULL) {
+        TRY(riskfile_read(&reader->risks, options->risk_file));
     }
     if (options->except_file != NULL) {
         TRY(textset_read(&reader->except, "the id", options->except_file, LIMIT_EXCEPT_IDS));
@@ -161,7 +173,7 @@ enum err reader_open(const struct reader_options *options, struct reader **reade
     }
     struct reader *const reader = mem_alloc(1, sizeof *reader);
     reader->options = *options;
-    reader->label = reader->subject = reader->id = -1;
+    reader->label = reader->subject = reader->id = reader->risk = -1;
     const enum err err = open_inner(reader);
     if (err != OK) {
         reader_close(reader);
@@ -182,6 +194,7 @@ void reader_close(struct reader *reader)
     source_close(reader->subjects);
     table_deinit(&reader->table);
     textset_deinit(&reader->except);
+    riskfile_deinit(&reader->risks);
     buf_deinit(&reader->subject_line);
     buf_deinit(&reader->id_text);
     mem_free(reader);
@@ -246,6 +259,30 @@ static enum err make_id(struct reader *reader, uint64_t row)
     return text_check_name("the id", buf_span(&reader->id_text));
 }
 
+// The class of the record's subject.
+static enum err find_class(const struct reader *reader, struct record *record)
+{
+    record->risk = RISK_UNDECLARED;
+    if (reader->options.risk_file != NULL) {
+        record->risk = riskfile_class(&reader->risks,
+                                      record->subject.bytes > 0 ? record->subject : record->id);
+    }
+    if (reader->risk < 0) {
+        return OK;
+    }
+    const struct span given = name_text(reader, reader->risk);
+    char text[4] = "?"; // What is too long is no class.
+    if (given.bytes == 0) {
+        return OK;
+    }
+    if (given.bytes < sizeof text) {
+        memcpy(text, given.data, given.bytes);
+        text[given.bytes] = '\0';
+    }
+    TRY_AS(risk_class(text, &record->risk), "column \"%.60s\"", reader->options.risk);
+    return OK;
+}
+
 static enum err make_record(struct reader *reader, uint64_t row, struct record *record_out)
 {
     TRY(make_id(reader, row));
@@ -255,8 +292,10 @@ static enum err make_record(struct reader *reader, uint64_t row, struct record *
     } else if (reader->subjects != NULL) {
         record_out->subject = buf_span(&reader->subject_line);
     }
-    return record_out->subject.bytes == 0 ? OK
-                                          : text_check_name("the subject", record_out->subject);
+    if (record_out->subject.bytes > 0) {
+        TRY(text_check_name("the subject", record_out->subject));
+    }
+    return find_class(reader, record_out);
 }
 
 enum err reader_next(struct reader *reader, struct record *record_out, bool *more_out)
@@ -310,7 +349,8 @@ int64_t reader_label(const struct reader *reader)
 
 bool reader_is_feature(const struct reader *reader, uint32_t column)
 {
-    return column != reader->label && column != reader->subject && column != reader->id;
+    return column != reader->label && column != reader->subject && column != reader->id &&
+           column != reader->risk;
 }
 
 void reader_use_label(struct reader *reader, const char *name)

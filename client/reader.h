@@ -10,6 +10,8 @@
 //            without some records gives all others the same ids.
 //   subject  The text of the --subject column, or line `row` of the --subjects file; where it is
 //            missing the record has none.
+//   risk     Class of the subject: the number in the --risk column; or what the --risk-file says of the
+//            subject, or of the id where there is none; else undeclared.
 //   label    The --label column. IDX, NPY and LIBSVM have a column "label" that is used by itself.
 //
 // Lifetime  reader_open .. reader_close. The options and their texts are kept until reader_close.
@@ -36,6 +38,8 @@ struct reader_options {
     const char *id;
     const char *id_prefix;     // NULL: none.
     const char *subjects_file; // NULL: none. Not together with subject.
+    const char *risk;          // A column's name, or NULL.
+    const char *risk_file;     // NULL: none. Not together with risk.
     const char *except_file;   // NULL: none.
     uint64_t skip;
     uint64_t limit; // 0: all.
@@ -46,6 +50,7 @@ struct record {
     uint64_t row;
     struct span id;      // 1 to 255 bytes of clean UTF-8.
     struct span subject; // As id, or 0 bytes: none.
+    uint8_t risk;        // Or RISK_UNDECLARED (base/risk.h).
 };
 
 // Opens the files and makes the table's columns. *reader_out is NULL on error.
@@ -58,8 +63,8 @@ void reader_close(struct reader *reader); // Accepts NULL.
 
 // Reads the next record; *more_out is false after the last. Its values are in reader_table.
 // Messages begin with file and line or record; they never hold an id, a subject or a value.
-//   ERR_INVALID    the row breaks the format; an id is missing or is no name; the subjects file
-//                  has not one line for each row.
+//   ERR_INVALID    the row breaks the format; an id is missing or is no name; a class is no number
+//                  from 0 to 15; the subjects file has not one line for each row.
 //   ERR_LIMIT, ERR_IO   as source.h.
 MUST_USE enum err reader_next(struct reader *reader, struct record *record_out, bool *more_out);
 
@@ -67,7 +72,7 @@ MUST_USE enum err reader_next(struct reader *reader, struct record *record_out, 
 // read. Borrowed until reader_close.
 const struct table *reader_table(const struct reader *reader);
 
-// Column indices, -1 for none. Label, id and subject columns are no features.
+// Column indices, -1 for none. Label, id, subject and risk columns are no features.
 int64_t reader_label(const struct reader *reader);
 bool reader_is_feature(const struct reader *reader, uint32_t column);
 

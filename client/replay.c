@@ -74,24 +74,38 @@ static enum err check_ids(const struct export *export, struct cursor *cursor, ui
     return OK;
 }
 
-// A record's place: in the range of its slice, after the one before (sid, rid), if any.
+// A record's place in the order of storage.
+struct place {
+    uint8_t risk;
+    struct id128 sid, rid;
+};
+
+static int compare_places(const struct place *a, const struct place *b)
+{
+    const int subject = id128_compare(&a->sid, &b->sid);
+    return a->risk != b->risk ? (a->risk < b->risk ? -1 : 1)
+           : subject != 0     ? subject
+                              : id128_compare(&a->rid, &b->rid);
+}
+
+// It lies in its slice, behind the one before, if any.
 static enum err check_place(const struct export *export, uint32_t position, uint64_t number,
-                            const struct id128 *before, const struct id128 *sid,
-                            const struct id128 *rid)
+                            const struct place *before, const struct place *place)
 {
     const struct placement placement = placement_of(export);
     const struct cell cell = {export->component.shard, export->component.list[position]};
+    const uint32_t generation = placement_generation(&placement, cell.slice);
+    if (place->risk >= LIMIT_RISK_CLASSES) {
+        FAIL(ERR_CORRUPT, "records.bin: record %" PRIu64 " has risk class %u, expected 0 to %d",
+             number, place->risk, (int)LIMIT_RISK_CLASSES - 1);
+    }
     const struct cell found =
-        placement_cell(&placement, placement_generation(&placement, cell.slice), 0, hash_of(sid));
+        placement_cell(&placement, generation, place->risk, hash_of(&place->sid));
     if (found.shard != cell.shard || found.slice != cell.slice) {
         FAIL(ERR_CORRUPT, "records.bin: record %" PRIu64 " lies outside slice %u", number,
              cell.slice);
     }
-    if (before == NULL) {
-        return OK;
-    }
-    const int order = id128_compare(&before[0], sid);
-    if (order > 0 || (order == 0 && id128_compare(&before[1], rid) >= 0)) {
+    if (before != NULL && compare_places(before, place) >= 0) {
         FAIL(ERR_CORRUPT, "records.bin: record %" PRIu64 " is out of order, or comes twice",
              number);
     }
@@ -101,10 +115,13 @@ static enum err check_place(const struct export *export, uint32_t position, uint
 static enum err take_slice(const struct export *export, uint32_t position, struct cursor *cursor,
                            struct replay_data *data)
 {
-    struct id128 before[2] = {{{0}}, {{0}}};
+    struct place before = {0};
     for (uint64_t i = 0; i < export->slice_records[position]; i++) {
         const uint64_t number = data->count;
-        const struct id128 sid = take_id(cursor), rid = take_id(cursor);
+        struct place place;
+        place.sid = take_id(cursor);
+        place.rid = take_id(cursor);
+        place.risk = cursor_u8(cursor);
         const struct span row = cursor_take(cursor, cursor_u32(cursor));
         if (cursor->bad) {
             FAIL(ERR_CORRUPT, "records.bin ends inside record %" PRIu64 " of %" PRIu64, number,
@@ -113,13 +130,12 @@ static enum err take_slice(const struct export *export, uint32_t position, struc
         if (schema_check_row(&export->schema, row) != OK) {
             return err_context(ERR_CORRUPT, "records.bin: record %" PRIu64, number);
         }
-        TRY(check_place(export, position, number, i == 0 ? NULL : before, &sid, &rid));
+        TRY(check_place(export, position, number, i == 0 ? NULL : &before, &place));
         if (export->with_ids) {
-            TRY(check_ids(export, cursor, number, &sid, &rid));
+            TRY(check_ids(export, cursor, number, &place.sid, &place.rid));
         }
-        before[0] = sid;
-        before[1] = rid;
-        data->rids[data->count] = rid;
+        before = place;
+        data->rids[data->count] = place.rid;
         data->rows[data->count++] = row;
     }
     data->slice_records[position] = export->slice_records[position];
@@ -128,7 +144,7 @@ static enum err take_slice(const struct export *export, uint32_t position, struc
 
 static enum err load(const char *dir, const struct export *export, struct replay_data *data)
 {
-    const size_t least = 2 * ID_BYTES + 4;
+    const size_t least = 2 * ID_BYTES + 1 + 4;
     const uint64_t most = 21 + export->records * (least + LIMIT_RECORD_BYTES + 1024);
     TRY(export_file(dir, "records.bin", most, &data->bytes));
     struct cursor cursor = cursor_of(buf_span(&data->bytes));
@@ -167,7 +183,7 @@ enum err replay_load(const char *dir, const struct export *export, struct replay
 
 struct found { // A record of one of the slices.
     uint32_t position;
-    struct id128 sid, rid;
+    struct place place;
     size_t at, bytes; // Its row.
 };
 
@@ -185,9 +201,8 @@ struct collecting {
 static int compare_found(const void *a_, const void *b_)
 {
     const struct found *const a = a_, *const b = b_;
-    const int place = a->position < b->position ? -1 : a->position > b->position;
-    const int subject = id128_compare(&a->sid, &b->sid);
-    return place != 0 ? place : subject != 0 ? subject : id128_compare(&a->rid, &b->rid);
+    const int slice = a->position < b->position ? -1 : a->position > b->position;
+    return slice != 0 ? slice : compare_places(&a->place, &b->place);
 }
 
 // Where in the list the slice stands, or -1.
@@ -205,10 +220,11 @@ static enum err add_record(struct collecting *collecting, const struct record *r
 {
     struct found found;
     const struct placement placement = placement_of(collecting->export);
-    ids_of(collecting->export, record->id, record->subject, &found.rid, &found.sid);
-    const int32_t position =
-        position_of(collecting->export,
-                    placement_cell(&placement, collecting->generation, 0, hash_of(&found.sid)));
+    ids_of(collecting->export, record->id, record->subject, &found.place.rid, &found.place.sid);
+    found.place.risk = record->risk == RISK_UNDECLARED ? 0 : record->risk;
+    const int32_t position = position_of(
+        collecting->export, placement_cell(&placement, collecting->generation, found.place.risk,
+                                           hash_of(&found.place.sid)));
     if (position < 0) {
         return OK;
     }
@@ -246,7 +262,7 @@ static enum err sort_found(struct collecting *collecting)
             FAIL(ERR_INVALID, "an id comes twice in the data");
         }
         data->rows[i] = span_of(data->bytes.data + found->at, found->bytes);
-        data->rids[i] = found->rid;
+        data->rids[i] = found->place.rid;
         data->slice_records[found->position]++;
     }
     data->count = collecting->count;

@@ -90,11 +90,12 @@ struct unlearn_import;
 MUST_USE enum err unlearn_import_begin(struct unlearn *client,
                                        const struct unlearn_import_options *options,
                                        struct unlearn_import **import_out);
-// `row` is one row of the schema (model/schema.h); an empty subject is none. A refusal may concern
-// an earlier record: the coordinator's sentence says which.
+// `row` is one row of the schema (model/schema.h); an empty subject is none. risk: the class of the
+// subject (of the id where there is none), 0 to LIMIT_RISK_CLASSES - 1, or RISK_UNDECLARED (base/risk.h).
+// A refusal may concern an earlier record: the coordinator's sentence says which.
 // ERR_LIMIT: the row is longer than LIMIT_RECORD_BYTES.
 MUST_USE enum err unlearn_import_add(struct unlearn_import *import, struct span id,
-                                     struct span subject, struct span row);
+                                     struct span subject, uint8_t risk, struct span row);
 MUST_USE enum err unlearn_import_commit(struct unlearn_import *import,
                                         const Unlearn__ImportDone **done_out);
 void unlearn_import_end(struct unlearn_import *import); // Accepts NULL. Aborts unless committed.

@@ -29,6 +29,7 @@ enum err unlearn_import_begin(struct unlearn *client, const struct unlearn_impor
     body.has_generation = options->has_generation;
     body.generation = options->generation;
     body.readmit = options->readmit;
+    body.risk = true;
     Unlearn__Request request = CALL_REQUEST(IMPORT_BEGIN, import_begin, &body);
     const Unlearn__Reply *reply;
     TRY(call(client, &request, (struct span){NULL, 0}, CALL_ONCE, CALL_ANSWER(IMPORT_READY),
@@ -58,14 +59,14 @@ static enum err send_chunk(struct unlearn_import *import)
 }
 
 enum err unlearn_import_add(struct unlearn_import *import, struct span id, struct span subject,
-                            struct span row)
+                            uint8_t risk, struct span row)
 {
     if (row.bytes > LIMIT_RECORD_BYTES || id.bytes > LIMIT_NAME_BYTES ||
         subject.bytes > LIMIT_NAME_BYTES) {
         FAIL(ERR_LIMIT, "a record has %zu bytes, expected at most %d", row.bytes,
              (int)LIMIT_RECORD_BYTES);
     }
-    const size_t bytes = 2 + id.bytes + 2 + subject.bytes + 4 + row.bytes;
+    const size_t bytes = 2 + id.bytes + 2 + subject.bytes + 4 + row.bytes + 1;
     if (import->chunk.bytes + bytes > LIMIT_CHUNK_BYTES) {
         TRY(send_chunk(import));
     }
@@ -75,6 +76,7 @@ enum err unlearn_import_add(struct unlearn_import *import, struct span id, struc
     buf_put(&import->chunk, subject);
     buf_u32(&import->chunk, (uint32_t)row.bytes);
     buf_put(&import->chunk, row);
+    buf_u8(&import->chunk, risk);
     import->chunk_count++;
     return OK;
 }

@@ -295,7 +295,7 @@ static void apply_fence(struct core *core, const struct fence *fence)
 {
     struct dataset *const dataset = catalog_dataset_number(core, fence->dataset);
     if (dataset != NULL) {
-        dataset->row.record_count -= fence->key_count;
+        dataset_lose(&dataset->row, fence->keys, fence->key_count);
     }
     for (uint32_t i = 0; i < fence->hit_count; i++) {
         const struct fence_hit *const hit = &fence->hits[i];

@@ -180,13 +180,14 @@ static bool add_record(void *context, const struct record *record)
 {
     struct export_job *const export = context;
     const size_t ids = export->with_ids ? 4 + record->id.bytes + record->subject.bytes : 0;
-    const size_t bytes = (size_t)2 * ID_BYTES + 4 + record->row.bytes + ids;
+    const size_t bytes = (size_t)2 * ID_BYTES + 1 + 4 + record->row.bytes + ids;
     if (export->bytes.bytes + bytes > LIMIT_CHUNK_BYTES) {
         export->full = true;
         return false;
     }
     buf_put(&export->bytes, span_of(record->key.sid.bytes, ID_BYTES));
     buf_put(&export->bytes, span_of(record->key.rid.bytes, ID_BYTES));
+    buf_u8(&export->bytes, record->key.risk);
     buf_u32(&export->bytes, (uint32_t)record->row.bytes);
     buf_put(&export->bytes, record->row);
     if (export->with_ids) {

@@ -319,8 +319,7 @@ static enum err fence_records(const struct fence *fence, struct store *store, st
     TRY(fenced);
     struct dataset_row dataset = {0};
     TRY(dataset_get(txn, fence->dataset, &dataset));
-    CHECK(dataset.record_count >= fence->key_count);
-    dataset.record_count -= fence->key_count;
+    dataset_lose(&dataset, fence->keys, fence->key_count);
     const enum err err = dataset_put(txn, &dataset);
     dataset_row_deinit(&dataset);
     return err;

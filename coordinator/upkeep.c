@@ -168,6 +168,7 @@ static void subject_done(struct job *job, void *core_)
             record_key_put(&show->after, next);
             page.next = wire_bytes(span_of(next, sizeof next));
         }
+        page.risk = show->count > 0 ? show->after.risk : 0; // All of its records have the same.
         reply.status = UNLEARN__STATUS__STATUS_OK;
         reply.body_case = UNLEARN__REPLY__BODY_SUBJECT_PAGE;
         reply.subject_page = &page;

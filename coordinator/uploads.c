@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/risk.h"
 #include "base/text.h"
 #include "coordinator/core.h"
 #include "store/doom.h"
@@ -20,6 +21,7 @@ struct upload {
     struct schema schema;
     uint32_t generation;
     bool readmit;
+    bool risk; // Its records declare risk classes.
     uint64_t next_sequence;
     uint32_t jobs; // Chunks handed to the store thread.
     bool failed;   // A chunk was refused: only abort makes sense.
@@ -239,6 +241,7 @@ static enum err prepare(struct core *core, const Unlearn__ImportBegin *body, str
              upload->generation, open, (int)LIMIT_GENERATION - 1);
     }
     upload->readmit = body->readmit;
+    upload->risk = body->risk;
     return OK;
 }
 
@@ -285,13 +288,14 @@ struct chunk_job {
     struct buf bytes;
 };
 
-// One record of the raw frame: u16 id, u16 subject, u32 row.
+// One record of the raw frame: u16 id, u16 subject, u32 row, where classes are declared u8 risk.
 static enum err parse_row(struct cursor *cursor, const struct upload *upload,
                           struct import_row *row_out)
 {
     row_out->id = cursor_take(cursor, cursor_u16(cursor));
     row_out->subject = cursor_take(cursor, cursor_u16(cursor));
     row_out->row = cursor_take(cursor, cursor_u32(cursor));
+    row_out->risk = upload->risk ? cursor_u8(cursor) : RISK_UNDECLARED;
     if (cursor->bad) {
         FAIL(ERR_INVALID, "the frame ends inside this record");
     }
@@ -590,6 +594,8 @@ VERB(on_dataset_show, Unlearn__DatasetShow)
             models[out.n_models++] = core->models[i]->name;
         }
     }
+    out.risk_records = dataset->row.risk_records;
+    out.n_risk_records = LIMIT_RISK_CLASSES;
     out.schema = wire_bytes(buf_span(&dataset->row.schema));
     out.placement_key = wire_bytes(span_of(dataset->row.placement_key, KEY_BYTES));
     reply.status = UNLEARN__STATUS__STATUS_OK;

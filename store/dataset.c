@@ -24,6 +24,15 @@ static struct kv_key key_of(uint32_t number)
     return key;
 }
 
+void dataset_lose(struct dataset_row *row, const struct record_key *keys, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK(row->record_count > 0 && row->risk_records[keys[i].risk] > 0);
+        row->record_count--;
+        row->risk_records[keys[i].risk]--;
+    }
+}
+
 enum err dataset_put(struct txn *txn, const struct dataset_row *row)
 {
     CHECK(row->schema.bytes <= UINT32_MAX);
@@ -36,6 +45,9 @@ enum err dataset_put(struct txn *txn, const struct dataset_row *row)
     buf_u32(&buf, row->generation_closed);
     buf_u32(&buf, row->generation_next);
     buf_u64(&buf, row->record_count);
+    for (uint32_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        buf_u64(&buf, row->risk_records[risk]);
+    }
     buf_u32(&buf, (uint32_t)row->schema.bytes);
     buf_put(&buf, buf_span(&row->schema));
     const enum err err = value_put(txn, KV_DATASET, kv_key_span(&key), buf_span(&buf));
@@ -58,6 +70,9 @@ static enum err row_get(struct span key, struct span value, struct dataset_row *
     row_out->generation_closed = cursor_u32(&cursor);
     row_out->generation_next = cursor_u32(&cursor);
     row_out->record_count = cursor_u64(&cursor);
+    for (uint32_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        row_out->risk_records[risk] = cursor_u64(&cursor);
+    }
     const struct span schema = cursor_take(&cursor, cursor_u32(&cursor));
     TRY_AS(cursor_done(&cursor, "a dataset"), "%s", kv_label_of(KV_DATASET, key).text);
     memcpy(row_out->placement_key, placement.data, KEY_BYTES);

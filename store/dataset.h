@@ -18,11 +18,15 @@ struct dataset_row {
     bool removing;    // Its removal is journaled; hidden from clients.
     uint32_t generation_closed;
     uint32_t generation_next;
-    uint64_t record_count; // Visible records: raised by import_commit, lowered by who fences.
-    struct buf schema;     // Canonical bytes (model/schema.h); empty before the first commit.
+    uint64_t record_count; // Visible records: raised by import_commit, lowered by dataset_lose.
+    uint64_t risk_records[LIMIT_RISK_CLASSES]; // Those of each risk class.
+    struct buf schema; // Canonical bytes (model/schema.h); empty before the first commit.
 };
 
 void dataset_row_deinit(struct dataset_row *row);
+// These records are visible no longer; the counts of the row follow. Writes nothing.
+struct record_key; // store/record.h
+void dataset_lose(struct dataset_row *row, const struct record_key *keys, uint32_t count);
 MUST_USE enum err dataset_put(struct txn *txn, const struct dataset_row *row);
 // ERR_NOT_FOUND: no such number.
 MUST_USE enum err dataset_get(struct txn *txn, uint32_t number, struct dataset_row *row_out);

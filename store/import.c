@@ -1,8 +1,8 @@
 // store/import.c: staged imports (record.h, "Imports").
 //
 //   import  key    import u64
-//           value  dataset u32 | generation u32 | state u8 | readmit u8 | records u64 | subjects u64 |
-//                  skipped u64
+//           value  dataset u32 | generation u32 | state u8 | readmit u8 | records u64, of which of each
+//                  risk class u64 [16] | subjects u64 | skipped u64
 //   staged  key    import u64 | key of the record [41]         One row for each row that was staged.
 //   mark    key    import u64 | kind u8 | rid or sid [16]      What the commit must know:
 //             r, s   the rid or sid was tombstoned while the import was open; value empty
@@ -18,6 +18,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/risk.h"
 #include "store/dataset.h"
 #include "store/private.h"
 
@@ -68,6 +69,9 @@ static enum err info_get(struct span key, struct span value, struct import_info 
     const uint8_t state = cursor_u8(&cursor);
     info_out->readmit = cursor_u8(&cursor) != 0;
     info_out->counts.records = cursor_u64(&cursor);
+    for (uint32_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        info_out->counts.risk_records[risk] = cursor_u64(&cursor);
+    }
     info_out->counts.subjects = cursor_u64(&cursor);
     info_out->counts.skipped = cursor_u64(&cursor);
     TRY_AS(cursor_done(&cursor, "an import"), "%s", kv_label_of(KV_IMPORT, key).text);
@@ -89,6 +93,9 @@ static enum err info_put(struct txn *txn, const struct import_info *info)
     buf_u8(&buf, (uint8_t)info->entry.state);
     buf_u8(&buf, info->readmit ? 1 : 0);
     buf_u64(&buf, info->counts.records);
+    for (uint32_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        buf_u64(&buf, info->counts.risk_records[risk]);
+    }
     buf_u64(&buf, info->counts.subjects);
     buf_u64(&buf, info->counts.skipped);
     const enum err err = value_put(txn, KV_IMPORT, kv_key_span(&key), buf_span(&buf));
@@ -273,19 +280,52 @@ static enum err pass_tombstones(struct txn *txn, const struct import_info *info,
     return value_put(txn, KV_MARK, kv_key_span(&mark), span_of(row->sid.bytes, ID_BYTES));
 }
 
-static struct record_key row_key(const struct import_info *info, const struct import_row *row)
+static struct record_key row_key(const struct import_info *info, const struct import_row *row,
+                                 uint8_t risk)
 {
     return (struct record_key){.dataset = info->entry.dataset,
                                .generation = info->entry.generation,
-                               .risk = row->risk,
+                               .risk = risk,
                                .sid = row->sid,
                                .rid = row->rid};
 }
 
-static enum err stage_put(struct txn *txn, struct import_info *info, const struct import_row *row,
-                          uint64_t run)
+// What the rows of one call have in common.
+struct staging {
+    struct import_info info;
+    uint32_t generation_last; // Of the dataset, and of this import.
+    bool all_zero;            // No class but 0 is stored or declared: it need not be looked for.
+};
+
+// The class of the row's subject: declared by the row, or else the one it has.
+static enum err class_of_row(struct txn *txn, const struct staging *staging,
+                             const struct import_row *row, uint8_t *risk_out)
 {
-    const struct record_key key = row_key(info, row);
+    const uint8_t declared = row->risk == RISK_UNDECLARED ? 0 : row->risk;
+    *risk_out = declared;
+    if (staging->all_zero) {
+        return OK;
+    }
+    uint8_t has = 0;
+    const enum err err = record_class(txn, staging->info.entry.dataset, staging->generation_last,
+                                      &row->sid, staging->info.entry.number, &has);
+    if (err == ERR_NOT_FOUND) {
+        return OK;
+    }
+    TRY(err);
+    if (row->risk != RISK_UNDECLARED && row->risk != has) {
+        FAIL(ERR_CONFLICT,
+             "it declares risk class %u for its subject, of which another record has class %u",
+             row->risk, has);
+    }
+    *risk_out = has;
+    return OK;
+}
+
+static enum err stage_put(struct txn *txn, struct import_info *info, const struct import_row *row,
+                          uint8_t risk, uint64_t run)
+{
+    const struct record_key key = row_key(info, row, risk);
     bool known = false;
     TRY(has_subject(txn, info->entry.number, &key, &known));
     const struct record_value value = {info->entry.number, row->id, row->subject, row->row};
@@ -293,13 +333,15 @@ static enum err stage_put(struct txn *txn, struct import_info *info, const struc
     const struct kv_key staged = staged_key_of(info->entry.number, &key, RECORD_KEY_BYTES);
     TRY(value_put(txn, KV_STAGED, kv_key_span(&staged), span_of("", 0)));
     info->counts.records++;
+    info->counts.risk_records[key.risk]++;
     info->counts.subjects += known ? 0 : 1;
     return OK;
 }
 
-static enum err stage_row(struct txn *txn, struct import_info *info, const struct import_row *row,
+static enum err stage_row(struct txn *txn, struct staging *staging, const struct import_row *row,
                           uint64_t run)
 {
+    struct import_info *const info = &staging->info;
     if (row->id.bytes == 0 || row->id.bytes > LIMIT_NAME_BYTES ||
         row->subject.bytes > LIMIT_NAME_BYTES || row->row.bytes > LIMIT_RECORD_BYTES) {
         FAIL(ERR_INVALID,
@@ -307,6 +349,10 @@ static enum err stage_row(struct txn *txn, struct import_info *info, const struc
              "%d and %d",
              row->id.bytes, row->subject.bytes, row->row.bytes, (int)LIMIT_NAME_BYTES,
              (int)LIMIT_NAME_BYTES, (int)LIMIT_RECORD_BYTES);
+    }
+    if (row->risk >= LIMIT_RISK_CLASSES && row->risk != RISK_UNDECLARED) {
+        FAIL(ERR_INVALID, "risk class %u, expected 0 to %d", row->risk,
+             (int)LIMIT_RISK_CLASSES - 1);
     }
     struct record_key met;
     uint64_t met_import = 0;
@@ -320,6 +366,8 @@ static enum err stage_row(struct txn *txn, struct import_info *info, const struc
         FAIL(ERR_UNAVAILABLE,
              "it was deleted and its erasure is under way: try again when that is done");
     }
+    uint8_t risk = 0;
+    TRY(class_of_row(txn, staging, row, &risk));
     bool pass = false;
     if (meeting == MEETS_NOTHING || meeting == MEETS_STALE) {
         TRY(pass_tombstones(txn, info, row, &pass));
@@ -333,7 +381,7 @@ static enum err stage_row(struct txn *txn, struct import_info *info, const struc
         TRY(record_remove(txn, &met));
         TRY(kv_drop(&txn->kv, KV_STAGED, kv_key_span(&staged)));
     }
-    return stage_put(txn, info, row, run);
+    return stage_put(txn, info, row, risk, run);
 }
 
 // A row's place in the order of storage.
@@ -357,7 +405,8 @@ static void reserve_slots(struct txn *txn, const struct import_info *info,
     struct place *const places = mem_alloc(row_count, sizeof *places);
     uint64_t run = 0;
     for (size_t i = 0; i < row_count; i++) {
-        const struct record_key key = row_key(info, &rows[i]);
+        const struct record_key key =
+            row_key(info, &rows[i], rows[i].risk == RISK_UNDECLARED ? 0 : rows[i].risk);
         record_key_put(&key, places[i].key);
         places[i].row = i;
     }
@@ -371,22 +420,44 @@ static void reserve_slots(struct txn *txn, const struct import_info *info,
     mem_free(places);
 }
 
+static enum err staging_begin(struct txn *txn, uint64_t import, const struct import_row *rows,
+                              size_t row_count, struct staging *staging)
+{
+    TRY(info_of_open(txn, import, &staging->info));
+    struct dataset_row row = {0};
+    const enum err err = dataset_get(txn, staging->info.entry.dataset, &row);
+    const uint32_t last = row.generation_next > 0 ? row.generation_next - 1 : 0;
+    dataset_row_deinit(&row);
+    if (err != ERR_NOT_FOUND) { // A first import brings the dataset with its commit.
+        TRY(err);
+    }
+    const uint32_t own = staging->info.entry.generation;
+    staging->generation_last = last > own ? last : own;
+    bool classes = false;
+    TRY(record_has_classes(txn, staging->info.entry.dataset, staging->generation_last, &classes));
+    for (size_t i = 0; i < row_count && !classes; i++) {
+        classes = rows[i].risk != 0 && rows[i].risk != RISK_UNDECLARED;
+    }
+    staging->all_zero = !classes;
+    return OK;
+}
+
 enum err import_stage(struct txn *txn, uint64_t import, const struct import_row *rows,
                       size_t row_count, uint64_t first_row)
 {
-    struct import_info info;
-    TRY(info_of_open(txn, import, &info));
+    struct staging staging;
+    TRY(staging_begin(txn, import, rows, row_count, &staging));
     uint64_t *const slots = mem_alloc(row_count, sizeof *slots);
-    reserve_slots(txn, &info, rows, row_count, slots);
+    reserve_slots(txn, &staging.info, rows, row_count, slots);
     enum err err = OK;
     for (size_t i = 0; i < row_count && err == OK; i++) {
-        err = stage_row(txn, &info, &rows[i], slots[i]);
+        err = stage_row(txn, &staging, &rows[i], slots[i]);
         if (err != OK) {
             (void)err_context(err, "row %llu", (unsigned long long)first_row + i);
         }
     }
     mem_free(slots);
-    return err == OK ? info_put(txn, &info) : err;
+    return err == OK ? info_put(txn, &staging.info) : err;
 }
 
 // --- Commit and abort ---
@@ -411,6 +482,7 @@ static enum err unstage(struct txn *txn, struct import_info *info, const struct 
     bool others = false;
     TRY(has_subject(txn, info->entry.number, key, &others));
     info->counts.records--;
+    info->counts.risk_records[key->risk]--;
     info->counts.subjects -= others ? 0 : 1;
     info->counts.skipped++;
     return OK;
@@ -517,6 +589,9 @@ static enum err commit_in(struct txn *txn, struct import_info *info, struct data
     }
     TRY(settle_marks(txn, info));
     row->record_count += info->counts.records;
+    for (uint32_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        row->risk_records[risk] += info->counts.risk_records[risk];
+    }
     if (row->generation_next <= info->entry.generation) {
         row->generation_next = info->entry.generation + 1;
     }

@@ -111,5 +111,12 @@ MUST_USE enum err record_put(struct txn *txn, const struct record_key *key,
 // ERR_NOT_FOUND: the dataset has no row, visible or not, for the rid.
 MUST_USE enum err record_locate(struct txn *txn, uint32_t dataset, const struct id128 *rid,
                                 struct record_key *key_out);
+// The risk class of a subject: that of its visible records, and of those that the open import `import`
+// has staged, in generations up to generation_last; they all have the same. ERR_NOT_FOUND: it has none.
+MUST_USE enum err record_class(struct txn *txn, uint32_t dataset, uint32_t generation_last,
+                               const struct id128 *sid, uint64_t import, uint8_t *risk_out);
+// Whether any row of these generations, visible or not, has another class than 0.
+MUST_USE enum err record_has_classes(struct txn *txn, uint32_t dataset, uint32_t generation_last,
+                                     bool *has_out);
 MUST_USE enum err record_value_read(struct txn *txn, const struct record_key *key,
                                     struct record_value *value_out);

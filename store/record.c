@@ -159,6 +159,7 @@ struct band {
     struct id128 sid_first, sid_last;
     const struct record_key *after;
     bool keys_only;
+    uint64_t own_import; // Whose rows are seen though they are hidden; 0: none.
     bool (*each)(void *context, const struct record *record);
     void *context;
 };
@@ -189,7 +190,8 @@ static enum err band_show(struct txn *txn, const struct kv_cursor *cursor, const
         struct record_value value;
         TRY(value_of(txn, KV_RECORD, at, cursor->value, &bytes));
         TRY(record_value_get(txn, at, bytes, &value));
-        if (may_hide && import_is_hidden(txn->store, value.import)) {
+        if (may_hide && value.import != band->own_import &&
+            import_is_hidden(txn->store, value.import)) {
             return OK;
         }
         if (!band->keys_only) {
@@ -297,6 +299,62 @@ enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_t generat
                               .each = each,
                               .context = context};
     return band_run(txn, &band);
+}
+
+static bool note_class(void *context, const struct record *record)
+{
+    *(int *)context = record->key.risk;
+    return false;
+}
+
+enum err record_class(struct txn *txn, uint32_t dataset, uint32_t generation_last,
+                      const struct id128 *sid, uint64_t import, uint8_t *risk_out)
+{
+    int risk = -1;
+    const struct band band = {.dataset = dataset,
+                              .generation_last = generation_last,
+                              .risk_last = UINT8_MAX,
+                              .sid_first = *sid,
+                              .sid_last = *sid,
+                              .keys_only = true,
+                              .own_import = import,
+                              .each = note_class,
+                              .context = &risk};
+    TRY(band_run(txn, &band));
+    if (risk < 0) {
+        FAIL(ERR_NOT_FOUND, "the subject has no records");
+    }
+    *risk_out = (uint8_t)risk;
+    return OK;
+}
+
+static enum err has_classes_in(struct kv_cursor *cursor, uint32_t dataset, uint32_t generation_last,
+                               bool *has_out)
+{
+    *has_out = false;
+    for (uint32_t generation = 0; generation <= generation_last && !*has_out; generation++) {
+        const struct record_key from = {.dataset = dataset, .generation = generation, .risk = 1};
+        uint8_t bytes[RECORD_KEY_BYTES];
+        record_key_put(&from, bytes);
+        TRY(kv_cursor_seek(cursor, span_of(bytes, sizeof bytes)));
+        if (cursor->at_end) {
+            break;
+        }
+        struct record_key key;
+        TRY(record_key_get(kv_key_span(&cursor->key), &key));
+        *has_out = key.dataset == dataset && key.generation == generation;
+    }
+    return OK;
+}
+
+enum err record_has_classes(struct txn *txn, uint32_t dataset, uint32_t generation_last,
+                            bool *has_out)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_RECORD, &cursor));
+    const enum err err = has_classes_in(&cursor, dataset, generation_last, has_out);
+    kv_cursor_close(&cursor);
+    return err;
 }
 
 // --- Denying and removing ---

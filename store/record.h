@@ -75,7 +75,7 @@ void record_undeny(struct store *store, const struct record_key *key);
 
 // Removes row and index entry of one record and dooms its key (doom.h). OK also when it is gone already. Its denial ends when
 // the transaction commits, and stays when it does not. Drop its pending row in the same transaction:
-// what is pending at a start is denied. The dataset's record_count is the fence's to lower.
+// what is pending at a start is denied. The dataset's counts are the fence's to lower.
 MUST_USE enum err record_remove(struct txn *txn, const struct record_key *key);
 
 // --- Tombstones: what stops a deleted record from coming back ---
@@ -100,13 +100,14 @@ struct import_row { // One record of an upload.
     struct span subject; // Empty when it has none.
     struct span row;     // Checked by the caller against the schema.
     struct id128 rid, sid;
-    uint8_t risk;
+    uint8_t risk; // Class of its subject, or RISK_UNDECLARED (base/risk.h).
 };
 
 struct import_counts {
-    uint64_t records;  // Made visible.
-    uint64_t subjects; // Distinct sids among them.
-    uint64_t skipped;  // Already there with the same bytes, or tombstoned and not readmitted.
+    uint64_t records;                          // Made visible.
+    uint64_t risk_records[LIMIT_RISK_CLASSES]; // Those of each risk class.
+    uint64_t subjects;                         // Distinct sids among them.
+    uint64_t skipped; // Already there with the same bytes, or tombstoned and not readmitted.
 };
 
 // Opens an import into `generation`. The dataset's row need not be there: a first import puts it in
@@ -118,14 +119,15 @@ MUST_USE enum err import_begin(struct txn *txn, uint32_t dataset, uint32_t gener
 
 // Stages rows. ERR_CONFLICT: an id is there with other bytes (subject or row), or twice in this
 // import with other bytes; the message gives the row's number counted from `first_row` and the hint
-// (--id COL or --id-prefix TEXT). ERR_UNAVAILABLE: a row to be readmitted is still being erased; try
+// (--id COL or --id-prefix TEXT). ERR_CONFLICT also: a visible record of the subject, or one of this
+// import, has another risk class than the row declares; deleted records have no say. ERR_UNAVAILABLE: a row to be readmitted is still being erased; try
 // again. ERR_INVALID: an id, subject or row beyond its bound. ERR_NOT_FOUND: no such open import.
 // On error the caller rolls back and aborts the import.
 MUST_USE enum err import_stage(struct txn *txn, uint64_t import, const struct import_row *rows,
                                size_t row_count, uint64_t first_row);
 
 // Makes the staged rows visible, leaving out what was tombstoned since import_begin, removing the
-// tombstones of what was readmitted, and raises the dataset's record_count and generation_next.
+// tombstones of what was readmitted, and raises the dataset's counts and generation_next.
 // ERR_NOT_FOUND: no such open import, or its dataset is gone. ERR_CONFLICT: the generation was closed
 // meanwhile (abort it). An import that brings nothing raises generation_next all the same: a cluster
 // that leaves all its records out must come to the same generations.

@@ -34,7 +34,7 @@ MUST_USE enum err store_create(const char *dir);
 //   map_bytes     Greatest size of the environment.
 //   ERR_NOT_FOUND     no store there: "run unlearnctl init".
 //   ERR_CONFLICT      another process has it open.
-//   ERR_INCOMPATIBLE  written by a newer format: nothing was changed.
+//   ERR_INCOMPATIBLE  written in a newer or an older format: nothing was changed.
 //   ERR_CORRUPT       the file is shorter than its last page, or is not ours.
 // On OK the boot counter has been raised and committed, and dead readers were cleared.
 MUST_USE enum err store_open(const char *dir, uint64_t map_bytes, struct store **store_out);

@@ -90,7 +90,7 @@ static enum err pull(uint64_t instance, struct buf *cursor, uint32_t *count_out,
                             &raw));
     *count_out = chunk->count;
     *last_out = chunk->last;
-    assert_int_equal(raw.bytes, chunk->count * (2 * ID_BYTES + 4 + 2 + 4));
+    assert_int_equal(raw.bytes, chunk->count * (2 * ID_BYTES + 1 + 4 + 2 + 4));
     buf_clear(cursor);
     buf_put(cursor, span_of(chunk->next.data, chunk->next.len));
     return OK;

@@ -97,15 +97,15 @@ down
 
 # --- Tampering ---
 
-head=21 row=$(($(od -An -tu4 -j $((21 + 32)) -N 4 "$E2E_DIR/audit/records.bin")))
-size=$((36 + row))
+head=21 row=$(($(od -An -tu4 -j $((21 + 33)) -N 4 "$E2E_DIR/audit/records.bin")))
+size=$((37 + row))
 spoil records.bin # The label of a record.
 last=$((head + size * ($(jq .slice_records[0] "$E2E_DIR/audit/export.json") - 1)))
-label=$(bytes_at $((last + 36)) 2)
-poke $((last + 36)) "$(printf '%02x00' $(((0x${label:0:2} + 1) % 10)))"
+label=$(bytes_at $((last + 37)) 2)
+poke $((last + 37)) "$(printf '%02x00' $(((0x${label:0:2} + 1) % 10)))"
 expect_equal "a record's label changed" "$(replay "$E2E_DIR/bad")" "1 different"
 spoil records.bin
-poke $((last + 36 + 2 + 100)) ff
+poke $((last + 37 + 2 + 100)) ff
 expect_equal "a pixel changed" "$(replay "$E2E_DIR/bad")" "1 different"
 spoil records.bin
 a=$(bytes_at $head $size) b=$(bytes_at $((head + size)) $size)
@@ -126,7 +126,13 @@ spoil records.bin
 poke $head ffffffffffffffff
 expect_equal "a record moved out of its slice" "$(replay "$E2E_DIR/bad")" "1 CORRUPT"
 spoil records.bin
-poke $((head + 32)) ffffffff
+poke $((head + 32)) 03
+expect_equal "a record in another risk class" "$(replay "$E2E_DIR/bad")" "1 CORRUPT"
+spoil records.bin
+poke $((head + 32)) 10
+expect_equal "and in one that is none" "$(replay "$E2E_DIR/bad")" "1 CORRUPT"
+spoil records.bin
+poke $((head + 33)) ffffffff
 expect_equal "a row of 4 GiB" "$(replay "$E2E_DIR/bad")" "1 CORRUPT"
 spoil export.json
 edit '.digest |= (.[0:62] + (if .[62:] == "00" then "01" else "00" end))'

@@ -77,7 +77,7 @@ static void import_all(void)
     for (uint32_t i = 0; i < ITEMS; i++) {
         char id[32], subject[32];
         item_names(history.items[i].subject, history.items[i].number, id, subject);
-        assert_int_equal(unlearn_import_add(import, span_text(id), span_text(subject),
+        assert_int_equal(unlearn_import_add(import, span_text(id), span_text(subject), 0,
                                             span_of(history.items[i].row, ROW_BYTES)),
                          OK);
     }

@@ -1,12 +1,13 @@
 // tests/unit/rows.h: reads a whole input as text, so that a test can say what it expects in one line.
 //
-// A record becomes id|subject|value,value,...;  missing values are "-" and what stood there, pixels and numbers decimal,
+// A record becomes id|subject|value,value,...; or, where a risk class is declared, id|subject#class|...;  missing values are "-" and what stood there, pixels and numbers decimal,
 // sparse ones index:number.
 #pragma once
 
 #include <math.h>
 
 #include "base/mem.h"
+#include "base/risk.h"
 #include "client/reader.h"
 #include "tests/unit/feed.h"
 
@@ -60,6 +61,10 @@ static inline enum err rows_take(struct reader *reader)
         rows_add(record.id.data, record.id.bytes);
         rows_add("|", 1);
         rows_add(record.subject.bytes > 0 ? record.subject.data : "", record.subject.bytes);
+        if (record.risk != RISK_UNDECLARED) {
+            rows_add("#", 1);
+            rows_add_number(record.risk);
+        }
         rows_add("|", 1);
         const struct table *const table = reader_table(reader);
         for (uint32_t i = 0; i < table->column_count; i++) {

@@ -10,6 +10,7 @@
 // cmocka needs the four above first.
 #include <cmocka.h>
 
+#include "base/risk.h"
 #include "store/record.h"
 #include "tests/unit/people.h"
 
@@ -340,6 +341,175 @@ static void test_rows_beyond_their_bounds_are_refused(void **state)
     mem_free(big);
 }
 
+// --- Risk classes ---
+
+// Record `number` of subject `who` in a class, in row 100 + number of its file.
+static enum err declare(uint64_t import, uint32_t number, uint8_t who, uint8_t risk)
+{
+    struct person person;
+    people_make(&person, number, who, who, risk, "a");
+    return import_stage(people.txn, import, &person.row, 1, 100 + number);
+}
+
+static void conflicts(uint64_t import, uint32_t number, uint8_t who, uint8_t risk, uint8_t has)
+{
+    char text[160];
+    snprintf(
+        text, sizeof text,
+        "row %u: it declares risk class %u for its subject, of which another record has class %u",
+        100 + number, risk, has);
+    assert_int_equal(declare(import, number, who, risk), ERR_CONFLICT);
+    assert_string_equal(err_text(), text);
+}
+
+static void has_class(uint32_t number, uint8_t risk)
+{
+    const struct id128 rid = people_rid(number);
+    struct record record;
+    assert_int_equal(record_find(people.txn, PEOPLE_DATASET, &rid, &record), OK);
+    assert_int_equal(record.key.risk, risk);
+}
+
+static void counts_by_class(uint8_t first, uint64_t of_first, uint8_t second, uint64_t of_second)
+{
+    const struct dataset_row row = dataset();
+    for (uint8_t risk = 0; risk < LIMIT_RISK_CLASSES; risk++) {
+        assert_int_equal(row.risk_records[risk], risk == first    ? of_first
+                                                 : risk == second ? of_second
+                                                                  : 0);
+    }
+    assert_int_equal(row.record_count, of_first + of_second);
+}
+
+static void test_a_subject_has_one_class(void **state)
+{
+    (void)state;
+    uint64_t import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, 15), OK);
+    assert_int_equal(declare(import, 1, 1, 15), OK);              // The same once more.
+    assert_int_equal(declare(import, 2, 1, RISK_UNDECLARED), OK); // Takes it.
+    assert_int_equal(declare(import, 3, 2, RISK_UNDECLARED), OK); // 0
+    conflicts(import, 1, 1, 3, 15);                               // The same id, other class.
+    conflicts(import, 4, 1, 0, 15);
+    conflicts(import, 4, 2, 15, 0);
+    next_txn();
+    assert_int_equal(declare(import, 5, 2, 0), OK);
+    commits(import, 4, 2, 1);
+    has_class(1, 15);
+    has_class(2, 15);
+    has_class(3, 0);
+    counts_by_class(15, 2, 0, 2);
+    import = begin(2, false); // Another import, another generation.
+    conflicts(import, 1, 1, 14, 15);
+    conflicts(import, 6, 1, 14, 15);
+    conflicts(import, 6, 2, 1, 0);
+    assert_int_equal(declare(import, 1, 1, 15), OK);
+    assert_int_equal(declare(import, 1, 1, RISK_UNDECLARED), OK);
+    assert_int_equal(declare(import, 6, 1, RISK_UNDECLARED), OK);
+    assert_int_equal(declare(import, 7, 2, RISK_UNDECLARED), OK);
+    assert_int_equal(declare(import, 8, 3, 15), OK);
+    next_txn();
+    commits(import, 3, 3, 2);
+    has_class(6, 15);
+    has_class(7, 0);
+    counts_by_class(15, 4, 0, 3);
+    tidy(100);
+}
+
+// Where no row declares any, none is looked for; but one class anywhere in the dataset, and it is.
+static void test_undeclared_rows_take_a_class_of_any_generation(void **state)
+{
+    (void)state;
+    uint64_t import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, 0), OK);
+    assert_int_equal(declare(import, 2, 2, 9), OK);
+    commits(import, 2, 2, 0);
+    import = begin(4, false);
+    assert_int_equal(declare(import, 3, 2, RISK_UNDECLARED), OK);
+    assert_int_equal(declare(import, 4, 1, RISK_UNDECLARED), OK);
+    commits(import, 2, 2, 0);
+    has_class(3, 9);
+    has_class(4, 0);
+    struct import_row rows[2]; // Both in one call, the second before the class is in the store.
+    struct person first, second;
+    people_make(&first, 5, 50, 50, 7, "a");
+    people_make(&second, 6, 50, 50, RISK_UNDECLARED, "a");
+    rows[0] = first.row;
+    rows[1] = second.row;
+    import = begin(4, false);
+    assert_int_equal(import_stage(people.txn, import, rows, 2, 0), OK);
+    commits(import, 2, 1, 0);
+    has_class(6, 7);
+}
+
+static void test_deleted_records_have_no_say_in_the_class(void **state)
+{
+    (void)state;
+    uint64_t import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, 4), OK);
+    assert_int_equal(declare(import, 2, 2, 4), OK);
+    assert_int_equal(declare(import, 3, 2, 4), OK);
+    commits(import, 3, 2, 0);
+    // Acknowledged, not yet erased: deleted all the same.
+    const struct record_key keys[2] = {people_key(1, 1, 1, 1, 4), people_key(2, 1, 2, 2, 4)};
+    struct dataset_row row = dataset();
+    dataset_lose(&row, keys, 2);
+    assert_int_equal(dataset_put(people.txn, &row), OK);
+    counts_by_class(4, 1, 0, 0);
+    for (size_t i = 0; i < 2; i++) {
+        record_deny(people.store, &keys[i]);
+        assert_int_equal(
+            tombstone_put(people.txn, PEOPLE_DATASET, TOMBSTONE_RECORD, &keys[i].rid, 1), OK);
+    }
+    next_txn();
+    import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, 6), OK); // Skipped; it would be free to have it.
+    assert_int_equal(declare(import, 4, 1, 6), OK);
+    conflicts(import, 5, 2, 6, 4); // Record 3 is there.
+    commits(import, 1, 1, 1);
+    has_class(4, 6);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(record_remove(people.txn, &keys[i]), OK);
+    }
+    next_txn();
+    import = begin(1, true);
+    conflicts(import, 1, 1, 4, 6); // Not the class it had: its subject has another now.
+    assert_int_equal(declare(import, 1, 1, 6), OK);
+    assert_int_equal(declare(import, 2, 2, RISK_UNDECLARED), OK);
+    commits(import, 2, 2, 0);
+    has_class(1, 6);
+    has_class(2, 4);
+    counts_by_class(6, 2, 4, 2);
+}
+
+static void test_refused_imports_have_no_say_in_the_class(void **state)
+{
+    (void)state;
+    uint64_t import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, 4), OK);
+    next_txn();
+    assert_int_equal(import_abort(people.txn, import), OK);
+    next_txn();
+    import = begin(1, false); // Its rows are hidden and not yet erased.
+    assert_int_equal(declare(import, 1, 1, 5), OK);
+    assert_int_equal(declare(import, 2, 1, RISK_UNDECLARED), OK);
+    commits(import, 2, 1, 0);
+    tidy(1);
+    has_class(1, 5);
+    has_class(2, 5);
+    counts_by_class(5, 2, 0, 0);
+}
+
+static void test_classes_beyond_the_last_are_refused(void **state)
+{
+    (void)state;
+    const uint64_t import = begin(1, false);
+    assert_int_equal(declare(import, 1, 1, LIMIT_RISK_CLASSES), ERR_INVALID);
+    assert_string_equal(err_text(), "row 101: risk class 16, expected 0 to 15");
+    assert_int_equal(declare(import, 1, 1, RISK_UNDECLARED - 1), ERR_INVALID);
+    assert_int_equal(declare(import, 1, 1, LIMIT_RISK_CLASSES - 1), OK); // Control.
+}
+
 // --- Tombstones ---
 
 static void test_tombstoned_stay_out_unless_readmitted(void **state)
@@ -408,10 +578,10 @@ static void test_tombstoned_while_open_are_left_out(void **state)
 {
     (void)state;
     const uint64_t import = begin(1, false);
-    for (uint32_t i = 1; i <= 3; i++) { // A subject in three risk classes, among neighbours.
-        assert_int_equal(people_stage(&people, import, i, 50, 1, (uint8_t)(i * 5), "a"), OK);
-        assert_int_equal(people_stage(&people, import, 10 + i, 50, 2, (uint8_t)(i * 5), "a"), OK);
-        assert_int_equal(people_stage(&people, import, 20 + i, 49, 1, (uint8_t)(i * 5), "a"), OK);
+    for (uint32_t i = 1; i <= 3; i++) { // A subject among neighbours in other risk classes.
+        assert_int_equal(people_stage(&people, import, i, 50, 1, 7, "a"), OK);
+        assert_int_equal(people_stage(&people, import, 10 + i, 50, 2, 0, "a"), OK);
+        assert_int_equal(people_stage(&people, import, 20 + i, 49, 1, 15, "a"), OK);
     }
     assert_int_equal(stage(import, 30, 60, "a"), OK);
     assert_int_equal(stage(import, 31, 60, "a"), OK);
@@ -429,8 +599,8 @@ static void test_tombstoned_while_open_are_left_out(void **state)
     next_txn();
     assert_int_equal(stage(import, 33, 60, "a"), OK);                       // Goes in.
     assert_int_equal(stage(import, 99, 62, "a"), OK);                       // Does not.
-    assert_int_equal(people_stage(&people, import, 34, 50, 1, 0, "a"), OK); // Nor this.
-    commits(import, 8, 7, 7);
+    assert_int_equal(people_stage(&people, import, 34, 50, 1, 7, "a"), OK); // Nor this.
+    commits(import, 8, 3, 7);
     next_txn();
     SEES(11, 12, 13, 21, 22, 23, 31, 33);
     assert_int_equal(dataset().record_count, 8);
@@ -571,6 +741,11 @@ int main(void)
         CASE(test_empty_import_takes_its_generation),
         CASE(test_equal_records_are_skipped_and_others_conflict),
         CASE(test_rows_beyond_their_bounds_are_refused),
+        CASE(test_a_subject_has_one_class),
+        CASE(test_undeclared_rows_take_a_class_of_any_generation),
+        CASE(test_deleted_records_have_no_say_in_the_class),
+        CASE(test_refused_imports_have_no_say_in_the_class),
+        CASE(test_classes_beyond_the_last_are_refused),
         CASE(test_tombstoned_stay_out_unless_readmitted),
         CASE(test_rolled_back_readmission_keeps_tombstones),
         CASE(test_tombstoned_while_open_are_left_out),

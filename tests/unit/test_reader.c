@@ -126,6 +126,81 @@ static void test_reader_takes_subjects_from_a_file(void **state)
     assert_said("--subject and --subjects are both given");
 }
 
+static void test_reader_takes_classes_from_a_column(void **state)
+{
+    (void)state;
+    const char *path = feed_text("c.csv", "who,c,v\nann,15,1\nbob,,2\neve,0,3\n");
+    struct reader_options options = {
+        .files = &path, .file_count = 1, .subject = "who", .risk = "c"};
+    assert_int_equal(rows_read(&options), OK);
+    assert_string_equal(rows_text, "0|ann#15|ann,15,1;1|bob|bob,-,2;2|eve#0|eve,0,3;");
+    static const char *const bad[] = {"16", "-1", "high", "1.0", "00000000001"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "who,c,v\nann,%s,1\n", bad[i]);
+        path = feed_text("c.csv", text);
+        assert_int_equal(rows_read(&options), ERR_INVALID);
+        assert_said("c.csv line 2: column \"c\": a risk class is a whole number from 0 to 15");
+    }
+    path = feed_text("c.jsonl", "{\"c\": 3, \"v\": 1}\n{\"v\": 1}\n{\"c\": \"4\", \"v\": 1}\n");
+    options.subject = NULL;
+    assert_int_equal(rows_read(&options), OK);
+    assert_non_null(strstr(rows_text, "0|#3|"));
+    assert_non_null(strstr(rows_text, "1||"));
+    assert_non_null(strstr(rows_text, "2|#4|"));
+    options.risk = "v";
+    options.label = "v";
+    assert_int_equal(rows_read(&options), ERR_INVALID);
+    assert_said("column \"v\" is both the label and the risk class");
+    path = feed_text("c.csv", "who,c,v\nann,15,1\n"); // It is no feature.
+    options = (struct reader_options){.files = &path, .file_count = 1, .risk = "c"};
+    struct reader *reader;
+    assert_int_equal(reader_open(&options, &reader), OK);
+    assert_true(reader_is_feature(reader, 0) && reader_is_feature(reader, 2));
+    assert_false(reader_is_feature(reader, 1));
+    reader_close(reader);
+    options.risk = "d";
+    assert_int_equal(rows_read(&options), ERR_INVALID);
+    assert_said("has no column \"d\" for --risk");
+}
+
+// By the subject where there is one, else by the id with its prefix.
+static void test_reader_takes_classes_from_a_file(void **state)
+{
+    (void)state;
+    struct reader_options options = options_two();
+    options.subject = "who";
+    options.risk_file = feed_text("risks", "ann,3\r\n\n2,7\neve, the second,9\neve,0\nann,3\n");
+    assert_int_equal(rows_read(&options), OK);
+    assert_string_equal(rows_text, "0|ann#3|x,ann,1;1|bob|y,bob,2;2|#7|z,-,3;3|ann#3|u,ann,4;"
+                                   "4|eve#0|w,eve,5;");
+    options.id_prefix = "p";
+    options.risk_file = feed_text("risks", "2,7\np2,8\neve,1\n");
+    options.limit = 3;
+    assert_int_equal(rows_read(&options), OK);
+    assert_string_equal(rows_text, "p0|ann|x,ann,1;p1|bob|y,bob,2;p2|#8|z,-,3;");
+    static const char *const bad[] = {"ann",      "ann,",   ",3",     "",
+                                      "ann,1234", "ann,16", "ann,-1", "ann, 3"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "bob,1\n%s\n", bad[i]);
+        options.risk_file = feed_text("risks", text);
+        assert_int_equal(rows_read(&options), bad[i][0] == '\0' ? OK : ERR_INVALID);
+        if (bad[i][0] != '\0') {
+            assert_said("risks line 2: ");
+        }
+    }
+    options.risk_file = feed_text("risks", "ann,3\nbob,1\nann,4\n");
+    assert_int_equal(rows_read(&options), ERR_INVALID);
+    assert_said("risks line 3: the name has class 4 here and class 3 before");
+    options.risk = "v";
+    assert_int_equal(rows_read(&options), ERR_INVALID);
+    assert_said("--risk and --risk-file are both given");
+    options.risk = NULL;
+    options.risk_file = feed_path("nowhere");
+    assert_int_equal(rows_read(&options), ERR_NOT_FOUND);
+}
+
 static void test_reader_refuses_unknown_columns_by_name(void **state)
 {
     (void)state;
@@ -226,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_reader_leaves_out_without_renumbering),
         cmocka_unit_test(test_reader_reports_progress),
         cmocka_unit_test(test_reader_takes_subjects_from_a_file),
+        cmocka_unit_test(test_reader_takes_classes_from_a_column),
+        cmocka_unit_test(test_reader_takes_classes_from_a_file),
         cmocka_unit_test(test_reader_refuses_unknown_columns_by_name),
         cmocka_unit_test(test_reader_checks_ids),
         cmocka_unit_test(test_reader_tells_the_format),

@@ -44,24 +44,22 @@ static struct record_key key_of(size_t i)
                       sample[i].risk);
 }
 
+// Rows are put as they are: an import would refuse the subjects that have several classes.
 static int set_up(void **state)
 {
     (void)state;
     people_open(&people);
-    for (uint32_t generation = 1; generation <= 3; generation++) {
-        uint64_t import;
-        struct import_counts counts;
-        people_begin(&people);
-        MUST(import_begin(people.txn, PEOPLE_DATASET, generation, false, &import));
-        for (size_t i = SAMPLE_COUNT; i-- > 0;) { // Backwards: order is not that of arrival.
-            if (sample[i].generation == generation) {
-                MUST(people_stage(&people, import, sample[i].number, sample[i].hash, sample[i].who,
-                                  sample[i].risk, "values"));
-            }
-        }
-        MUST(import_commit(people.txn, import, &counts));
-        people_commit(&people);
+    people_begin(&people);
+    for (size_t i = SAMPLE_COUNT; i-- > 0;) { // Backwards: order is not that of arrival.
+        struct person person;
+        uint64_t slot = 0;
+        people_make(&person, sample[i].number, sample[i].hash, sample[i].who, 0, "values");
+        const struct record_key key = key_of(i);
+        const struct record_value value = {0, person.row.id, person.row.subject, person.row.row};
+        keyring_reserve(people.store->keyring, 1, &slot);
+        MUST(record_put(people.txn, &key, &value, slot));
     }
+    people_commit(&people);
     people_begin(&people);
     return 0;
 }

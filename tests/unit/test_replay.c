@@ -23,6 +23,7 @@ static char home[SCRATCH_BYTES], dir[SCRATCH_BYTES + 8], csv[SCRATCH_BYTES + 16]
 struct person {
     char id[8];
     struct id128 rid, sid;
+    uint8_t risk;
     uint8_t row[6]; // u16 class, f32
 };
 
@@ -31,12 +32,16 @@ static struct world {
     struct person people[PEOPLE];
     struct span rows[PEOPLE]; // Of the component, in order.
     struct id128 rids[PEOPLE], sids[PEOPLE];
+    uint8_t risks[PEOPLE];
     const char *ids[PEOPLE];
 } world;
 
 static int by_place(const void *a_, const void *b_)
 {
     const struct person *const a = a_, *const b = b_;
+    if (a->risk != b->risk) {
+        return a->risk < b->risk ? -1 : 1;
+    }
     const int order = id128_compare(&a->sid, &b->sid);
     return order != 0 ? order : id128_compare(&a->rid, &b->rid);
 }
@@ -60,12 +65,14 @@ static void make_people(void)
 {
     FILE *const file = fopen(csv, "w");
     assert_non_null(file);
-    fputs("id,a,y\n", file);
+    fputs("id,r,a,y\n", file);
     for (int i = 0; i < PEOPLE; i++) {
         struct person *const person = &world.people[i];
         struct buf row = {0};
         snprintf(person->id, sizeof person->id, "p%d", i);
-        fprintf(file, "%s,%d,%s\n", person->id, 1 + i * 7 % 11, i % 3 == 0 ? "yes" : "no");
+        person->risk = (uint8_t)(i % 4);
+        fprintf(file, "%s,%u,%d,%s\n", person->id, person->risk, 1 + i * 7 % 11,
+                i % 3 == 0 ? "yes" : "no");
         buf_u16(&row, i % 3 == 0);
         buf_f32(&row, (float)(1 + i * 7 % 11));
         memcpy(person->row, row.data, sizeof person->row);
@@ -79,18 +86,20 @@ static void make_people(void)
 
 static void place(struct export *export)
 {
-    const struct placement placement =
-        placement_uniform(export->spec.shards, export->spec.slices, 1);
+    struct placement placement = placement_uniform(export->spec.shards, export->spec.slices, 1);
+    placement.risk = export->spec.risk;
     for (uint32_t i = 0; i < export->component.count; i++) {
         for (int j = 0; j < PEOPLE; j++) {
             const struct person *const person = &world.people[j];
-            const struct cell cell = placement_cell(&placement, 0, 0, be_get64(person->sid.bytes));
+            const struct cell cell =
+                placement_cell(&placement, 0, person->risk, be_get64(person->sid.bytes));
             if (cell.shard == export->component.shard && cell.slice == export->component.list[i]) {
                 const uint64_t at = export->records++;
                 export->slice_records[i]++;
                 world.rows[at] = span_of(person->row, sizeof person->row);
                 world.rids[at] = person->rid;
                 world.sids[at] = person->sid;
+                world.risks[at] = person->risk;
                 world.ids[at] = person->id;
             }
         }
@@ -126,6 +135,7 @@ static void put_records(struct buf *out, bool with_ids)
     for (uint64_t i = 0; i < world.export.records; i++) {
         buf_put(out, span_of(world.sids[i].bytes, ID_BYTES));
         buf_put(out, span_of(world.rids[i].bytes, ID_BYTES));
+        buf_u8(out, world.risks[i]);
         buf_u32(out, (uint32_t)world.rows[i].bytes);
         buf_put(out, world.rows[i]);
         if (with_ids) {
@@ -172,6 +182,7 @@ static int setup(void **state)
     assert_int_equal(spec_set(&export->spec, "shards", "2"), OK);
     assert_int_equal(spec_set(&export->spec, "slices", "2"), OK);
     assert_int_equal(spec_set(&export->spec, "sequences", "2"), OK);
+    assert_int_equal(spec_set(&export->spec, "risk", "1=*/1,2=1/*"), OK);
     spec_put(&export->spec, &export->spec_text);
     make_schema(&export->schema_bytes);
     assert_int_equal(schema_get(buf_span(&export->schema_bytes), &export->schema), OK);
@@ -266,7 +277,7 @@ static void test_from_a_copy_of_ones_own(void **state)
     write_all(false, false);
     assert_int_equal(export_read(dir, &export), OK);
     const char *const files[] = {csv};
-    struct reader_options options = {.files = files, .file_count = 1, .id = "id"};
+    struct reader_options options = {.files = files, .file_count = 1, .id = "id", .risk = "r"};
     assert_int_equal(replay_collect(&options, 0, &export, &data), OK);
     replays_to(&export, &data, true);
     // Other ids, other places.
@@ -291,7 +302,7 @@ static void test_from_a_copy_of_ones_own(void **state)
     options.except_file = NULL;
     // The same file twice: the same ids, numbered anew only where rows are the ids.
     const char *const twice[] = {csv, csv};
-    struct reader_options both = {.files = twice, .file_count = 2, .id = "id"};
+    struct reader_options both = {.files = twice, .file_count = 2, .id = "id", .risk = "r"};
     assert_int_equal(replay_collect(&both, 0, &export, &data), ERR_INVALID);
     assert_non_null(strstr(err_text(), "twice"));
     // Another generation.
@@ -393,7 +404,7 @@ static void test_every_byte_of_the_records_counts(void **state)
                 assert_int_equal(outcome(&same), ERR_CORRUPT);
                 bytes.data[start + k] ^= 0x11;
             }
-            start += 2 * ID_BYTES + 4 + world.rows[i].bytes + 2 + strlen(world.ids[i]) + 2;
+            start += 2 * ID_BYTES + 1 + 4 + world.rows[i].bytes + 2 + strlen(world.ids[i]) + 2;
         }
         for (size_t cut = 0; cut < bytes.bytes; cut += 7) {
             write_whole("records.bin", bytes.data, cut);

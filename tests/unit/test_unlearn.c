@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/risk.h"
 #include "client/token.h"
 #include "client/unlearn.h"
 #include "model/schema.h"
@@ -511,7 +512,7 @@ static enum err import_rows(struct unlearn *client, struct unlearn_import **impo
     const Unlearn__ImportDone *done;
     TRY(unlearn_import_begin(client, &options, import));
     for (int i = 0; i < ROWS; i++) {
-        TRY(unlearn_import_add(*import, span_text("id"), span_text("who"),
+        TRY(unlearn_import_add(*import, span_text("id"), span_text("who"), RISK_UNDECLARED,
                                span_of(row, sizeof row)));
     }
     TRY(unlearn_import_commit(*import, &done));
@@ -533,7 +534,7 @@ static void test_import_keeps_to_its_credit(void **state)
     peer_stop(&peer);
     assert_int_equal(peer.held_max, LIMIT_CREDIT);
     assert_int_equal(peer.records, ROWS);
-    assert_int_equal(peer.rows_bytes, ROWS * (2 + 2 + 2 + 3 + 4 + ROW_BYTES));
+    assert_int_equal(peer.rows_bytes, ROWS * (2 + 2 + 2 + 3 + 4 + ROW_BYTES + 1));
     assert_false(peer.order_broken);
     assert_true(peer.committed);
     assert_false(peer.aborted);
@@ -569,8 +570,9 @@ static void test_a_record_must_fit(void **state)
     assert_int_equal(unlearn_import_begin(client, &options, &import), OK);
     uint8_t *const row = mem_alloc(LIMIT_RECORD_BYTES + 1, 1);
     const struct span id = span_text("id"), none = {NULL, 0};
-    assert_int_equal(unlearn_import_add(import, id, none, span_of(row, LIMIT_RECORD_BYTES)), OK);
-    assert_int_equal(unlearn_import_add(import, id, none, span_of(row, LIMIT_RECORD_BYTES + 1)),
+    assert_int_equal(unlearn_import_add(import, id, none, 15, span_of(row, LIMIT_RECORD_BYTES)),
+                     OK);
+    assert_int_equal(unlearn_import_add(import, id, none, 15, span_of(row, LIMIT_RECORD_BYTES + 1)),
                      ERR_LIMIT);
     mem_free(row);
     unlearn_import_end(import);

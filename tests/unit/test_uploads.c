@@ -48,12 +48,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static uint64_t begin(void)
+static uint64_t begin_with(bool risk)
 {
     Unlearn__Request request = UNLEARN__REQUEST__INIT;
     Unlearn__ImportBegin body = UNLEARN__IMPORT_BEGIN__INIT;
     body.dataset = wire_text("people");
     body.schema = wire_bytes(buf_span(&schema_bytes));
+    body.risk = risk;
     request.body_case = UNLEARN__REQUEST__BODY_IMPORT_BEGIN;
     request.import_begin = &body;
     desk_ask(&desk, &request, 1, span_of(NULL, 0));
@@ -63,8 +64,13 @@ static uint64_t begin(void)
     return reply->import_ready->import;
 }
 
+static uint64_t begin(void)
+{
+    return begin_with(false);
+}
+
 // One record; `value_bytes` of its value, 4 where it is a good one.
-static void send_chunk(uint64_t import, uint64_t sequence, size_t value_bytes)
+static void send_chunk_of(uint64_t import, uint64_t sequence, size_t value_bytes, int risk)
 {
     char id[24];
     struct buf raw = {0};
@@ -77,6 +83,9 @@ static void send_chunk(uint64_t import, uint64_t sequence, size_t value_bytes)
     buf_u32(&raw, (uint32_t)(2 + value_bytes));
     buf_u16(&raw, 1); // Class.
     buf_put(&raw, span_of(&value, value_bytes));
+    if (risk >= 0) {
+        buf_u8(&raw, (uint8_t)risk);
+    }
     body.import = import;
     body.sequence = sequence;
     body.count = 1;
@@ -85,6 +94,11 @@ static void send_chunk(uint64_t import, uint64_t sequence, size_t value_bytes)
     request.import_chunk = &body;
     desk_ask(&desk, &request, 10 + sequence, buf_span(&raw));
     buf_deinit(&raw);
+}
+
+static void send_chunk(uint64_t import, uint64_t sequence, size_t value_bytes)
+{
+    send_chunk_of(import, sequence, value_bytes, -1);
 }
 
 static void send_commit(uint64_t import)
@@ -136,6 +150,64 @@ static void test_a_commit_behind_a_refused_chunk(void **state)
         assert_non_null(strstr(reply->message, "was refused"));
         assert_int_equal(desk.core->dataset_count, 0); // Nothing has landed.
     }
+}
+
+static const Unlearn__Dataset *ask_dataset(void)
+{
+    Unlearn__Request request = UNLEARN__REQUEST__INIT;
+    Unlearn__DatasetShow show = UNLEARN__DATASET_SHOW__INIT;
+    show.dataset = wire_text("people");
+    request.body_case = UNLEARN__REQUEST__BODY_DATASET_SHOW;
+    request.dataset_show = &show;
+    desk_ask(&desk, &request, 100, span_of(NULL, 0));
+    const Unlearn__Reply *const reply = desk_answer(&desk, 100);
+    assert_int_equal(reply->body_case, UNLEARN__REPLY__BODY_DATASET);
+    return reply->dataset;
+}
+
+static void test_classes_come_with_the_records(void **state)
+{
+    (void)state;
+    static const int risks[] = {3, 255, 0, 15};
+    const uint64_t import = begin_with(true);
+    for (uint64_t i = 0; i < 4; i++) {
+        send_chunk_of(import, i, sizeof(float), risks[i]);
+    }
+    send_commit(import);
+    storage_drain(desk.core->storage, desk.core);
+    for (uint64_t i = 0; i < 4; i++) {
+        assert_int_equal(desk_answer(&desk, 10 + i)->body_case, UNLEARN__REPLY__BODY_IMPORT_STAGED);
+    }
+    assert_int_equal(desk_answer(&desk, 99)->import_done->records, 4);
+    const Unlearn__Dataset *const dataset = ask_dataset();
+    assert_int_equal(dataset->n_risk_records, LIMIT_RISK_CLASSES);
+    for (size_t risk = 0; risk < dataset->n_risk_records; risk++) {
+        assert_int_equal(dataset->risk_records[risk], risk == 0 ? 2 : risk == 3 || risk == 15);
+    }
+}
+
+static void test_bad_classes_are_refused(void **state)
+{
+    (void)state;
+    static const int risks[] = {16, 254, -1}; // -1: the frame ends before it.
+    static const char *const said[] = {"row 0: risk class 16, expected 0 to 15",
+                                       "row 0: risk class 254, expected 0 to 15",
+                                       "record 0: the frame ends inside this record"};
+    for (size_t i = 0; i < 3; i++) {
+        const uint64_t import = begin_with(true);
+        send_chunk_of(import, 0, sizeof(float), risks[i]);
+        send_commit(import);
+        storage_drain(desk.core->storage, desk.core);
+        const Unlearn__Reply *const reply = desk_answer(&desk, 10);
+        assert_int_equal(reply->status, UNLEARN__STATUS__STATUS_INVALID_ARGUMENT);
+        assert_non_null(strstr(reply->message, said[i]));
+        assert_int_equal(desk_answer(&desk, 99)->status, UNLEARN__STATUS__STATUS_CONFLICT);
+    }
+    const uint64_t import = begin(); // Where none are declared, a byte more is one too many.
+    send_chunk_of(import, 0, sizeof(float), 3);
+    storage_drain(desk.core->storage, desk.core);
+    assert_non_null(strstr(desk_answer(&desk, 10)->message, "has 1 bytes left over"));
+    assert_int_equal(desk.core->dataset_count, 0);
 }
 
 // An envelope that breaks a rule is answered under its own number: the client does not wait in vain.
@@ -193,6 +265,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_CORE(test_a_commit_behind_good_chunks),
         WITH_CORE(test_a_commit_behind_a_refused_chunk),
+        WITH_CORE(test_classes_come_with_the_records),
+        WITH_CORE(test_bad_classes_are_refused),
         WITH_CORE(test_a_refused_envelope_is_answered),
         WITH_CORE(test_a_full_queue_refuses),
     };
