@@ -250,7 +250,7 @@ static enum err sort_found(struct collecting *collecting)
     struct replay_data *const data = collecting->data;
     if (collecting->count == 0) {
         FAIL(ERR_INVALID,
-             "no record of the data belongs to component %s: are --id and --subject "
+             "no record of the data belongs to component %s: are --id, --subject and --risk "
              "those of the import?",
              collecting->export->name);
     }

@@ -164,7 +164,7 @@ while read -r change; do
   fields=$((fields + 1))
   [[ $found == "1 CORRUPT" || $found == "1 INCOMPATIBLE" ]] || not_ok "export.json with $change" "$found" "refused"
 done <<'END'
-.format = 2
+.format = 3
 .format = "1"
 .more = 1
 del(.model)
