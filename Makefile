@@ -55,7 +55,7 @@ ARCHIVE := $(BUILD)/libunlearn-all.a
 
 BIN      := $(if $(filter release,$(FLAVOUR)),bin,$(BUILD)/bin)
 PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl unlearn-replay)
-E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c))
+E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench-erasure clean \

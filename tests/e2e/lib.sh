@@ -220,6 +220,21 @@ worker_pids() { # Of the cluster in use: the fleet's grandchildren that are work
 # Not for as long as a lease lives, or they are taken for lost: a test that does this sets LEASE_MS.
 stand_still() { kill -STOP $(worker_pids); }
 go_on() { kill -CONT $(worker_pids); }
+# hold NAME BYTES: from now on commands with `--dir $HELD` reach the cluster in use through a relay that
+# lets so many bytes of them pass and then holds them: half way, however fast the machine is. One
+# connection. `let_go` lets the rest pass.
+hold() {
+  local port
+  HELD=$E2E_DIR/$1.held
+  rm -rf "$HELD.client"
+  cp -r "$UNLEARN_DIR.client" "$HELD.client"
+  port=$(sed 's/.*://' "$UNLEARN_DIR.client/address")
+  build/release/e2e/relay "$port" "$2" >"$HELD.port" 9>&- &
+  RELAY=$!
+  wait_for "the relay listens" 30 test -s "$HELD.port"
+  echo "tcp://127.0.0.1:$(cat "$HELD.port")" >"$HELD.client/address"
+}
+let_go() { kill -USR1 "$RELAY"; }
 descendants() {
   local child
   for child in $(pgrep -P "$1" || true); do

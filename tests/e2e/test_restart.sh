@@ -88,11 +88,12 @@ else
   echo "# not shown: each of $n kills came after the erasure"
 fi
 
-# In the middle of an import: it has not landed at all, and can be made again.
+# In the middle of an import, which is held half way: it has not landed at all, and can be made again.
 sample large 400
 import_runs() { [[ $(json .store_bytes status) -gt $((size + 2000000)) ]]; }
 size=$(json .store_bytes status)
-ctl --json import large "${TRAIN[@]}" >/dev/null 2>&1 || true &
+hold large 8000000
+ctl --json import large "${TRAIN[@]}" --dir "$HELD" >/dev/null 2>&1 || true &
 import=$!
 wait_for "an import is under way" 30 import_runs
 kill_coordinator
