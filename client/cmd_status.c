@@ -24,6 +24,19 @@ static const struct args_option status_options[] = {
 
 // --- The cluster ---
 
+// What happened since the start, or in the last minute; seconds: how long that is.
+static json_t *activity_json(const Unlearn__Activity *a, double uptime, bool minute)
+{
+    const double seconds = minute && uptime > 60 ? 60 : uptime;
+    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f}", "seconds", seconds, "samples",
+                     (json_int_t)(minute ? a->samples_minute : a->samples), "components",
+                     (json_int_t)(minute ? a->components_minute : a->components), "deletions",
+                     (json_int_t)(minute ? a->deletions_minute : a->deletions), "stages_cancelled",
+                     (json_int_t)(minute ? a->cancelled_minute : a->cancelled), "samples_wasted",
+                     (json_int_t)(minute ? a->samples_wasted_minute : a->samples_wasted),
+                     "longest_turn_ms", (double)(minute ? a->turn_us_minute : a->turn_us) / 1000);
+}
+
 static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *cluster)
 {
     json_t *const workers = json_array();
@@ -47,6 +60,11 @@ static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *clust
         (json_int_t)cluster->map_bytes, "core", cluster->core, "uptime_seconds",
         cluster->uptime_seconds, "workers", workers);
     json_object_set_new(answer, "profile", ctl_hex(cluster->profile));
+    if (cluster->activity != NULL) {
+        const double uptime = cluster->uptime_seconds;
+        json_object_set_new(answer, "since_start", activity_json(cluster->activity, uptime, false));
+        json_object_set_new(answer, "last_minute", activity_json(cluster->activity, uptime, true));
+    }
     return answer;
 }
 

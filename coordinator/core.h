@@ -19,6 +19,7 @@
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "scheduler/ensemble.h"
+#include "scheduler/rate.h"
 #include "store/base.h"
 #include "store/component.h"
 #include "store/dataset.h"
@@ -119,6 +120,16 @@ struct caller {
     uint64_t request_id;
 };
 
+// What has happened since the start, and in the last minute.
+struct activity {
+    struct rate samples;   // Trained, as workers say; of verifications, too.
+    struct rate stored;    // Components.
+    struct rate deletions; // Acknowledged, also repeated ones.
+    struct rate cancelled; // Stages that a deletion ended, and
+    struct rate wasted;    // the samples that they had been trained on.
+    struct peak turn_us;   // Turns of the loop, the waiting left out.
+};
+
 struct core {
     struct config config;
     char dir[4096];
@@ -147,6 +158,7 @@ struct core {
     uint64_t resident_bytes; // Weights in memory.
     int64_t started_ms;
     int64_t now_ms; // Of this turn of the loop.
+    struct activity activity;
 
     struct dataset **datasets;
     uint32_t dataset_count;

@@ -325,6 +325,7 @@ static void delete_done(struct job *job, void *core_)
     }
     reply_request(core, &deletion->caller, &fence->request, &fence->earlier,
                   buf_span(&deletion->accepted.receipt));
+    rate_add(&core->activity.deletions, core->now_ms, 1);
     if (fenced) {
         char uuid[TEXT_UUID_BYTES];
         text_uuid_put(&fence->request.uuid, uuid);

@@ -127,6 +127,8 @@ bool workers_may_lease(struct core *core, const struct worker *worker); // Idle,
 void lease_end(struct core *core, struct lease *lease, bool tell);
 // Ends the lease that a worker holds, which knows of it no more: the other members are told.
 void lease_end_without(struct core *core, struct worker *worker);
+// What the worker says that it has trained so far.
+void lease_progress(struct core *core, struct lease *lease, uint64_t samples_done);
 void lease_compared(struct core *core, struct lease *lease, enum comparison result);
 // A job that points at the lease has come back. False: the lease had ended and is freed now.
 bool lease_job_back(struct core *core, struct lease *lease);

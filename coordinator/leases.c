@@ -548,6 +548,8 @@ void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell)
             component_contains(&lease->name, cell.slice)) {
             log_info("lease_cancelled", "lease=%llu reason=deletion",
                      (unsigned long long)lease->number);
+            rate_add(&core->activity.cancelled, core->now_ms, 1);
+            rate_add(&core->activity.wasted, core->now_ms, lease->samples_done);
             lease_compared(core, lease, VERIFY_SKIPPED);
             lease_end(core, lease, true);
         }
@@ -580,6 +582,15 @@ uint64_t leases_samples_done(const struct core *core, uint32_t model)
     return samples;
 }
 
+void lease_progress(struct core *core, struct lease *lease, uint64_t samples_done)
+{
+    samples_done = samples_done < lease->samples ? samples_done : lease->samples;
+    if (samples_done > lease->samples_done) {
+        rate_add(&core->activity.samples, core->now_ms, samples_done - lease->samples_done);
+    }
+    lease->samples_done = samples_done;
+}
+
 // ---------------------------------------------------------------- messages
 
 static void on_beat(struct core *core, struct worker *worker, const Unlearn__WorkerBeat *beat)
@@ -588,8 +599,7 @@ static void on_beat(struct core *core, struct worker *worker, const Unlearn__Wor
     if (lease != NULL && beat->lease == lease->number) {
         lease->members[worker->member].deadline_ms = core->now_ms + core->config.lease_ms;
         if (worker->member == 0) {
-            lease->samples_done =
-                beat->samples_done < lease->samples ? beat->samples_done : lease->samples;
+            lease_progress(core, lease, beat->samples_done);
         }
     } else if (lease == NULL && beat->lease == 0) {
         worker->stopping = false;

@@ -460,27 +460,3 @@ VERB(on_components, Unlearn__Components)
     reply_send(core, caller, &reply, span_of(NULL, 0));
     mem_free(texts);
 }
-
-// ---------------------------------------------------------------- cluster
-
-VERB(on_cluster_show, Unlearn__ClusterShow)
-{
-    (void)raw;
-    (void)body;
-    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
-    Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
-    cluster.epoch = core->epoch;
-    cluster.datasets = core->dataset_count;
-    for (uint32_t i = 0; i < core->model_count; i++) {
-        cluster.models += core->models[i]->replaces == 0;
-    }
-    cluster.requests_open = core->request_count;
-    cluster.core = core->core_type;
-    cluster.profile = wire_bytes(span_of(core->profile.bytes, DIGEST_BYTES));
-    cluster.uptime_seconds = (double)(core->now_ms - core->started_ms) / 1000.0;
-    storage_usage(core->storage, &cluster.store_bytes, &cluster.map_bytes);
-    reply.status = UNLEARN__STATUS__STATUS_OK;
-    reply.body_case = UNLEARN__REPLY__BODY_CLUSTER;
-    reply.cluster = &cluster;
-    leases_describe(core, caller, &reply); // Adds fleets and workers, and sends.
-}

@@ -223,7 +223,7 @@ void stream_done(struct core *core, struct lease *lease, uint32_t member,
     if (!take_done(core, lease, member, done)) {
         return;
     }
-    lease->samples_done = lease->samples;
+    lease_progress(core, lease, lease->samples);
     if (lease->compare) {
         compare(core, lease);
         return;
@@ -331,6 +331,7 @@ static void apply_kept(struct core *core, struct keep_job *keep)
                     &keep->row.profile);
     model->run_components++;
     model->run_samples += keep->row.samples;
+    rate_add(&core->activity.stored, core->now_ms, 1);
     model->measured_seconds += keep->row.seconds;
     model->measured_samples += keep->row.samples;
     core->epoch = keep->epoch > core->epoch ? keep->epoch : core->epoch;

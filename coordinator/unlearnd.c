@@ -194,7 +194,8 @@ static enum err loop(struct core *core, int signals)
         struct link_wait_fd fds[3] = {
             {.fd = storage_fd(core->storage)}, {.fd = predict_fd(core)}, {.fd = signals}};
         TRY(link_wait(links, ready, 2, fds, 3, TICK_MS));
-        core->now_ms = clock_mono_ms();
+        const int64_t began_us = clock_mono_us();
+        core->now_ms = began_us / 1000;
         if (fds[2].ready) {
             return OK;
         }
@@ -206,6 +207,7 @@ static enum err loop(struct core *core, int signals)
             FAIL(ERR_IO, "a socket failed");
         }
         tick(core);
+        peak_add(&core->activity.turn_us, core->now_ms, (uint64_t)(clock_mono_us() - began_us));
     }
 }
 
