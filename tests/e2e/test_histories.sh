@@ -19,11 +19,11 @@ source "$(dirname "$0")/lib.sh"
 
 SEED=${SEED:-1795652539}
 SPECS=(
-  "learner=mlp hidden=16 shards=3 slices=2 epochs=6 batch=7"
+  "learner=mlp hidden=16 shards=3 slices=2 epochs=6 batch=7 risk=0=*/0,1=2/*,2=*/1"
   "learner=softmax shards=2 slices=3 epochs=8 batch=16"
   "learner=mlp hidden=24,8 activation=tanh dropout=0.25 shards=2 slices=2 epochs=5 optimizer.kind=adamw optimizer.rate=0.01"
-  "learner=mlp hidden=12 activation=gelu shards=2 slices=3 sequences=3 epochs=6 gradient_chunks=4 batch=9"
-  "learner=text base=verses append_blocks=16 lora.rank=2 lora.dropout=0.1 optimizer.kind=adamw optimizer.rate=0.01 shards=2 slices=2 sequences=2 epochs=2 gradient_chunks=2 batch=8"
+  "learner=mlp hidden=12 activation=gelu shards=2 slices=3 sequences=3 epochs=6 gradient_chunks=4 batch=9 risk=1=1/1-2,2=*/0,3=0/*"
+  "learner=text base=verses append_blocks=16 lora.rank=2 lora.dropout=0.1 optimizer.kind=adamw optimizer.rate=0.01 shards=2 slices=2 sequences=2 epochs=2 gradient_chunks=2 batch=8 risk=1=0/1,2=1/*"
   "learner=text layers=1 width=16 heads=2 inner=16 context=24 optimizer.kind=adamw optimizer.rate=0.01 shards=2 slices=2 epochs=2 gradient_chunks=4 batch=8"
 )
 # The base of verses: a block of one layer for each of two slices and sixteen generations.
@@ -42,11 +42,15 @@ row_of() { # ID VERSION -> ROW: its bytes are a function of both, so that a read
   ((h % 11 != 0)) || age='?'
   local label=$(((h % 97 + (h % 4) * 25 + (h / 7) % 20) > 90 ? 1 : 0))
   local verse="${town[h % 4]} wind $((h % 89)) blows ${town[h / 7 % 4]}ward" # Longer than a window, some.
-  ROW="$1,${SUBJECT_OF[$1]:-},$age,$x,${town[h % 4]},$verse,class$label"
+  # The class of a subject is its own; that of a record without one may be another when it is readmitted.
+  local who=${SUBJECT_OF[$1]:-} class
+  class=$(((10#$1 + $2) % 4))
+  [[ -z $who ]] || class=$((${who#subject-} % 3))
+  ROW="$1,$who,$class,$age,$x,${town[h % 4]},$verse,class$label"
 }
 
-HEADER='id,who,age,x,town,verse,label'
-IMPORT=(--format csv --label label --id id --subject who)
+HEADER='id,who,risk,age,x,town,verse,label'
+IMPORT=(--format csv --label label --id id --subject who --risk risk)
 
 schema_file() { # FILE: of the spec in use: verses are learnt from alone, or not at all.
   [[ $SPEC != learner=text* ]] || {
