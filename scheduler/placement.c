@@ -1,6 +1,8 @@
 // scheduler/placement.c: see placement.h.
 #include "scheduler/placement.h"
 
+#include <string.h>
+
 #include "base/check.h"
 
 __extension__ typedef unsigned __int128 u128; // No struct: the one integer that C11 lacks here.
@@ -85,10 +87,10 @@ bool placement_range(const struct placement *placement, struct cell cell, uint32
     if (risk >= LIMIT_RISK_CLASSES) {
         return false;
     }
-    // Neighbouring classes with the same range are one walk through the store; mostly all of them are.
-    struct cell_range next;
-    while (++risk < LIMIT_RISK_CLASSES && range_of(placement, cell, risk, &next) &&
-           next.low == range_out->low && next.high == range_out->high) {
+    // Neighbouring classes with the same share are one walk through the store; mostly all of them are.
+    const struct risk_share *const shares = placement->risk.of;
+    while (++risk < LIMIT_RISK_CLASSES &&
+           memcmp(&shares[risk], &shares[risk - 1], sizeof *shares) == 0) {
         range_out->risk_last = (uint8_t)risk;
     }
     return true;

@@ -19,6 +19,9 @@
 #include "store/disk.h"
 #include "tests/unit/scratch.h"
 
+// Of four risk classes in turn: shard 0 has half of class 0, all of 1, half of 2 and nothing of 3.
+enum { RECORDS = 60000 };
+
 static char dir[SCRATCH_BYTES];
 static struct unlearn *client;
 
@@ -41,9 +44,9 @@ static int setup(void **state)
     snprintf(text, sizeof text, "%s/rows.csv", dir);
     FILE *const file = fopen(text, "w");
     assert_non_null(file);
-    fprintf(file, "id,a,y\n"); // Wide enough that the records need several chunks.
-    for (int i = 0; i < 60000; i++) {
-        fprintf(file, "r%d,%d,%s\n", i, i % 97, i % 2 == 0 ? "no" : "yes");
+    fprintf(file, "id,c,a,y\n"); // So many that the records need several chunks.
+    for (int i = 0; i < RECORDS; i++) {
+        fprintf(file, "r%d,%d,%d,%s\n", i, i % 4, i % 97, i % 2 == 0 ? "no" : "yes");
     }
     assert_int_equal(fclose(file), 0);
     snprintf(text, sizeof text, "init %s/c", dir);
@@ -52,11 +55,11 @@ static int setup(void **state)
     snprintf(text, sizeof text, "up %s/c --ranks 1 --detach%s", dir,
              safe ? "" : " --allow-unsafe-fs");
     assert_int_equal(ctl(text), 0);
-    snprintf(text, sizeof text, "import d %s/rows.csv --label y --id id", dir);
+    snprintf(text, sizeof text, "import d %s/rows.csv --label y --id id --risk c", dir);
     assert_int_equal(ctl(text), 0);
     assert_int_equal(
-        ctl("train m --dataset d --wait --set learner=softmax shards=1 slices=1 epochs=1 "
-            "batch=512"),
+        ctl("train m --dataset d --wait --set learner=softmax shards=2 slices=1 epochs=1 "
+            "batch=512 'risk=1=0/0,3=1/0'"),
         0);
     snprintf(text, sizeof text, "%s/c", dir);
     assert_int_equal(digest_start(), OK);
@@ -75,11 +78,38 @@ static int teardown(void **state)
     return 0;
 }
 
+static uint64_t records_said; // By the metadata.
+
 static uint64_t begin(void)
 {
     const Unlearn__Exported *exported;
     assert_int_equal(unlearn_export(client, "m", "s0:[0]", &exported), OK);
+    assert_int_equal(exported->n_slice_records, 1);
+    records_said = exported->slice_records[0];
     return exported->instance;
+}
+
+// Class, sid and rid of the last record that came, and how many of each class have come.
+static uint8_t last_place[1 + 2 * ID_BYTES];
+static uint64_t class_counts[LIMIT_RISK_CLASSES];
+
+static void take_records(struct span raw, uint32_t count)
+{
+    struct cursor cursor = cursor_of(raw);
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t place[sizeof last_place];
+        const struct span ids = cursor_take(&cursor, 2 * ID_BYTES);
+        assert_int_equal(ids.bytes, 2 * ID_BYTES);
+        memcpy(place + 1, ids.data, ids.bytes);
+        place[0] = cursor_u8(&cursor);
+        (void)cursor_take(&cursor, cursor_u32(&cursor));
+        assert_true(place[0] < LIMIT_RISK_CLASSES);
+        assert_true(memcmp(last_place, place, sizeof place) <
+                    0); // The order of storage; none twice.
+        memcpy(last_place, place, sizeof place);
+        class_counts[place[0]]++;
+    }
+    assert_int_equal(cursor_done(&cursor, "records"), OK);
 }
 
 static enum err pull(uint64_t instance, struct buf *cursor, uint32_t *count_out, bool *last_out)
@@ -91,6 +121,11 @@ static enum err pull(uint64_t instance, struct buf *cursor, uint32_t *count_out,
     *count_out = chunk->count;
     *last_out = chunk->last;
     assert_int_equal(raw.bytes, chunk->count * (2 * ID_BYTES + 1 + 4 + 2 + 4));
+    if (cursor->bytes <= 4) { // From the first record on.
+        memset(last_place, 0, sizeof last_place);
+        memset(class_counts, 0, sizeof class_counts);
+    }
+    take_records(raw, chunk->count);
     buf_clear(cursor);
     buf_put(cursor, span_of(chunk->next.data, chunk->next.len));
     return OK;
@@ -117,8 +152,13 @@ static void test_records_come_in_chunks(void **state)
         assert_int_equal(pull(instance, &cursor, &count, &last), OK);
         records += count;
     }
-    assert_int_equal(records, 60000);
+    assert_int_equal(records, records_said);
     assert_true(chunks > 1);
+    assert_int_equal(class_counts[1], RECORDS / 4);
+    assert_int_equal(class_counts[3], 0);
+    assert_true(class_counts[0] > 0 && class_counts[0] < RECORDS / 4 && class_counts[2] > 0 &&
+                class_counts[2] < RECORDS / 4);
+    assert_int_equal(class_counts[0] + class_counts[1] + class_counts[2], records);
     buf_deinit(&cursor);
 }
 
@@ -135,7 +175,7 @@ static void test_a_deletion_in_the_middle_is_told(void **state)
     instance = begin(); // Between two chunks.
     assert_int_equal(pull(instance, &cursor, &count, &last), OK);
     assert_false(last);
-    delete_one("r6");
+    delete_one("r9");
     assert_int_equal(pull(instance, &cursor, &count, &last), ERR_UNAVAILABLE);
     instance = begin(); // Control.
     buf_clear(&cursor);
@@ -182,7 +222,7 @@ static void test_parameters_are_those_of_one_instance(void **state)
     assert_int_equal(unlearn_params_pull(client, "n", "s0:[0]", instance, count, params),
                      ERR_NOT_FOUND);
     assert_int_equal(unlearn_params_pull(client, "m", "s0", instance, count, params), ERR_INVALID);
-    delete_one("r7");
+    delete_one("r13");
     assert_int_equal(unlearn_params_pull(client, "m", "s0:[0]", instance, count, params),
                      ERR_UNAVAILABLE);
     assert_non_null(strstr(err_text(), "a deletion hit these slices: export again"));
@@ -195,7 +235,8 @@ static void test_parameters_come_in_chunks(void **state)
     (void)state;
     uint64_t count;
     char text[512];
-    snprintf(text, sizeof text, "import few %s/rows.csv --label y --id id --limit 50", dir);
+    snprintf(text, sizeof text, "import few %s/rows.csv --label y --id id --risk c --limit 50",
+             dir);
     assert_int_equal(ctl(text), 0);
     assert_int_equal(ctl("train wide --dataset few --wait --set hidden=65536 shards=1 slices=1 "
                          "epochs=1"),
@@ -213,11 +254,12 @@ static void test_made_up_cursors_are_refused(void **state)
     bool last = false;
     assert_int_equal(pull(instance, &good, &count, &last), OK);
     assert_int_equal(good.bytes, 4 + 41);
-    // Position 1 of a list of one; another dataset; another generation; short; long.
+    // Position 1 of a list of one; another dataset; another generation; a class that lies elsewhere, one
+    // that is none; short; long.
     static const struct {
         size_t at;
         uint8_t value;
-    } changes[] = {{0, 1}, {4, 9}, {11, 9}};
+    } changes[] = {{0, 1}, {4, 9}, {11, 9}, {12, 3}, {12, 16}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         struct buf bad = {0};
         buf_put(&bad, buf_span(&good));

@@ -604,6 +604,7 @@ static void test_tombstoned_while_open_are_left_out(void **state)
     next_txn();
     SEES(11, 12, 13, 21, 22, 23, 31, 33);
     assert_int_equal(dataset().record_count, 8);
+    counts_by_class(0, 5, 15, 3);
     tidy(1);
     assert_int_equal(rows_in(KV_RECORD), 8); // Those left out are erased with the commit.
     assert_int_equal(rows_in(KV_TOMBSTONE), 6);
