@@ -82,6 +82,7 @@ enum {
     LIMIT_IMPORTS_OPEN = 16,     // Uploads under way at once.
     LIMIT_BASE_UPLOADS_OPEN = 4, // Each holds its weights in memory.
     LIMIT_DELETES_OPEN = 64,     // Deletions being uploaded in parts at once.
+    LIMIT_REPORTS_OPEN = 2,      // Each looks through the whole journal, up to three times.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,
     LIMIT_WAITERS = 65536,     // Clients that wait for a state.

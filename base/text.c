@@ -196,6 +196,31 @@ void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES])
     snprintf(out, TEXT_TIME_BYTES, "%s.%06dZ", day, (int)(time_us % 1000000));
 }
 
+enum err text_date(const char *text, int64_t *time_us_out)
+{
+    static const char shape[] = "0000-00-00";
+    bool good = strlen(text) == strlen(shape);
+    for (size_t i = 0; good && shape[i] != '\0'; i++) {
+        good = shape[i] == '-' ? text[i] == '-' : text[i] >= '0' && text[i] <= '9';
+    }
+    struct tm day = {0}, back;
+    time_t seconds = 0;
+    if (good) {
+        day.tm_year = (int)strtol(text, NULL, 10) - 1900;
+        day.tm_mon = (int)strtol(text + 5, NULL, 10) - 1;
+        day.tm_mday = (int)strtol(text + 8, NULL, 10);
+        struct tm copy = day; // timegm makes the 1st of March of the 29th of February.
+        seconds = timegm(&copy);
+        good = day.tm_year >= 70 && gmtime_r(&seconds, &back) != NULL &&
+               back.tm_mon == day.tm_mon && back.tm_mday == day.tm_mday;
+    }
+    if (!good) {
+        FAIL(ERR_INVALID, "not a day of the calendar since 1970, expected one like 2026-01-31");
+    }
+    *time_us_out = (int64_t)seconds * 1000000;
+    return OK;
+}
+
 enum err text_uuid(const char *text, struct id128 *uuid_out)
 {
     char hex[2 * ID_BYTES + 1];

@@ -45,6 +45,10 @@ void text_f32_put(float number, char out[static TEXT_NUMBER_BYTES]);
 // "2026-01-02T03:04:05.678901Z" from microseconds since 1970 UTC; "" for 0.
 void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES]);
 
+// A day of the calendar, "2026-01-31", from 1970 on: its first microsecond in UTC. ERR_INVALID: anything
+// else, also the 30th of February.
+MUST_USE enum err text_date(const char *text, int64_t *time_us_out);
+
 // 8-4-4-4-12 hex. ERR_INVALID: anything else. Case does not matter.
 MUST_USE enum err text_uuid(const char *text, struct id128 *uuid_out);
 void text_uuid_put(const struct id128 *uuid, char out[static TEXT_UUID_BYTES]);

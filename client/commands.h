@@ -31,6 +31,7 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(report)                                                                                \
     COMMAND(show)                                                                                  \
     COMMAND(compact)                                                                               \
     COMMAND(scan)                                                                                  \

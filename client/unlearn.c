@@ -37,6 +37,21 @@ enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **o
     return OK;
 }
 
+enum err unlearn_report(struct unlearn *client, int64_t since_us, int64_t until_us,
+                        const char *dataset, const Unlearn__Report **out)
+{
+    Unlearn__ReportGet body;
+    unlearn__report_get__init(&body);
+    body.since_us = since_us;
+    body.until_us = until_us;
+    body.dataset = wire_text(dataset == NULL ? "" : dataset);
+    Unlearn__Request request = CALL_REQUEST(REPORT_GET, report_get, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_ONCE, CALL_ANSWER(REPORT), &reply));
+    *out = reply->report;
+    return OK;
+}
+
 // --- Datasets ---
 
 enum err unlearn_dataset_list(struct unlearn *client, uint32_t offset,

@@ -60,6 +60,11 @@ const char *unlearn_endpoint(const struct unlearn *client); // Borrowed until th
 
 MUST_USE enum err unlearn_ping(struct unlearn *client, const Unlearn__Pong **pong_out);
 MUST_USE enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **out);
+// Deletions received from since_us on and before until_us, whole days of UTC. dataset: NULL: all.
+// ERR_NOT_FOUND: there is none of this name, and none was ever asked for in this time. Asked once: it
+// may take seconds.
+MUST_USE enum err unlearn_report(struct unlearn *client, int64_t since_us, int64_t until_us,
+                                 const char *dataset, const Unlearn__Report **out);
 
 // --- Datasets. Lists come in pages: ask again with the offset of the first one still missing ---
 

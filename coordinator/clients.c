@@ -124,6 +124,9 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_CLUSTER_SHOW:
         on_cluster_show(core, caller, request->cluster_show, raw);
         return;
+    case UNLEARN__REQUEST__BODY_REPORT_GET:
+        on_report(core, caller, request->report_get, raw);
+        return;
     case UNLEARN__REQUEST__BODY_VERIFY:
         on_verify(core, caller, request->verify, raw);
         return;

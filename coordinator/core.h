@@ -144,6 +144,7 @@ struct core {
     struct base_uploads *base_uploads; // base_upload.c
     bool bases_tidying;                // The job of bases_tidy is under way.
     struct deletions *deletions;       // Deletions that come in parts: deletion.c.
+    uint32_t reports_open;             // Being made: report.c.
     int64_t erase_again_ms; // 0, or when to try again what could not be erased or completed.
     struct verifications *verifications;
     struct compaction *compaction; // upkeep.c.
@@ -280,6 +281,7 @@ VERB(on_plan, Unlearn__Plan);
 VERB(on_delete, Unlearn__Delete);
 VERB(on_request_show, Unlearn__RequestShow);
 VERB(on_cluster_show, Unlearn__ClusterShow);
+VERB(on_report, Unlearn__ReportGet);
 VERB(on_verify, Unlearn__Verify);
 VERB(on_verify_show, Unlearn__VerifyShow);
 VERB(on_receipt_get, Unlearn__ReceiptGet);

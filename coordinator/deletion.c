@@ -12,6 +12,7 @@
 #include "coordinator/removal.h"
 #include "coordinator/statement.h"
 #include "store/doom.h"
+#include "store/tally.h"
 
 enum { ERASE_BATCH = 2000, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
 
@@ -232,6 +233,9 @@ struct delete_job {
     struct caller caller;
     struct fence fence;
     struct accepted accepted;
+    char dataset[LIMIT_NAME_BYTES + 1];
+    enum err refused; // Not OK: nothing was changed, and `refusal` says why.
+    char refusal[ERR_TEXT_BYTES];
     uint32_t next_part; // While it is uploaded in parts.
     int64_t last_ms;
 };
@@ -279,9 +283,20 @@ void deletion_tick(struct core *core)
     }
 }
 
+// A deletion that is refused is counted, and the answer waits for that commit, as an ack does.
 static enum err delete_run(struct job *job, struct store *store, struct txn *txn)
 {
-    return fence_run(&((struct delete_job *)job)->fence, store, txn);
+    struct delete_job *const deletion = (struct delete_job *)job;
+    const uint64_t before = txn_writes(txn);
+    const enum err err = fence_run(&deletion->fence, store, txn);
+    deletion->refused = OK;
+    if ((err != ERR_NOT_FOUND && err != ERR_CONFLICT) || txn_writes(txn) != before) {
+        return err;
+    }
+    deletion->refused = err;
+    memcpy(deletion->refusal, err_text(), sizeof deletion->refusal);
+    return tally_add(txn, deletion->fence.accepted_us, deletion->fence.dataset, deletion->dataset,
+                     err == ERR_NOT_FOUND ? TALLY_NOT_FOUND : TALLY_CONFLICT);
 }
 
 static void delete_undo(struct job *job, struct store *store)
@@ -314,8 +329,9 @@ static void delete_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct delete_job *const deletion = (struct delete_job *)job;
     struct fence *const fence = &deletion->fence;
-    if (job->result != OK) {
-        reply_error(core, &deletion->caller, job->result, job->text);
+    if (job->result != OK || deletion->refused != OK) {
+        reply_error(core, &deletion->caller, job->result != OK ? job->result : deletion->refused,
+                    job->result != OK ? job->text : deletion->refusal);
         delete_free(deletion);
         return;
     }
@@ -399,6 +415,7 @@ static enum err take_part(struct core *core, const Unlearn__Delete *body,
         deletion->fence.uuid = uuid;
         deletion->fence.accepted_us = clock_wall_us();
         deletion->fence.dataset = dataset->row.number;
+        memcpy(deletion->dataset, dataset->row.name, sizeof deletion->dataset);
         deletions->open[deletions->count++] = deletion;
     }
     *deletion_out = deletion;

@@ -208,6 +208,38 @@ enum err request_each_open(struct txn *txn,
     return err;
 }
 
+static enum err walk_in(struct txn *txn, struct kv_cursor *cursor, uint64_t after,
+                        bool (*each)(void *context, const struct request_row *row), void *context)
+{
+    const struct kv_key from = key_of(after + 1);
+    TRY(kv_cursor_seek(cursor, kv_key_span(&from)));
+    while (!cursor->at_end) {
+        const struct span key = kv_key_span(&cursor->key);
+        struct span value;
+        struct request_row row;
+        TRY(value_of(txn, KV_REQUEST, key, cursor->value, &value));
+        TRY(row_of(key, value, &row));
+        if (!each(context, &row)) {
+            break;
+        }
+        TRY(kv_cursor_next(cursor));
+    }
+    return OK;
+}
+
+enum err request_walk(struct txn *txn, uint64_t after,
+                      bool (*each)(void *context, const struct request_row *row), void *context)
+{
+    if (after == UINT64_MAX) {
+        return OK;
+    }
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_REQUEST, &cursor));
+    const enum err err = walk_in(txn, &cursor, after, each, context);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
 // --- Pending ---
 
 static struct kv_key pending_key_of(uint64_t sequence, uint32_t index)

@@ -57,6 +57,12 @@ MUST_USE enum err request_each_open(struct txn *txn,
                                     enum err (*each)(void *context, const struct request_row *row),
                                     void *context);
 
+// Walks all requests whose numbers are above `after`, in that order. `each` returns false to stop; it
+// must not write.
+MUST_USE enum err request_walk(struct txn *txn, uint64_t after,
+                               bool (*each)(void *context, const struct request_row *row),
+                               void *context);
+
 // What is still to be erased for a request: a record or the weights of an instance.
 struct pending {
     bool is_record;

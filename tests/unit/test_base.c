@@ -395,6 +395,24 @@ static void test_times(void **state)
     assert_true(clock_mono_ms() >= now);
 }
 
+static void test_dates(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",           "2026-1-1",   "2026-01-01 ", "2026-02-30",
+                                      "2025-02-29", "2026-13-01", "2026-00-10",  "2026-01-00",
+                                      "1969-12-31", "2026/01/01", "-026-01-01",  "2026-01-0x"};
+    int64_t time_us = 1;
+    assert_int_equal(text_date("1970-01-01", &time_us), OK);
+    assert_int_equal(time_us, 0);
+    assert_int_equal(text_date("2000-02-29", &time_us), OK);
+    assert_int_equal(time_us, 951782400000000);
+    assert_int_equal(text_date("9999-12-31", &time_us), OK);
+    assert_int_equal(time_us, 253402214400000000);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(text_date(bad[i], &time_us), ERR_INVALID);
+    }
+}
+
 static void test_uuids(void **state)
 {
     (void)state;
@@ -474,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_decimal_numbers),
         cmocka_unit_test(test_numbers_are_written_short_and_read_back_equal),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_dates),
         cmocka_unit_test(test_uuids),
         cmocka_unit_test(test_memory),
     };

@@ -169,6 +169,33 @@ static void test_open_requests_in_order(void **state)
     assert_int_equal(found.state, REQUEST_COMPLETED);
 }
 
+static bool note_row(void *context, const struct request_row *row)
+{
+    struct seen *const seen = context;
+    seen->sequence[seen->count++] = row->sequence;
+    return seen->count != seen->fail_after;
+}
+
+static void test_all_requests_in_order(void **state)
+{
+    (void)state;
+    for (uint64_t i = 6; i-- > 0;) {
+        const struct request_row row =
+            request(253 + i, i % 2 == 0 ? REQUEST_COMPLETED : REQUEST_FENCED);
+        assert_int_equal(request_put(people.txn, &row), OK);
+    }
+    struct seen seen = {.fail_after = 4};
+    assert_int_equal(request_walk(people.txn, 0, note_row, &seen), OK);
+    assert_int_equal(seen.count, 4);
+    assert_int_equal(request_walk(people.txn, seen.sequence[3], note_row, &seen), OK);
+    assert_int_equal(seen.count, 6);
+    for (uint64_t i = 0; i < 6; i++) {
+        assert_int_equal(seen.sequence[i], 253 + i);
+    }
+    assert_int_equal(request_walk(people.txn, UINT64_MAX, note_row, &seen), OK);
+    assert_int_equal(seen.count, 6);
+}
+
 static enum err complete_it(void *context, const struct request_row *row)
 {
     struct request_row done = *row;
@@ -386,6 +413,7 @@ int main(void)
         CASE(test_unknown_requests_are_not_found),
         CASE(test_a_uuid_stands_for_one_request),
         CASE(test_open_requests_in_order),
+        CASE(test_all_requests_in_order),
         CASE(test_open_requests_may_be_completed_on_the_way),
         CASE(test_pending_by_request_and_of_all),
         CASE(test_awaited_components),
