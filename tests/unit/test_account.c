@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -17,7 +17,7 @@ static struct account asked(const char *dataset)
 {
     struct account account = {
         .since_us = FIRST * DAY, .until_us = (LAST + 1) * DAY, .as_of_us = AS_OF * DAY};
-    strcpy(account.dataset, dataset);
+    snprintf(account.dataset, sizeof account.dataset, "%s", dataset);
     return account;
 }
 
@@ -93,7 +93,7 @@ static void test_what_counts(void **state)
         deletion(FIRST, FIRST, FIRST, FIRST),             // Nothing was left.
     };
     rows[5].kind = REQUEST_REMOVE_MODEL;
-    strcpy(rows[6].name, "dd");
+    snprintf(rows[6].name, sizeof rows[6].name, "dd");
     rows[7].earlier = 1;
     rows[7].records_deleted = 0;
     struct account one = asked("d"), all = asked("");
@@ -141,7 +141,7 @@ static void test_refused(void **state)
     (void)state;
     struct account account = asked("d");
     struct tally tally = {.day = FIRST, .dataset = 1, .reason = TALLY_NOT_FOUND, .count = 4};
-    strcpy(tally.name, "d");
+    snprintf(tally.name, sizeof tally.name, "d");
     account_tally(&account, &tally);
     tally.dataset = 2; // An earlier dataset of the same name.
     account_tally(&account, &tally);
@@ -154,7 +154,7 @@ static void test_refused(void **state)
     account_tally(&account, &tally);
     tally.day = FIRST;
     tally.reason = TALLY_CONFLICT;
-    strcpy(tally.name, "other");
+    snprintf(tally.name, sizeof tally.name, "other");
     account_tally(&account, &tally);
     assert_int_equal(account.refused[TALLY_NOT_FOUND], 8);
     assert_int_equal(account.refused[TALLY_HELD], 4);
