@@ -76,10 +76,21 @@ static void empty_cells_text(const Unlearn__Trained *trained, const Unlearn__Mod
 {
     struct spec spec;
     uint32_t shards, slices;
+    char table[RISK_TEXT_BYTES];
     out[0] = '\0';
-    if (spec_get(wire_span(model->spec), &spec) == OK &&
-        advice_cells(spec.shards, spec.slices, trained->cells, trained->cells_empty, &shards,
-                     &slices)) {
+    if (spec_get(wire_span(model->spec), &spec) != OK ||
+        !advice_cells(spec.shards, spec.slices, trained->cells, trained->cells_empty, &shards,
+                      &slices)) {
+        return;
+    }
+    risk_put(&spec.risk, spec.shards, spec.slices, table);
+    if (strcmp(table, "uniform") !=
+        0) { // How many people there are in each class is not known here.
+        snprintf(out, capacity,
+                 "%u of %u cells (shard x slice) have no record: risk keeps more shards or slices "
+                 "for a class than its people fill",
+                 trained->cells_empty, trained->cells);
+    } else {
         snprintf(out, capacity,
                  "%u of %u cells (shard x slice) have no record: with so few people, shards: %u "
                  "and slices: %u would fit better",

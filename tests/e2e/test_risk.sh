@@ -116,6 +116,10 @@ expect_exit 2 'risk names class 1 twice' train 'risk=1=0/0,1=1/1'
 expect_exit 2 'risk is 1=high|expected uniform or CLASS=SHARDS/SLICES' train 'risk=1=high'
 expect_exit 4 'other spec' ctl train m --dataset digits --set "${SHAPE[@]}" 'risk=1=3/1'
 
+expect_equal "a table that leaves cells empty is told" \
+  "$(json '.warning | test("of 16 cells .* have no record: risk keeps more shards or slices")' train half \
+    --dataset digits --set "${SHAPE[@]}" 'risk=[0=0/*, 1=1/0, 2=1/1]' --wait)" true
+
 # --- Whoever comes back may have another class ---
 
 echo writer-003,5 >"$E2E_DIR/other"
