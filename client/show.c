@@ -23,7 +23,7 @@ const char *show_phase(Unlearn__RequestPhase phase)
     return name_of(names, sizeof names / sizeof names[0], (size_t)phase);
 }
 
-static const char *kind_of(Unlearn__RequestKind kind)
+const char *show_kind(Unlearn__RequestKind kind)
 {
     static const char *const names[] = {
         [UNLEARN__REQUEST_KIND__REQUEST_KIND_DELETE] = "delete",
@@ -54,11 +54,12 @@ const char *show_training(const Unlearn__Model *model)
 static json_t *request_json(const Unlearn__RequestState *state)
 {
     json_t *const answer = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "kind", kind_of(state->kind), "state",
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "kind", show_kind(state->kind), "state",
         show_phase(state->phase), "records_deleted", (json_int_t)state->records_deleted,
         "components_invalidated", (json_int_t)state->components_invalidated, "epoch",
         (json_int_t)state->epoch, "components_awaited", (json_int_t)state->components_awaited,
         "samples_left", (json_int_t)state->samples_left);
+    json_object_set_new(answer, "awaited_more", json_boolean(state->awaited_more));
     json_object_set_new(answer, "problem", json_string(state->problem));
     json_object_set_new(answer, "request", ctl_uuid(state->uuid));
     json_object_set_new(answer, "earlier", ctl_uuid(state->earlier));
@@ -97,13 +98,14 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
         return;
     }
     print_uuid("request", state->uuid);
-    printf("%-11s%s\n", "what", kind_of(state->kind));
+    printf("%-11s%s\n", "what", show_kind(state->kind));
     printf("%-11s%s\n", "state", show_phase(state->phase));
     printf("%-11s%llu records, %u components invalidated, epoch %llu\n", "effect",
            (unsigned long long)state->records_deleted, state->components_invalidated,
            (unsigned long long)state->epoch);
     if (state->components_awaited > 0) {
-        printf("%-11s%u components, %llu samples\n", "to repair", state->components_awaited,
+        printf("%-11s%s%u components, %llu samples\n", "to repair",
+               state->awaited_more ? "at least " : "", state->components_awaited,
                (unsigned long long)state->samples_left);
     }
     if (state->problem[0] != '\0') {
@@ -139,7 +141,7 @@ static json_t *spec_json(ProtobufCBinaryData spec)
     return object;
 }
 
-static json_t *model_json(const Unlearn__Model *model)
+json_t *show_model_json(const Unlearn__Model *model)
 {
     json_t *const answer =
         json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "model",
@@ -164,12 +166,8 @@ static json_t *model_json(const Unlearn__Model *model)
     return answer;
 }
 
-void show_model(const struct ctl *ctl, const Unlearn__Model *model)
+void show_model_head(const Unlearn__Model *model)
 {
-    if (ctl->json) {
-        ctl_print(model_json(model));
-        return;
-    }
     printf("model       %s on dataset %s\n", model->name, model->dataset);
     printf("state       %s\n", show_training(model));
     printf("components  %u: %u valid, %u waiting, %u in training, %u empty\n",
@@ -195,6 +193,15 @@ void show_model(const struct ctl *ctl, const Unlearn__Model *model)
     if (model->problem[0] != '\0') {
         printf("problem     %s\n", model->problem);
     }
+}
+
+void show_model(const struct ctl *ctl, const Unlearn__Model *model)
+{
+    if (ctl->json) {
+        ctl_print(show_model_json(model));
+        return;
+    }
+    show_model_head(model);
     printf("spec\n");
     for (size_t at = 0; at < model->spec.len;) {
         const char *const line = (const char *)model->spec.data + at;

@@ -5,6 +5,9 @@
 
 #include "client/ctl.h"
 
+// "delete", "remove dataset", "remove model"; static storage.
+const char *show_kind(Unlearn__RequestKind kind);
+
 // "fenced", "erased", "repaired", "completed"; static storage.
 const char *show_phase(Unlearn__RequestPhase phase);
 
@@ -17,6 +20,10 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state);
 void show_served(const Unlearn__Prediction *served, json_t *answer);
 void show_served_line(const Unlearn__Prediction *served, FILE *out);
 
+// The answer about a model with --json.
+json_t *show_model_json(const Unlearn__Model *model);
+// How a model stands, for people: without its spec.
+void show_model_head(const Unlearn__Model *model);
 // One model.
 void show_model(const struct ctl *ctl, const Unlearn__Model *model);
 

@@ -37,6 +37,33 @@ enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **o
     return OK;
 }
 
+enum err unlearn_request_list(struct unlearn *client, uint32_t offset,
+                              const Unlearn__RequestPage **out)
+{
+    Unlearn__RequestList body;
+    unlearn__request_list__init(&body);
+    body.offset = offset;
+    Unlearn__Request request = CALL_REQUEST(REQUEST_LIST, request_list, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(REQUEST_PAGE), &reply));
+    *out = reply->request_page;
+    return OK;
+}
+
+enum err unlearn_model_cells(struct unlearn *client, const char *model, uint32_t offset,
+                             const Unlearn__CellPage **out)
+{
+    Unlearn__ModelCells body;
+    unlearn__model_cells__init(&body);
+    body.model = wire_text(model);
+    body.offset = offset;
+    Unlearn__Request request = CALL_REQUEST(MODEL_CELLS, model_cells, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(CELL_PAGE), &reply));
+    *out = reply->cell_page;
+    return OK;
+}
+
 enum err unlearn_report(struct unlearn *client, int64_t since_us, int64_t until_us,
                         const char *dataset, const Unlearn__Report **out)
 {

@@ -60,6 +60,12 @@ const char *unlearn_endpoint(const struct unlearn *client); // Borrowed until th
 
 MUST_USE enum err unlearn_ping(struct unlearn *client, const Unlearn__Pong **pong_out);
 MUST_USE enum err unlearn_cluster_show(struct unlearn *client, const Unlearn__Cluster **out);
+// Open requests, and how many components of each cell of a model are in which state: page by page, from
+// offset 0 and then from the page's `next`, until that is 0.
+MUST_USE enum err unlearn_request_list(struct unlearn *client, uint32_t offset,
+                                       const Unlearn__RequestPage **out);
+MUST_USE enum err unlearn_model_cells(struct unlearn *client, const char *model, uint32_t offset,
+                                      const Unlearn__CellPage **out);
 // Deletions received from since_us on and before until_us, whole days of UTC. dataset: NULL: all.
 // ERR_NOT_FOUND: there is none of this name, and none was ever asked for in this time. Asked once: it
 // may take seconds.

@@ -452,11 +452,19 @@ static const struct model *still_awaited(struct core *core, const struct awaited
     return slot->state == SLOT_VALID || slot->records == 0 ? NULL : model;
 }
 
-uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out)
+// How many of the awaited components one answer looks at: a few milliseconds.
+static uint32_t looked_at(const struct request *request)
+{
+    return request->awaited_count < REQUEST_LOOKS ? request->awaited_count : REQUEST_LOOKS;
+}
+
+uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out,
+                           bool *more_out)
 {
     uint32_t count = 0, node = 0;
     *samples_out = 0;
-    for (uint32_t i = 0; i < request->awaited_count; i++) {
+    *more_out = request->awaited_count > REQUEST_LOOKS;
+    for (uint32_t i = 0; i < looked_at(request); i++) {
         const struct awaited *const awaited = &request->awaited[i];
         const struct model *const model = still_awaited(core, awaited, &node);
         if (model != NULL) {
@@ -483,7 +491,7 @@ bool request_is_repaired(struct core *core, struct request *request)
 
 const char *request_problem(struct core *core, const struct request *request)
 {
-    for (uint32_t i = 0; i < request->awaited_count; i++) {
+    for (uint32_t i = 0; i < looked_at(request); i++) {
         const struct awaited *const awaited = &request->awaited[i];
         const struct model *const model = catalog_model_number(core, awaited->model);
         const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);

@@ -63,7 +63,9 @@ static bool needs_store(const Unlearn__Request *request)
            body != UNLEARN__REQUEST__BODY_CLUSTER_SHOW && body != UNLEARN__REQUEST__BODY_VERIFY &&
            body != UNLEARN__REQUEST__BODY_VERIFY_SHOW && body != UNLEARN__REQUEST__BODY_BASE_LIST &&
            body != UNLEARN__REQUEST__BODY_BASE_SHOW && body != UNLEARN__REQUEST__BODY_BASE_PULL &&
-           body != UNLEARN__REQUEST__BODY_PARAMS_PULL;
+           body != UNLEARN__REQUEST__BODY_PARAMS_PULL &&
+           body != UNLEARN__REQUEST__BODY_REQUEST_LIST &&
+           body != UNLEARN__REQUEST__BODY_MODEL_CELLS;
 }
 
 static void dispatch(struct core *core, const struct caller *caller,
@@ -126,6 +128,12 @@ static void dispatch(struct core *core, const struct caller *caller,
         return;
     case UNLEARN__REQUEST__BODY_REPORT_GET:
         on_report(core, caller, request->report_get, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_REQUEST_LIST:
+        on_request_list(core, caller, request->request_list, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_MODEL_CELLS:
+        on_model_cells(core, caller, request->model_cells, raw);
         return;
     case UNLEARN__REQUEST__BODY_VERIFY:
         on_verify(core, caller, request->verify, raw);

@@ -237,8 +237,11 @@ void catalog_put_request(struct core *core, const struct request_row *row,
                          const struct awaited *awaited, uint32_t awaited_count);
 struct request *catalog_request(struct core *core, uint64_t sequence); // Open ones, or NULL.
 void catalog_drop_request(struct core *core, uint64_t sequence);
-// How many of the request's components are not yet valid again, and the samples of their stages.
-uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out);
+// How many of the request's components are not yet valid again, and the samples of their stages; of
+// the first REQUEST_LOOKS that it awaits, *more_out: there are others.
+enum { REQUEST_LOOKS = 16384 };
+uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out,
+                           bool *more_out);
 // Whether none is left. Asked for every open request whenever something becomes valid, so it begins
 // where it found one last time.
 bool request_is_repaired(struct core *core, struct request *request);
@@ -282,6 +285,8 @@ VERB(on_delete, Unlearn__Delete);
 VERB(on_request_show, Unlearn__RequestShow);
 VERB(on_cluster_show, Unlearn__ClusterShow);
 VERB(on_report, Unlearn__ReportGet);
+VERB(on_request_list, Unlearn__RequestList);
+VERB(on_model_cells, Unlearn__ModelCells);
 VERB(on_verify, Unlearn__Verify);
 VERB(on_verify_show, Unlearn__VerifyShow);
 VERB(on_receipt_get, Unlearn__ReceiptGet);
@@ -399,6 +404,7 @@ void verify_free(struct core *core);
 MUST_USE enum err predict_open(struct core *core);
 void predict_free(struct core *core);
 int predict_fd(const struct core *core);
+uint32_t predict_count(const struct core *core); // Under way.
 void predict_finished(struct core *core); // Sends what the threads have computed.
 
 // --- config.c

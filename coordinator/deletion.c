@@ -164,7 +164,9 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
     }
     state.accepted = wire_bytes(accepted);
     if (open != NULL) {
-        state.components_awaited = request_waits_for(core, open, &samples);
+        bool more = false;
+        state.components_awaited = request_waits_for(core, open, &samples, &more);
+        state.awaited_more = more;
         state.samples_left = samples;
         state.problem = wire_text(request_problem(core, open));
     }

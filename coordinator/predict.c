@@ -228,6 +228,11 @@ int predict_fd(const struct core *core)
     return mailbox_fd(core->predictor->outbox);
 }
 
+uint32_t predict_count(const struct core *core)
+{
+    return core->predictor->under_way;
+}
+
 static enum err check(struct core *core, const Unlearn__Predict *body, struct span raw,
                       struct model **model_out)
 {

@@ -2,7 +2,16 @@
 //
 // Whatever the cluster's size, an answer is of bounded size and made in bounded time: of what there may
 // be many of, so many are named and the rest is counted.
+#include <string.h>
+
+#include "base/mem.h"
 #include "coordinator/core.h"
+
+enum {
+    REQUESTS_A_PAGE = 4096,
+    REQUESTS_NAMED = 20,
+    COMPONENTS_A_PAGE = 16384, // Also bounds the cells: each shard has a component for each slice.
+};
 
 static void describe_activity(const struct core *core, Unlearn__Activity *out)
 {
@@ -41,9 +50,164 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     cluster.profile = wire_bytes(span_of(core->profile.bytes, DIGEST_BYTES));
     cluster.uptime_seconds = (double)(core->now_ms - core->started_ms) / 1000.0;
     cluster.activity = &activity;
+    cluster.store_jobs = storage_count(core->storage);
+    cluster.predictions = predict_count(core);
     storage_usage(core->storage, &cluster.store_bytes, &cluster.map_bytes);
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_CLUSTER;
     reply.cluster = &cluster;
     leases_describe(core, caller, &reply); // Adds fleets and workers, and sends.
+}
+
+// ---------------------------------------------------------------- open requests
+
+static int64_t due_of(const struct request_row *row)
+{
+    (void)row;
+    return 0;
+}
+
+// The one that is due first, then the older one.
+static bool is_before(const struct request_row *a, const struct request_row *b)
+{
+    const int64_t a_due = due_of(a) == 0 ? INT64_MAX : due_of(a);
+    const int64_t b_due = due_of(b) == 0 ? INT64_MAX : due_of(b);
+    return a_due != b_due                     ? a_due < b_due
+           : a->accepted_us != b->accepted_us ? a->accepted_us < b->accepted_us
+                                              : a->sequence < b->sequence;
+}
+
+struct request_page {
+    Unlearn__RequestCount counts[REQUEST_COMPLETED + 1]; // By state.
+    const struct request_row *first[REQUESTS_NAMED];     // In order.
+    uint32_t first_count;
+};
+
+static void take_request(struct request_page *page, const struct request_row *row)
+{
+    Unlearn__RequestCount *const count = &page->counts[row->state];
+    if (count->count++ == 0 || row->accepted_us < count->oldest_us) {
+        count->oldest_us = row->accepted_us;
+    }
+    if (due_of(row) != 0 && (count->due_us == 0 || due_of(row) < count->due_us)) {
+        count->due_us = due_of(row);
+    }
+    uint32_t at = page->first_count;
+    if (at == REQUESTS_NAMED && !is_before(row, page->first[at - 1])) {
+        return;
+    }
+    at -= at == REQUESTS_NAMED;
+    for (; at > 0 && is_before(row, page->first[at - 1]); at--) {
+        page->first[at] = page->first[at - 1];
+    }
+    page->first[at] = row;
+    page->first_count += page->first_count < REQUESTS_NAMED;
+}
+
+static void describe_brief(const struct request_row *row, Unlearn__RequestBrief *out)
+{
+    unlearn__request_brief__init(out);
+    out->uuid = wire_bytes(span_of(row->uuid.bytes, ID_BYTES));
+    out->kind = (Unlearn__RequestKind)row->kind;
+    out->phase = (Unlearn__RequestPhase)row->state;
+    out->name = wire_text(row->name);
+    out->accepted_us = row->accepted_us;
+    out->due_us = due_of(row);
+}
+
+static void answer_requests(struct core *core, const struct caller *caller,
+                            struct request_page *found, uint32_t next)
+{
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__RequestPage page = UNLEARN__REQUEST_PAGE__INIT;
+    Unlearn__RequestCount *counts[REQUEST_COMPLETED + 1];
+    Unlearn__RequestBrief briefs[REQUESTS_NAMED], *first[REQUESTS_NAMED];
+    page.counts = counts;
+    page.first = first;
+    for (int state = REQUEST_FENCED; state <= REQUEST_COMPLETED; state++) {
+        if (found->counts[state].count > 0) {
+            counts[page.n_counts++] = &found->counts[state];
+        }
+    }
+    for (uint32_t i = 0; i < found->first_count; i++) {
+        describe_brief(found->first[i], &briefs[i]);
+        first[page.n_first++] = &briefs[i];
+    }
+    page.total = core->request_count;
+    page.next = next;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_REQUEST_PAGE;
+    reply.request_page = &page;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+}
+
+VERB(on_request_list, Unlearn__RequestList)
+{
+    (void)raw;
+    struct request_page page = {.first_count = 0};
+    for (int state = 0; state <= REQUEST_COMPLETED; state++) {
+        unlearn__request_count__init(&page.counts[state]);
+        page.counts[state].phase = (Unlearn__RequestPhase)state;
+    }
+    uint32_t at = body->offset;
+    for (uint32_t i = 0; i < REQUESTS_A_PAGE && at < core->request_count; i++) {
+        take_request(&page, &core->requests[at++]->row);
+    }
+    answer_requests(core, caller, &page, at < core->request_count ? at : 0);
+}
+
+// ---------------------------------------------------------------- cells of a model
+
+// In the order of CellPage.
+enum { CELL_VALID, CELL_TRAINING, CELL_WAITING, CELL_EMPTY, CELL_STATES };
+
+static uint32_t state_of(const struct slot *slot)
+{
+    return slot->records == 0          ? CELL_EMPTY
+           : slot->state == SLOT_VALID ? CELL_VALID
+           : slot->leased              ? CELL_TRAINING
+                                       : CELL_WAITING;
+}
+
+VERB(on_model_cells, Unlearn__ModelCells)
+{
+    (void)raw;
+    struct model *asked = NULL;
+    if (catalog_model(core, body->model, &asked) != OK) {
+        reply_error(core, caller, ERR_NOT_FOUND, err_text());
+        return;
+    }
+    // Progress is that of the successor, as in what model_show tells.
+    const struct model *const successor = catalog_successor(core, asked);
+    const struct ensemble *const ensemble =
+        successor == NULL ? &asked->ensemble : &successor->ensemble;
+    const uint32_t total = ensemble_count(ensemble), nodes = ensemble->trie.count;
+    const uint32_t slices = ensemble->trie.slice_count;
+    const uint32_t from = body->offset < total ? body->offset : total;
+    const uint32_t end = total - from > COMPONENTS_A_PAGE ? from + COMPONENTS_A_PAGE : total;
+    Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+    Unlearn__CellPage page = UNLEARN__CELL_PAGE__INIT;
+    page.components = total;
+    page.next = end < total ? end : 0;
+    page.shards = ensemble->placement.shards;
+    page.slices = slices;
+    page.first_shard = from / nodes;
+    const uint32_t cells = from == end ? 0 : ((end - 1) / nodes - from / nodes + 1) * slices;
+    uint32_t *const counts = mem_alloc((size_t)cells * CELL_STATES, sizeof *counts);
+    for (uint32_t i = from; i < end; i++) {
+        const uint32_t shard = i / nodes, node = i % nodes;
+        const uint32_t cell =
+            (shard - page.first_shard) * slices + ensemble->trie.nodes[node].slice;
+        counts[state_of(ensemble_slot(ensemble, shard, node)) * cells + cell]++;
+    }
+    page.n_valid = page.n_training = page.n_waiting = page.n_empty = cells;
+    page.valid = counts;
+    page.training = counts + (size_t)CELL_TRAINING * cells;
+    page.waiting = counts + (size_t)CELL_WAITING * cells;
+    page.empty = counts + (size_t)CELL_EMPTY * cells;
+    reply.status = UNLEARN__STATUS__STATUS_OK;
+    reply.body_case = UNLEARN__REPLY__BODY_CELL_PAGE;
+    reply.cell_page = &page;
+    reply_send(core, caller, &reply, span_of(NULL, 0));
+    mem_free(counts);
 }

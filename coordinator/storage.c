@@ -223,6 +223,11 @@ bool storage_is_full(const struct storage *storage)
     return storage->submitted - storage->taken >= LIMIT_STORE_QUEUE;
 }
 
+uint32_t storage_count(const struct storage *storage)
+{
+    return (uint32_t)(storage->submitted - storage->taken);
+}
+
 int storage_fd(const struct storage *storage)
 {
     return mailbox_fd(storage->outbox);

@@ -67,6 +67,7 @@ void storage_submit(struct storage *storage, struct job *job);
 // True while LIMIT_STORE_QUEUE jobs are under way: clients' requests must be refused. What the loop
 // itself submits is bounded by what it follows from.
 bool storage_is_full(const struct storage *storage);
+uint32_t storage_count(const struct storage *storage); // Jobs under way.
 int storage_fd(const struct storage *storage);         // Readable while a job is finished.
 struct job *storage_finished(struct storage *storage); // The next finished job, or NULL.
 

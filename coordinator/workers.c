@@ -15,8 +15,7 @@ bool workers_send(struct core *core, const struct link_peer *peer, Unlearn__ToWo
 {
     message->version = WIRE_VERSION;
     wire_put(&message->base, &core->fleetdom->frame);
-    const enum err err =
-        link_send(core->workers_link, peer, buf_span(&core->fleetdom->frame), raw);
+    const enum err err = link_send(core->workers_link, peer, buf_span(&core->fleetdom->frame), raw);
     buf_clear(&core->fleetdom->frame); // A lease's key may be in it.
     return err == OK;
 }
@@ -269,49 +268,91 @@ uint32_t leases_worker_count(const struct core *core)
     return core->fleetdom->worker_count;
 }
 
+enum { TASK_BYTES = 160, GROUP_RANKS_SHOWN = 64, WORKERS_BYTES = 160 * 1024 };
+
+struct worker_row {
+    Unlearn__Worker row;
+    char task[TASK_BYTES];
+    uint32_t group_ranks[GROUP_RANKS_SHOWN];
+};
+
+static void describe_task(struct core *core, const struct lease *lease, struct worker_row *out)
+{
+    const struct model *const model = catalog_model_number(core, lease->model);
+    char name[COMPONENT_TEXT_BYTES];
+    component_put(&lease->name, name);
+    snprintf(out->task, sizeof out->task, "%s%.60s %.80s", lease->compare ? "verify " : "",
+             model == NULL ? "" : model->name, name);
+    const double done = (double)lease->samples_done, all = (double)lease->samples;
+    out->row.share = lease->samples == 0 ? 0 : done / all;
+    if (lease->samples_done > 0 && lease->samples_done < lease->samples) {
+        const double seconds = (double)(core->now_ms - lease->began_ms) / 1000;
+        out->row.seconds_left = seconds * (all - done) / done;
+    }
+    if (lease->member_count > 1) {
+        out->row.group_more = lease->member_count > GROUP_RANKS_SHOWN;
+        out->row.n_group_ranks = out->row.group_more ? GROUP_RANKS_SHOWN : lease->member_count;
+        out->row.group_ranks = out->group_ranks;
+        for (size_t i = 0; i < out->row.n_group_ranks; i++) {
+            out->group_ranks[i] = lease->members[i].rank;
+        }
+    }
+}
+
+// Describes workers in their order until they fill what an answer has room for; how many.
+static uint32_t describe_some(struct core *core, bool busy, bool idle, size_t *bytes_left,
+                              struct worker_row *rows, uint32_t count)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        const struct worker *const worker = dom->workers[i];
+        if (!(worker->lease != NULL ? busy : idle)) {
+            continue;
+        }
+        struct worker_row *const row = &rows[count];
+        unlearn__worker__init(&row->row);
+        row->row.name = wire_text(worker->name);
+        row->row.rank = worker->rank;
+        row->task[0] = '\0';
+        row->row.task = row->task;
+        if (worker->lease != NULL) {
+            describe_task(core, worker->lease, row);
+        }
+        const size_t bytes = protobuf_c_message_get_packed_size(&row->row.base) + 4;
+        if (bytes > *bytes_left) {
+            *bytes_left = 0;
+            break;
+        }
+        *bytes_left -= bytes;
+        count++;
+    }
+    return count;
+}
+
 void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply)
 {
-    enum { SHOWN = 512 };
     const struct fleetdom *const dom = core->fleetdom;
-    const uint32_t count = dom->worker_count < SHOWN ? dom->worker_count : SHOWN;
-    Unlearn__Worker *const rows = mem_alloc(count, sizeof *rows);
-    Unlearn__Worker **const pointers = mem_alloc(count, sizeof *pointers);
-    enum { TASK_BYTES = 160 };
-    char(*const tasks)[TASK_BYTES] = mem_alloc(count, TASK_BYTES);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct worker *const worker = dom->workers[i];
-        const struct lease *const lease = worker->lease;
-        unlearn__worker__init(&rows[i]);
-        rows[i].name = wire_text(worker->name);
-        rows[i].rank = worker->rank;
-        if (lease != NULL) {
-            const struct model *const model = catalog_model_number(core, lease->model);
-            char name[COMPONENT_TEXT_BYTES];
-            component_put(&lease->name, name);
-            snprintf(tasks[i], TASK_BYTES, "%s%.60s %.80s", lease->compare ? "verify " : "",
-                     model == NULL ? "" : model->name, name);
-            rows[i].share =
-                lease->samples == 0 ? 0 : (double)lease->samples_done / (double)lease->samples;
-            if (lease->member_count > 1) {
-                rows[i].n_group_ranks = lease->member_count;
-                rows[i].group_ranks = mem_alloc(lease->member_count, sizeof *rows[i].group_ranks);
-                for (uint32_t j = 0; j < lease->member_count; j++) {
-                    rows[i].group_ranks[j] = lease->members[j].rank;
-                }
-            }
-        }
-        rows[i].task = tasks[i];
-        pointers[i] = &rows[i];
+    struct worker_row *const rows = mem_alloc(dom->worker_count, sizeof *rows);
+    Unlearn__Worker **const pointers = mem_alloc(dom->worker_count, sizeof *pointers);
+    size_t left = WORKERS_BYTES;
+    uint32_t count = describe_some(core, true, true, &left, rows, 0);
+    if (count < dom->worker_count) { // Those that do something come first.
+        left = WORKERS_BYTES;
+        count = describe_some(core, true, false, &left, rows, 0);
+        count = describe_some(core, false, true, &left, rows, count);
     }
+    for (uint32_t i = 0; i < count; i++) {
+        pointers[i] = &rows[i].row;
+    }
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        reply->cluster->workers_busy += dom->workers[i]->lease != NULL;
+    }
+    reply->cluster->workers_total = dom->worker_count;
     reply->cluster->build = wire_text(build_id);
     reply->cluster->fleets = dom->fleet_count;
     reply->cluster->workers = pointers;
     reply->cluster->n_workers = count;
     reply_send(core, caller, reply, span_of(NULL, 0));
-    for (uint32_t i = 0; i < count; i++) {
-        mem_free(rows[i].group_ranks);
-    }
     mem_free(rows);
     mem_free(pointers);
-    mem_free(tasks);
 }

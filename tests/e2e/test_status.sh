@@ -4,7 +4,7 @@ E2E_SECONDS=240
 source "$(dirname "$0")/lib.sh"
 LEASE_MS=60000
 
-sample data 12
+sample data 24 # So many that a cell keeps somebody when one is deleted.
 today=$(date -u +%F)
 start main 2
 ctl --json import digits "${TRAIN[@]}" >/dev/null
@@ -53,5 +53,60 @@ expect_equal "what was denied is counted after kill -9, too" "$(report "$counts"
   "$(jq -c '.[0] += 1 | .[4] += 1 | .[5] += 1' <<<"$before")"
 json .state dataset remove others >/dev/null
 expect_equal "also of a dataset that is gone" "$(report "$counts" --dataset others)" "[1,0,0,0,1,1,0,0,0]"
+
+# --- status: what the workers do, what waits, and the grid of cells ---
+
+busy() { [[ $(json .workers_busy status) == 2 ]]; }
+sums='([.cells[] | .valid + .training + .waiting + .empty] | add) as $cells
+  | ([.shards[] | .valid + .training + .waiting + .empty] | add) as $shards | [.components, $cells, $shards]'
+adds_up() { # adds_up WHEN: cells, shards and totals say the same.
+  local answer
+  answer=$(json "$sums | unique | length" status m)
+  expect_equal "$1: cells and shards add up to all components" "$answer" 1
+  expect_equal "$1: and each state to its own" "$(json '[([.cells[].valid] | add) == .components_valid,
+    ([.cells[].training] | add) == .components_training, ([.cells[].waiting] | add) == .components_waiting,
+    ([.cells[].empty] | add) == .components_empty] | all' status m)" true
+}
+ctl --json train m --dataset digits --set hidden=256 shards=2 slices=3 sequences=2 epochs=60 >/dev/null
+some_valid() { [[ $(json .components_valid status m) -ge 2 ]]; }
+wait_for "the first components are valid" 60 some_valid
+stand_still
+wait_for "both ranks train, and stand still" 30 busy
+adds_up "while it is trained"
+expect_equal "each worker tells its task" \
+  "$(json '[.workers[].task | test("^m s[01]:")] | all, length' status | paste -sd' ')" "true 2"
+expect_equal "two components are in training" "$(json '[.cells[].training] | add' status m)" 2
+cancelled=$(json .since_start.stages_cancelled status)
+# One of each cell of the slices 0 and 1: whatever is valid, or being trained, has read records of one of them.
+request=$(json .request delete digits --subject writer-002 writer-006 writer-009 writer-010)
+expect_equal "a stage that has read what is deleted is cancelled and counted" \
+  "$(($(json .since_start.stages_cancelled status) > cancelled))" 1
+open_one() { [[ $(json '.requests | [.fenced.count, .erased.count, .repaired.count]' status) == '[0,1,0]' ]]; }
+wait_for "the request is erased, and waits for its repair" 30 open_one
+first=$(json '.requests_first' status)
+expect_equal "it is listed with its state, age, and what it waits for" "$(jq -c '.[] | [.request, .kind, .name, .state, .late,
+  .components_awaited > 0, .samples_left > 0, .awaited_more, .age_seconds > 0]' <<<"$first")" \
+  "[\"$request\",\"delete\",\"digits\",\"erased\",false,true,true,false,true]"
+expect_equal "its age is that of the oldest of its state" "$(json .requests.erased.oldest_at status)" \
+  "$(jq -r '.[].accepted_at' <<<"$first")"
+adds_up "after the deletion"
+ctl status >"$E2E_DIR/people"
+expect_equal "people see the same" "$(grep -c "^requests  *1 open: 1 erased (oldest\|^$request  delete  digits  erased\|^WORKER  *RANK\|^samples a second\|^longest turn" "$E2E_DIR/people")" 5
+ctl status m >"$E2E_DIR/people"
+expect_equal "and a grid of shards and slices" "$(grep -c '^SHARD  SLICE 0  SLICE 1  SLICE 2\|^    [01]  [0-9]' "$E2E_DIR/people")" 3
+go_on
+wait_for "the training ends" 90 all_valid m
+expect_equal "nothing waits any more" "$(json '[.requests_open, (.requests_first | length), .requests.erased.count]' status)" "[0,0,0]"
+adds_up "when it is trained"
+expect_equal "what was trained is counted" "$(json '.since_start as $s | .last_minute as $m | [$s.samples > 0, $s.components > 0,
+  $s.longest_turn_ms > 0, $m.samples <= $s.samples, $m.longest_turn_ms <= $s.longest_turn_ms]' status)" '[true,true,true,true,true]'
+expect_equal "the queues are empty" "$(json '[.store_jobs, .predictions, .workers_busy, .workers_total]' status)" "[0,0,0,2]"
+
+# --watch: again and again, until Ctrl-C; no end of a cluster with --json.
+timeout -s INT 3 "$E2E_BIN/unlearnctl" status --watch >"$E2E_DIR/watched" 9>&- || true
+expect_true "--watch tells again and again" "$(lines_with '^coordinator' "$E2E_DIR/watched") >= 2"
+expect_exit 2 "--watch with --json" ctl --json status --watch
+expect_equal "and of a model that is trained once" "$(json .state status m --watch)" trained
+expect_exit 3 'no model "nobody"' ctl status nobody
 down
 finish
