@@ -239,7 +239,7 @@ struct request *catalog_request(struct core *core, uint64_t sequence); // Open o
 void catalog_drop_request(struct core *core, uint64_t sequence);
 // How many of the request's components are not yet valid again, and the samples of their stages; of
 // the first REQUEST_LOOKS that it awaits, *more_out: there are others.
-enum { REQUEST_LOOKS = 16384 };
+enum { REQUEST_LOOKS = 4096 }; // Four milliseconds where lists are longest.
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out,
                            bool *more_out);
 // Whether none is left. Asked for every open request whenever something becomes valid, so it begins
@@ -405,7 +405,7 @@ MUST_USE enum err predict_open(struct core *core);
 void predict_free(struct core *core);
 int predict_fd(const struct core *core);
 uint32_t predict_count(const struct core *core); // Under way.
-void predict_finished(struct core *core); // Sends what the threads have computed.
+void predict_finished(struct core *core);        // Sends what the threads have computed.
 
 // --- config.c
 
