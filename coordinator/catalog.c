@@ -139,6 +139,9 @@ const struct model *catalog_answering(const struct core *core, const struct mode
 uint32_t catalog_shards_used(const struct core *core, const struct model *model)
 {
     uint32_t used = 0;
+    if (catalog_successor(core, model) == NULL) { // Nearly always, and asked for every model.
+        return ensemble_shards_used(&model->ensemble);
+    }
     for (uint32_t shard = 0; shard < model->ensemble.placement.shards; shard++) {
         used += ensemble_serving(&catalog_answering(core, model, shard)->ensemble, shard) >= 0;
     }
