@@ -29,18 +29,21 @@ static void took(const struct account *account, struct account_days *days, int64
     }
 }
 
-static void count(struct account *account, const struct request_row *row)
+static void count(struct account *account, const struct request_row *row, int64_t due_us)
 {
+    const bool has_due = due_us != 0;
     account->records_deleted += row->records_deleted;
     if (had(account, row->completed_us)) {
         account->completed++;
         account->nothing_left += row->earlier != 0;
+        account->completed_late += has_due && row->completed_us > due_us;
     } else {
         account->open++;
+        account->past_due += has_due && account->as_of_us > due_us;
     }
 }
 
-void account_request(struct account *account, const struct request_row *row)
+void account_request(struct account *account, const struct request_row *row, int64_t due_us)
 {
     const bool in_time = row->accepted_us >= account->since_us &&
                          row->accepted_us < account->until_us &&
@@ -49,7 +52,7 @@ void account_request(struct account *account, const struct request_row *row)
         return;
     }
     if (account->looks == 0) {
-        count(account, row);
+        count(account, row, due_us);
     }
     took(account, &account->to_fenced, row->accepted_us, row->fenced_us);
     took(account, &account->to_erased, row->accepted_us, row->erased_us);

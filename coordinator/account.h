@@ -38,7 +38,8 @@ struct account {
     uint32_t looks; // Over.
 };
 
-void account_request(struct account *account, const struct request_row *row);
+// due_us: when it has to be completed by; 0: it has no due date.
+void account_request(struct account *account, const struct request_row *row, int64_t due_us);
 bool account_again(struct account *account); // Every request was shown. True: show them once more.
 void account_tally(struct account *account, const struct tally *tally); // Each once.
 bool account_any(const struct account *account);                        // Anything was found.

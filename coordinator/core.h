@@ -237,6 +237,12 @@ void catalog_put_request(struct core *core, const struct request_row *row,
                          const struct awaited *awaited, uint32_t awaited_count);
 struct request *catalog_request(struct core *core, uint64_t sequence); // Open ones, or NULL.
 void catalog_drop_request(struct core *core, uint64_t sequence);
+// When it has to be completed by; 0: it has no due date. The one place that status and report ask.
+static inline int64_t request_due(const struct request_row *row)
+{
+    (void)row;
+    return 0;
+}
 // How many of the request's components are not yet valid again, and the samples of their stages; of
 // the first REQUEST_LOOKS that it awaits, *more_out: there are others.
 enum { REQUEST_LOOKS = 4096 }; // Four milliseconds where lists are longest.

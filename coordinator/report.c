@@ -37,7 +37,7 @@ static bool time_is_over(struct report_job *report)
 static bool see_request(void *context, const struct request_row *row)
 {
     struct report_job *const report = context;
-    account_request(&report->account, row);
+    account_request(&report->account, row, request_due(row));
     report->after = row->sequence;
     return !time_is_over(report);
 }

@@ -61,17 +61,11 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
 
 // ---------------------------------------------------------------- open requests
 
-static int64_t due_of(const struct request_row *row)
-{
-    (void)row;
-    return 0;
-}
-
 // The one that is due first, then the older one.
 static bool is_before(const struct request_row *a, const struct request_row *b)
 {
-    const int64_t a_due = due_of(a) == 0 ? INT64_MAX : due_of(a);
-    const int64_t b_due = due_of(b) == 0 ? INT64_MAX : due_of(b);
+    const int64_t a_due = request_due(a) == 0 ? INT64_MAX : request_due(a);
+    const int64_t b_due = request_due(b) == 0 ? INT64_MAX : request_due(b);
     return a_due != b_due                     ? a_due < b_due
            : a->accepted_us != b->accepted_us ? a->accepted_us < b->accepted_us
                                               : a->sequence < b->sequence;
@@ -89,8 +83,8 @@ static void take_request(struct request_page *page, const struct request_row *ro
     if (count->count++ == 0 || row->accepted_us < count->oldest_us) {
         count->oldest_us = row->accepted_us;
     }
-    if (due_of(row) != 0 && (count->due_us == 0 || due_of(row) < count->due_us)) {
-        count->due_us = due_of(row);
+    if (request_due(row) != 0 && (count->due_us == 0 || request_due(row) < count->due_us)) {
+        count->due_us = request_due(row);
     }
     uint32_t at = page->first_count;
     if (at == REQUESTS_NAMED && !is_before(row, page->first[at - 1])) {
@@ -112,7 +106,7 @@ static void describe_brief(const struct request_row *row, Unlearn__RequestBrief 
     out->phase = (Unlearn__RequestPhase)row->state;
     out->name = wire_text(row->name);
     out->accepted_us = row->accepted_us;
-    out->due_us = due_of(row);
+    out->due_us = request_due(row);
 }
 
 static void answer_requests(struct core *core, const struct caller *caller,

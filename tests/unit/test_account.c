@@ -33,11 +33,13 @@ static struct request_row deletion(double accepted, double fenced, double erased
     return row;
 }
 
+static int64_t due_us; // Of all that are shown; 0: none.
+
 static void show(struct account *account, const struct request_row *rows, size_t count)
 {
     do {
         for (size_t i = 0; i < count; i++) {
-            account_request(account, &rows[i]);
+            account_request(account, &rows[i], due_us);
         }
     } while (account_again(account));
 }
@@ -124,6 +126,33 @@ static void test_as_it_was_then(void **state)
     account_deinit(&account);
 }
 
+static void test_due_dates(void **state)
+{
+    (void)state;
+    const struct request_row rows[] = {
+        deletion(105, 105, 105, 150),   // In time, to the moment.
+        deletion(105, 105, 105, 150.1), // Late.
+        deletion(105, 105, 105, 0),     // Open.
+    };
+    struct account account = asked(""), early = asked(""), none = asked("");
+    due_us = 150 * DAY;
+    show(&account, rows, 3);
+    assert_int_equal(account.completed, 2);
+    assert_int_equal(account.completed_late, 1);
+    assert_int_equal(account.past_due, 1);
+    early.as_of_us = 150 * DAY; // The due date has not gone by.
+    show(&early, rows, 3);
+    assert_int_equal(early.completed, 1);
+    assert_int_equal(early.open, 2);
+    assert_int_equal(early.past_due, 0);
+    due_us = 0;
+    show(&none, rows, 3);
+    assert_int_equal(none.completed_late + none.past_due, 0);
+    account_deinit(&account);
+    account_deinit(&early);
+    account_deinit(&none);
+}
+
 static void test_clock_set_back(void **state)
 {
     (void)state;
@@ -166,9 +195,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none),           cmocka_unit_test(test_days_of_odd_and_even_counts),
-        cmocka_unit_test(test_what_counts),    cmocka_unit_test(test_as_it_was_then),
-        cmocka_unit_test(test_clock_set_back), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_none),        cmocka_unit_test(test_days_of_odd_and_even_counts),
+        cmocka_unit_test(test_what_counts), cmocka_unit_test(test_as_it_was_then),
+        cmocka_unit_test(test_due_dates),   cmocka_unit_test(test_clock_set_back),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
