@@ -93,7 +93,7 @@ enum err overview_requests(struct unlearn *client, struct overview_requests *out
 
 // --- Cells ---
 
-static enum err take_page(struct overview_cells *cells, const Unlearn__CellPage *page)
+enum err overview_cells_add(struct overview_cells *cells, const Unlearn__CellPage *page)
 {
     const uint64_t all = (uint64_t)page->shards * page->slices;
     if (cells->counts[0] == NULL) {
@@ -132,7 +132,7 @@ enum err overview_cells(struct unlearn *client, const char *model, struct overvi
     do {
         const Unlearn__CellPage *page = NULL;
         err = unlearn_model_cells(client, model, offset, &page);
-        err = err == OK ? take_page(out, page) : err;
+        err = err == OK ? overview_cells_add(out, page) : err;
         if (err == OK && page->next != 0 && page->next <= offset) {
             err = err_raise(ERR_CORRUPT, "the page of components after %u begins at %u", offset,
                             page->next);

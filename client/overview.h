@@ -45,7 +45,10 @@ struct overview_cells {
     uint32_t components, shards, slices;
     uint32_t *counts[CELL_STATES]; // [shards * slices], shard by shard. Owned.
 };
-// ERR_CORRUPT: the pages do not fit each other; also where the model was replaced meanwhile.
+// Adds one page; {0} before the first. ERR_CORRUPT: it does not fit those before it; also where the model
+// was replaced meanwhile.
+MUST_USE enum err overview_cells_add(struct overview_cells *cells, const Unlearn__CellPage *page);
+// All pages. On an error there is nothing to free.
 MUST_USE enum err overview_cells(struct unlearn *client, const char *model,
                                  struct overview_cells *out);
 // The components of a shard that are in the state.

@@ -105,6 +105,9 @@ expect_equal "the queues are empty" "$(json '[.store_jobs, .predictions, .worker
 # --watch: again and again, until Ctrl-C; no end of a cluster with --json.
 timeout -s INT 3 "$E2E_BIN/unlearnctl" status --watch >"$E2E_DIR/watched" 9>&- || true
 expect_true "--watch tells again and again" "$(lines_with '^coordinator' "$E2E_DIR/watched") >= 2"
+expect_equal "into a file it does not clear the screen" "$(lines_with $'\033' "$E2E_DIR/watched")" 0
+timeout -s INT 3 script -qec "exec $E2E_BIN/unlearnctl status --watch" /dev/null >"$E2E_DIR/screen" 2>&1 </dev/null 9>&- || true
+expect_true "on a terminal it draws anew in the same place" "$(lines_with $'\033\\[H.*coordinator' "$E2E_DIR/screen") >= 2"
 expect_exit 2 "--watch with --json" ctl --json status --watch
 expect_equal "and of a model that is trained once" "$(json .state status m --watch)" trained
 expect_exit 3 'no model "nobody"' ctl status nobody

@@ -323,6 +323,48 @@ static void test_cells_by_state(void **state)
     assert_int_equal(ask_cells("", 17)->first_shard, 1);
 }
 
+static void test_pages_that_do_not_fit(void **state)
+{
+    (void)state;
+    uint32_t counts[4] = {1, 2, 3, 4}; // The second shard's; valid, then training.
+    Unlearn__CellPage good = UNLEARN__CELL_PAGE__INIT;
+    good.components = 20;
+    good.shards = 2;
+    good.slices = 2;
+    good.first_shard = 1;
+    good.n_valid = good.n_training = good.n_waiting = good.n_empty = 2;
+    good.valid = counts;
+    good.training = good.waiting = good.empty = counts + 2;
+    struct overview_cells cells = {0};
+    Unlearn__CellPage bad = good;
+    bad.shards = LIMIT_SHARDS + 1;
+    assert_int_equal(overview_cells_add(&cells, &bad), ERR_CORRUPT);
+    bad.shards = 0;
+    assert_int_equal(overview_cells_add(&cells, &bad), ERR_CORRUPT);
+    assert_null(cells.counts[0]);
+    assert_int_equal(overview_cells_add(&cells, &good), OK);
+    assert_int_equal(overview_cells_add(&cells, &good), OK);
+    assert_int_equal(cells.counts[CELL_VALID][3], 4);
+    assert_int_equal(overview_shard(&cells, CELL_VALID, 1), 6);
+    assert_int_equal(overview_shard(&cells, CELL_EMPTY, 1), 14);
+    assert_int_equal(overview_shard(&cells, CELL_EMPTY, 0), 0);
+    uint32_t *const fields[] = {&bad.components, &bad.shards, &bad.slices, &bad.first_shard};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        bad = good;
+        ++*fields[i];
+        assert_int_equal(overview_cells_add(&cells, &bad), ERR_CORRUPT);
+        assert_non_null(strstr(err_text(), "the model changed"));
+    }
+    size_t *const lengths[] = {&bad.n_valid, &bad.n_training, &bad.n_waiting, &bad.n_empty};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        bad = good;
+        --*lengths[i];
+        assert_int_equal(overview_cells_add(&cells, &bad), ERR_CORRUPT);
+    }
+    assert_int_equal(overview_shard(&cells, CELL_VALID, 1), 6);
+    overview_cells_deinit(&cells);
+}
+
 // All pages together have every component once.
 static void count_all(const char *what, uint32_t components)
 {
@@ -412,6 +454,7 @@ int main(void)
         CASE(test_activity),
         CASE(test_awaited_by_a_request),
         CASE(test_cells_by_state),
+        CASE(test_pages_that_do_not_fit),
         CASE(test_cells_of_many_components),
         CASE(test_cells_each_a_component),
         CASE(test_cells_of_one_shard),
