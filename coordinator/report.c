@@ -10,7 +10,7 @@
 #include "coordinator/core.h"
 
 enum {
-    STEP_US = 5000,
+    STEP_US = 2000,
     LOOK_EVERY = 64, // Rows between two looks at the clock.
 };
 
