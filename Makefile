@@ -58,7 +58,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench-erasure clean \
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions clean \
   demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
@@ -137,6 +137,12 @@ exactness: all  ## what forgetting looks like from outside: the table of docs/ex
 # What erasing and sealing cost, with the limits.
 bench-erasure: $(BUILD)/bench/erasure  ## erasing and opening sealed records against their limits
 	@mkdir -p build && $(BUILD)/bench/erasure build
+# What acks and predictions cost under deletions, with the limits, on a cluster of this machine.
+bench-deletions: all $(BUILD)/bench/deletions  ## deletions against bare LMDB and the limits
+	@mkdir -p build && UNLEARN_BIN=$(BIN) $(BUILD)/bench/deletions build $(MODE)
+bench: bench-erasure bench-deletions  ## all benches: ours, reference, ratio, limit
+bench-quick: bench-erasure  ## the same with fewer records, in less than a minute
+	@$(MAKE) --no-print-directory bench-deletions MODE=quick
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -o $@
