@@ -36,7 +36,8 @@ static void expect(uint64_t *numbers, size_t count)
 {
     const double found = median_of(numbers, count);
     qsort(numbers, count, sizeof *numbers, compare);
-    const double plain = ((double)numbers[(count - 1) / 2] + (double)numbers[count / 2]) / 2;
+    const size_t below = (count - 1) / 2, above = count / 2;
+    const double plain = ((double)numbers[below] + (double)numbers[above]) / 2;
     assert_true(found == plain);
 }
 

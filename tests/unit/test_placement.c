@@ -86,7 +86,7 @@ static void expect_tiles(const struct placement *placement, uint32_t generation,
     for (uint32_t shard = 0; shard < placement->shards; shard++) {
         for (uint32_t slice = first; slice < first + per_shard; slice++) {
             const struct cell cell = {shard, slice};
-            struct cell_range range;
+            struct cell_range range = {0};
             const bool inside = shard - grid.shard_first < grid.shard_count &&
                                 slice - grid.slice_first < grid.slice_count;
             assert_int_equal(range_of(placement, cell, risk, &range), inside);
@@ -173,7 +173,7 @@ static void test_without_a_table_classes_lie_alike(void **state)
             placement_uniform(1 + draw_below(&draw, 9), 1 + draw_below(&draw, 9), 2);
         const struct cell cell = {draw_below(&draw, placement.shards),
                                   draw_below(&draw, placement.slices + 6)};
-        struct cell_range range;
+        struct cell_range range = {0};
         assert_true(placement_range(&placement, cell, 0, &range));
         assert_true(range.risk_first == 0 && range.risk_last == LIMIT_RISK_CLASSES - 1);
         assert_false(placement_range(&placement, cell, LIMIT_RISK_CLASSES, &range));
@@ -235,7 +235,7 @@ static void test_random_hashes_lie_in_the_range_of_their_cell(void **state)
         const uint64_t hash = draw_u64(&draw);
         expect_cell(&placement, generation, risk, hash);
         const struct cell cell = placement_cell(&placement, generation, risk, hash);
-        struct cell_range range;
+        struct cell_range range = {0};
         assert_true(range_of(&placement, cell, risk, &range));
         assert_int_equal(range.generation, generation);
         assert_true(range.low <= hash && hash <= range.high);
