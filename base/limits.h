@@ -69,6 +69,9 @@ enum {
     // million of them.
     LIMIT_RECEIPT_BYTES = 192 * 1024 * 1024,
 
+    LIMIT_DUE_DAYS = 3660,       // Until a deletion is due: no law gives ten years.
+    LIMIT_REPAIR_BATCH = 100000, // Deletions that a model gathers before it repairs.
+
     LIMIT_DATASETS = 1024,
     LIMIT_MODELS = 1024,
     LIMIT_BASES = 1024,            // Retired ones keep their names, and count.

@@ -270,6 +270,7 @@ static void model_free(struct core *core, struct model *model)
         forget_weights(core, &model->extras[i]);
     }
     mem_free(model->extras);
+    planned_deinit(&model->plan);
     ensemble_deinit(&model->ensemble);
     shape_release(model->shape);
     buf_deinit(&model->spec_text);
@@ -345,7 +346,16 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     ensemble_init(&model->ensemble, &placement, row->generations, model->spec.sequences, orders,
                   spec_passes_each(&model->spec), model->spec.epochs);
     model->extras = mem_alloc(ensemble_count(&model->ensemble), sizeof *model->extras);
+    planned_init(&model->plan, &model->ensemble, model->dataset);
     return OK;
+}
+
+// A model serves until its successor takes over; nothing more is put into it.
+static void pause_replaced(struct core *core)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        core->models[i]->plan.paused = catalog_successor(core, core->models[i]) != NULL;
+    }
 }
 
 enum err catalog_put_model(struct core *core, const struct model_row *row, const uint64_t *cells,
@@ -361,6 +371,8 @@ enum err catalog_put_model(struct core *core, const struct model_row *row, const
         }
         core->models = mem_resize(core->models, core->model_count + 1, sizeof *core->models);
         core->models[core->model_count++] = model;
+        planner_add(&core->planner, &model->plan);
+        pause_replaced(core);
     } else if (row->generations > model->generations) {
         extend(model, row->generations);
     }
@@ -372,8 +384,10 @@ void catalog_drop_model(struct core *core, uint32_t number)
 {
     for (uint32_t i = 0; i < core->model_count; i++) {
         if (core->models[i]->number == number) {
+            planner_remove(&core->planner, &core->models[i]->plan);
             model_free(core, core->models[i]);
             core->models[i] = core->models[--core->model_count];
+            pause_replaced(core);
             return;
         }
     }
@@ -391,9 +405,10 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
     model->has_outdated = model->has_outdated || outdated;
 }
 
-void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count)
+void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
+                        int64_t due)
 {
-    ensemble_lose(&model->ensemble, cell, count);
+    ensemble_lose(&model->ensemble, cell, count, due);
     for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
         if (ensemble_slot(&model->ensemble, cell.shard, node)->state != SLOT_VALID) {
             forget_weights(core, model_extra(model, cell.shard, node));
@@ -595,8 +610,7 @@ static enum err load_component(void *context, const struct component *name,
     if (node < 0 || name->shard >= model->ensemble.placement.shards) {
         FAIL(ERR_CORRUPT, "a component that its spec does not have");
     }
-    model->measured_seconds += row->seconds;
-    model->measured_samples += row->samples;
+    cost_learn(&model->plan.cost, name->count, row->samples, row->seconds);
     if (row->state == COMPONENT_INVALID) {
         ensemble_set_invalid(&model->ensemble, name->shard, (uint32_t)node);
         return OK;
@@ -713,6 +727,7 @@ void catalog_free(struct core *core)
         catalog_drop_request(core, core->requests[0]->row.sequence);
     }
     bases_free(core);
+    planner_deinit(&core->planner);
     mem_free(core->models);
     mem_free(core->datasets);
     mem_free(core->requests);

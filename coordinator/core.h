@@ -19,6 +19,7 @@
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "scheduler/ensemble.h"
+#include "scheduler/planner.h"
 #include "scheduler/rate.h"
 #include "store/base.h"
 #include "store/component.h"
@@ -94,9 +95,8 @@ struct model {
     struct digest spec_digest;
     struct ensemble ensemble;
     struct slot_extra *extras;
-    double measured_seconds; // Of stages, with
-    uint64_t measured_samples;
-    uint64_t run; // Training runs since the start of the process.
+    struct planned plan; // What the planner knows of it.
+    uint64_t run;        // Training runs since the start of the process.
     uint32_t run_components;
     uint64_t run_samples;
     int64_t run_began_ms, run_ended_ms;
@@ -158,7 +158,8 @@ struct core {
     uint64_t epoch;
     uint64_t resident_bytes; // Weights in memory.
     int64_t started_ms;
-    int64_t now_ms; // Of this turn of the loop.
+    int64_t now_ms;  // Of this turn of the loop, and
+    int64_t wall_us; // the time of day: due dates are told in it.
     struct activity activity;
 
     struct dataset **datasets;
@@ -167,6 +168,7 @@ struct core {
     uint32_t base_count;
     struct model **models;
     uint32_t model_count;
+    struct planner planner; // Over `models`.
     struct request **requests;
     uint32_t request_count;
 };
@@ -216,8 +218,9 @@ struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32
 // The component is valid now with these weights (taken over).
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
                      struct weights *weights, uint64_t records, const struct digest *profile);
-// Records have gone from a cell: the lineage rule, and the weights leave memory.
-void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count);
+// Records have gone from a cell: the lineage rule, and the weights leave memory. due: as of planned_due.
+void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
+                        int64_t due);
 // float32 of a component whose list has `list_count` entries.
 uint64_t model_param_count(const struct model *model, uint32_t list_count);
 

@@ -88,9 +88,9 @@ static void add_cost(const struct model *model, const struct fence *fence, Unlea
     total->components_invalidated += cost.components;
     total->samples_to_retrain += cost.samples;
     total->samples_from_scratch += cost.samples_from_scratch;
-    if (model->measured_samples > 0) {
-        total->seconds_estimated +=
-            (double)cost.samples * model->measured_seconds / (double)model->measured_samples;
+    double seconds = 0, error = 0;
+    if (cost_estimate(&model->plan.cost, 0, cost.samples, &seconds, &error)) {
+        total->seconds_estimated += seconds;
     }
 }
 
@@ -318,7 +318,7 @@ static void apply_fence(struct core *core, const struct fence *fence)
         const struct fence_hit *const hit = &fence->hits[i];
         struct model *const model = catalog_model_number(core, hit->model);
         if (model != NULL) {
-            model_lose_records(core, model, hit->cell, hit->records);
+            model_lose_records(core, model, hit->cell, hit->records, ENSEMBLE_NO_DUE);
             leases_cancel_cell(core, hit->model, hit->cell);
         }
     }

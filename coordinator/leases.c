@@ -303,41 +303,6 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     storage_submit(core->storage, &open->job);
 }
 
-// The stage to train next over all models: repairs first, then in the order of ensemble_next.
-static bool next_stage(struct core *core, struct model **model_out, uint32_t *shard_out,
-                       uint32_t *node_out)
-{
-    bool found = false;
-    for (uint32_t i = 0; i < core->model_count; i++) {
-        uint32_t shard = 0, node = 0;
-        bool repair = false;
-        if (catalog_successor(core, core->models[i]) != NULL) {
-            continue; // It serves until the successor takes over; nothing more is put into it.
-        }
-        if (ensemble_next(&core->models[i]->ensemble, &shard, &node, &repair) &&
-            (!found || repair)) {
-            *model_out = core->models[i];
-            *shard_out = shard;
-            *node_out = node;
-            found = true;
-            if (repair) {
-                return true;
-            }
-        }
-    }
-    return found;
-}
-
-// Stages that could be leased now over all models; counts to `most`.
-static uint32_t count_ready(struct core *core, uint32_t most)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < core->model_count && count < most; i++) {
-        count += ensemble_count_ready(&core->models[i]->ensemble, most - count);
-    }
-    return count;
-}
-
 static uint32_t count_idle(struct core *core)
 {
     uint32_t count = 0;
@@ -413,8 +378,8 @@ static bool lend(struct core *core, struct worker *leader, struct model *model, 
         const uint32_t idle_all = count_idle(core);
         // A comparison that was chosen no longer waits. Comparisons come after stages, which
         // therefore take no account of them.
-        const uint32_t ready =
-            task == NULL ? count_ready(core, idle_all) : 1 + verify_count_waiting(core, idle_all);
+        const uint32_t ready = task == NULL ? planner_count_ready(&core->planner, idle_all)
+                                            : 1 + verify_count_waiting(core, idle_all);
         const uint32_t idle_here = gather_idle(core, leader, idle);
         const uint32_t soon = task == NULL ? count_soon(core, leader) : 0;
         count = lend_ranks(idle_here, idle_all, ready, chunks);
@@ -428,20 +393,31 @@ static bool lend(struct core *core, struct worker *leader, struct model *model, 
     return true;
 }
 
+static struct model *model_planned(struct core *core, const struct planned *plan)
+{
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        if (&core->models[i]->plan == plan) {
+            return core->models[i];
+        }
+    }
+    return NULL;
+}
+
 static void assign(struct core *core)
 {
     struct fleetdom *const dom = core->fleetdom;
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         struct worker *const worker = dom->workers[i];
-        struct model *model = NULL;
-        uint32_t shard = 0, node = 0;
+        struct grant grant;
         struct verify_task task;
         // A group takes the lowest ranks that are idle: this one is looked at again until it is busy.
         while (workers_may_lease(core, worker)) {
-            if (next_stage(core, &model, &shard, &node)) {
-                if (!lend(core, worker, model, shard, node, NULL)) {
+            if (planner_next(&core->planner, core->wall_us, dom->worker_count, &grant)) {
+                struct model *const model = model_planned(core, grant.model);
+                if (!lend(core, worker, model, grant.shard, grant.node, NULL)) {
                     break;
                 }
+                planner_granted(&core->planner, &grant);
             } else if (verify_next(core, &task)) {
                 (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
                            task.node, &task);
@@ -472,12 +448,11 @@ static void note_ended_runs(struct core *core)
 // Says why a model does not get on whose waiting stages all stand on an older numeric profile.
 static void note_stuck(struct model *model)
 {
-    uint32_t shard = 0, node = 0;
-    bool repair = false;
     const struct ensemble_totals totals = ensemble_sum(&model->ensemble);
     const bool was_stuck = model->stuck;
     model->stuck = totals.stuck > 0 && totals.training == 0 &&
-                   !ensemble_next(&model->ensemble, &shard, &node, &repair);
+                   ensemble_count_ready(&model->ensemble, true) == 0 &&
+                   ensemble_count_ready(&model->ensemble, false) == 0;
     if (was_stuck && !model->stuck) {
         model->problem[0] = '\0';
     }
@@ -550,6 +525,10 @@ void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell)
                      (unsigned long long)lease->number);
             rate_add(&core->activity.cancelled, core->now_ms, 1);
             rate_add(&core->activity.wasted, core->now_ms, lease->samples_done);
+            struct model *const hit = catalog_model_number(core, model);
+            if (!lease->compare && hit != NULL) {
+                planned_cancelled(&hit->plan, cell.shard, lease->samples_done, core->wall_us);
+            }
             lease_compared(core, lease, VERIFY_SKIPPED);
             lease_end(core, lease, true);
         }

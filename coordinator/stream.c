@@ -332,8 +332,8 @@ static void apply_kept(struct core *core, struct keep_job *keep)
     model->run_components++;
     model->run_samples += keep->row.samples;
     rate_add(&core->activity.stored, core->now_ms, 1);
-    model->measured_seconds += keep->row.seconds;
-    model->measured_samples += keep->row.samples;
+    planned_trained(&model->plan, keep->name.shard, keep->name.count, keep->row.samples,
+                    keep->row.seconds);
     core->epoch = keep->epoch > core->epoch ? keep->epoch : core->epoch;
     char name[COMPONENT_TEXT_BYTES];
     component_put(&keep->name, name);
@@ -386,7 +386,7 @@ static void keep_result(struct core *core, struct lease *lease)
         .param_count = lease->param_count,
         .records = lease->records,
         .samples = lease->samples,
-        .seconds = lease->seconds,
+        .seconds = lease->seconds * lease->member_count,
         .profile = core->profile,
     };
     lease->phase = LEASE_STORING;

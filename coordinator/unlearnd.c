@@ -196,6 +196,7 @@ static enum err loop(struct core *core, int signals)
         TRY(link_wait(links, ready, 2, fds, 3, TICK_MS));
         const int64_t began_us = clock_mono_us();
         core->now_ms = began_us / 1000;
+        core->wall_us = clock_wall_us();
         if (fds[2].ready) {
             return OK;
         }
@@ -346,6 +347,7 @@ int main(int argc, char **argv)
     }
     const int signals = block_signals();
     core->started_ms = core->now_ms = clock_mono_ms();
+    core->wall_us = clock_wall_us();
     enum err err = config_load(core->dir, &core->config);
     if (err == OK) { // Before anything else: the program may be executed anew.
         err = core->config.blas_core[0] == '\0' ? profile_pin(argv)

@@ -6,7 +6,7 @@
 // what they contribute now. The sets hold places in the orders by which the decisions are made,
 // so that a decision is a least member:
 //
-//   ready    repairs, then first trainings; among these by length of the list, shard, node
+//   ready    repairs and first trainings apart; of each by due date, length of the list, shard, node
 //   serving  shard after shard; in each the longest list first, then the lowest node: nodes of one
 //            depth are numbered by sequence
 #include "scheduler/ensemble.h"
@@ -61,18 +61,15 @@ static uint32_t ready_place(const struct ensemble *ensemble, uint32_t shard, uin
     const struct ensemble_order *const order = ensemble->order;
     const uint32_t depth = ensemble->trie.nodes[node].depth;
     const uint32_t wide = order->start[depth + 1] - order->start[depth];
-    const bool repair = ensemble_slot(ensemble, shard, node)->state == SLOT_INVALID;
-    return (repair ? 0 : ensemble_count(ensemble)) +
-           ensemble->placement.shards * order->start[depth] + shard * wide + order->within[node];
+    return ensemble->placement.shards * order->start[depth] + shard * wide + order->within[node];
 }
 
 // What stands at a place of `ready`.
-static void ready_at(const struct ensemble *ensemble, uint32_t which, uint32_t *shard_out,
+static void ready_at(const struct ensemble *ensemble, uint32_t at, uint32_t *shard_out,
                      uint32_t *node_out)
 {
     const struct ensemble_order *const order = ensemble->order;
     const uint32_t shards = ensemble->placement.shards;
-    const uint32_t at = which % ensemble_count(ensemble);
     uint32_t depth = 1, deeper = LIMIT_SLICES + 1;
     while (deeper - depth > 1) {
         const uint32_t middle = (depth + deeper) / 2;
@@ -158,12 +155,23 @@ static void contribute(struct ensemble *ensemble, uint32_t shard, uint32_t node,
         return;
     }
     sum(&totals->samples_waiting, samples, add);
+    if (slot->state == SLOT_INVALID) {
+        sum(&totals->samples_invalid, samples, add);
+        count(&totals->invalid, add);
+    }
     count(slot->leased ? &totals->training : &totals->waiting, add);
     if (!slot->leased && stands_on_outdated(ensemble, shard, node)) {
         count(&totals->stuck, add);
     }
     if (ensemble_is_ready(ensemble, shard, node)) {
-        place(&ensemble->ready, ready_place(ensemble, shard, node), add);
+        const bool repair = slot->state == SLOT_INVALID;
+        struct heap *const ready = repair ? &ensemble->repairs : &ensemble->firsts;
+        const uint32_t at = ready_place(ensemble, shard, node);
+        if (add) {
+            heap_add(ready, at, slot->due);
+        } else {
+            heap_remove(ready, at);
+        }
     }
 }
 
@@ -232,8 +240,12 @@ void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
     ensemble->records = mem_alloc((size_t)placement->shards * ensemble->trie.slice_count,
                                   sizeof *ensemble->records);
     ensemble->order = order_new(&ensemble->trie);
-    minset_init(&ensemble->ready, 2 * components);
+    heap_init(&ensemble->repairs, components);
+    heap_init(&ensemble->firsts, components);
     minset_init(&ensemble->serving, components);
+    for (uint32_t i = 0; i < components; i++) {
+        ensemble->slots[i].due = ENSEMBLE_NO_DUE;
+    }
     take_cells(ensemble, NULL);
     ensemble->totals.empty = components;
 }
@@ -244,7 +256,8 @@ void ensemble_deinit(struct ensemble *ensemble)
     mem_free(ensemble->slots);
     mem_free(ensemble->records);
     order_free(ensemble->order);
-    minset_deinit(&ensemble->ready);
+    heap_deinit(&ensemble->repairs);
+    heap_deinit(&ensemble->firsts);
     minset_deinit(&ensemble->serving);
     *ensemble = (struct ensemble){0};
 }
@@ -351,6 +364,7 @@ void ensemble_set_valid(struct ensemble *ensemble, uint32_t shard, uint32_t node
     slot.state = SLOT_VALID;
     slot.instance = instance;
     slot.outdated = outdated;
+    slot.due = ENSEMBLE_NO_DUE;
     replace(ensemble, shard, node, slot);
 }
 
@@ -381,7 +395,44 @@ void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t no
     replace(ensemble, shard, node, slot);
 }
 
-uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone)
+// The parent of a stage that waits and has to be trained first; -1: none.
+static int32_t waiting_parent(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const int32_t parent = ensemble->trie.nodes[node].parent;
+    return parent >= 0 && ensemble_slot(ensemble, shard, (uint32_t)parent)->state != SLOT_VALID &&
+                   !is_empty(ensemble, shard, (uint32_t)parent)
+               ? parent
+               : -1;
+}
+
+void ensemble_await(struct ensemble *ensemble, uint32_t shard, uint32_t node, int64_t due)
+{
+    if (ensemble_slot(ensemble, shard, node)->state != SLOT_INVALID) {
+        return;
+    }
+    for (int32_t at = (int32_t)node; at >= 0; at = waiting_parent(ensemble, shard, (uint32_t)at)) {
+        struct slot slot = *slot_at(ensemble, shard, (uint32_t)at);
+        if (due < slot.due) {
+            slot.due = due;
+            replace(ensemble, shard, (uint32_t)at, slot);
+        }
+    }
+}
+
+// What a stage has to wait for is due when that stage is.
+static void hand_up_due(struct ensemble *ensemble, uint32_t shard)
+{
+    for (uint32_t node = ensemble->trie.count; node-- > 0;) { // Children come after parents.
+        const int32_t parent = waiting_parent(ensemble, shard, node);
+        const struct slot *const slot = slot_at(ensemble, shard, node);
+        if (parent >= 0 && slot->state != SLOT_VALID) {
+            struct slot *const above = slot_at(ensemble, shard, (uint32_t)parent);
+            above->due = slot->due < above->due ? slot->due : above->due;
+        }
+    }
+}
+
+uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due)
 {
     const struct trie *const trie = &ensemble->trie;
     CHECK(gone > 0 && ensemble_cell(ensemble, cell) >= gone);
@@ -398,10 +449,12 @@ uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gon
             struct slot *const slot = slot_at(ensemble, cell.shard, node);
             hit += slot->state == SLOT_VALID;
             *slot = slot->state == SLOT_VALID ? invalid(*slot) : *slot;
+            slot->due = slot->state == SLOT_INVALID && due < slot->due ? due : slot->due;
             slot->blocked = false;
             slot->records -= gone;
         }
     }
+    hand_up_due(ensemble, cell.shard);
     contribute_shard(ensemble, cell.shard, true);
     mem_free(contains);
     return hit;
@@ -439,21 +492,20 @@ bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t
     return false;
 }
 
-bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
-                   bool *repair_out)
+bool ensemble_next(const struct ensemble *ensemble, bool repair, uint32_t *shard_out,
+                   uint32_t *node_out, int64_t *due_out)
 {
-    const uint32_t first = minset_from(&ensemble->ready, 0);
-    if (first == ensemble->ready.bound) {
+    uint32_t at = 0;
+    if (!heap_least(repair ? &ensemble->repairs : &ensemble->firsts, &at, due_out)) {
         return false;
     }
-    ready_at(ensemble, first, shard_out, node_out);
-    *repair_out = first < ensemble_count(ensemble);
+    ready_at(ensemble, at, shard_out, node_out);
     return true;
 }
 
-uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most)
+uint32_t ensemble_count_ready(const struct ensemble *ensemble, bool repair)
 {
-    return ensemble->ready.count < most ? ensemble->ready.count : most;
+    return (repair ? &ensemble->repairs : &ensemble->firsts)->count;
 }
 
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble)

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "scheduler/heap.h"
 #include "scheduler/minset.h"
 #include "scheduler/placement.h"
 #include "scheduler/trie.h"
@@ -24,6 +25,8 @@ enum slot_state {
     SLOT_INVALID, // Was valid and has seen a deleted record: waits for repair.
 };
 
+#define ENSEMBLE_NO_DUE INT64_MAX // Nobody waits for it.
+
 struct slot { // One component: (shard, node of the trie).
     enum slot_state state;
     bool leased;   // Some rank trains it now.
@@ -31,11 +34,16 @@ struct slot { // One component: (shard, node of the trie).
     bool outdated; // Valid, but under an older numeric profile: serves, nothing is trained on it.
     uint64_t instance; // Of its weights, when valid.
     uint64_t records;  // Of its list, now; 0: it is empty, trained for free, never served.
+    // While it waits: when the first of the deletions that wait for it, or for what stands on it, is
+    // due. Any unit in which earlier is less.
+    int64_t due;
 };
 
 struct ensemble_totals {
     uint32_t valid, waiting, empty, training; // Components; their sum is ensemble_count.
     uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
+    uint32_t invalid;                         // Repairs among these, and
+    uint64_t samples_invalid;                 // their samples.
     uint64_t samples_all;                     // Samples of all stages: a training from scratch.
     uint32_t cells, cells_empty;
     uint32_t outdated; // Of the valid ones.
@@ -52,7 +60,8 @@ struct ensemble {
     // What follows from the above, kept true by every change; ensemble.c says how.
     struct ensemble_totals totals;
     struct ensemble_order *order;
-    struct minset ready, serving;
+    struct heap repairs, firsts; // Stages that are ready.
+    struct minset serving;
 };
 
 // orders[sequences][slices]: scheduler/sequence.h; copied.
@@ -79,8 +88,11 @@ void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t no
 
 // `gone` records, at least 1, have gone from it. The lineage rule: marks invalid every valid
 // component of the cell's shard whose list contains its slice, and returns how many. No component
-// that contains it stays blocked: with other records the stage may succeed.
-uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone);
+// that contains it stays blocked: with other records the stage may succeed. Whatever of them was
+// trained before is due at `due`, unless it is sooner, and so is all that has to be trained before it.
+uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due);
+// The same of one component that is invalid: somebody waits for it until `due`. Nothing if it is not.
+void ensemble_await(struct ensemble *ensemble, uint32_t shard, uint32_t node, int64_t due);
 
 // --- Decisions: from what is there, whatever led to it ---
 
@@ -102,13 +114,14 @@ bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t
 // outdated: nothing will train it until the model is trained anew.
 bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 
-// The stage to lease next: repairs before first trainings, then the shorter list (it unlocks more),
-// then the lower shard, then the lower node. False: none is ready.
-bool ensemble_next(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out,
-                   bool *repair_out);
+// The stage to lease next, of those that repair or of those that train for the first time: what is
+// due first, then the shorter list (it unlocks more), then the lower shard, then the lower node. False:
+// none is ready.
+bool ensemble_next(const struct ensemble *ensemble, bool repair, uint32_t *shard_out,
+                   uint32_t *node_out, int64_t *due_out);
 
-// How many stages may be leased now; counts to `most`.
-uint32_t ensemble_count_ready(const struct ensemble *ensemble, uint32_t most);
+// How many stages of that kind may be leased now.
+uint32_t ensemble_count_ready(const struct ensemble *ensemble, bool repair);
 
 struct ensemble_totals ensemble_sum(const struct ensemble *ensemble);
 

@@ -44,7 +44,7 @@ struct component_row {
     uint64_t param_count; // float32
     uint64_t records;     // Records that it was trained on.
     uint64_t samples;     // records x passes of its stage.
-    double seconds;       // That the stage took.
+    double seconds;       // Of ranks that the stage took, all that trained it together.
     int64_t trained_us;
     struct digest profile; // Numeric profile it was trained under.
     // The keyed digest that stands for its weights in receipts (digest_commit), made when they were

@@ -157,7 +157,7 @@ static void test_lineage_rule(void **state)
         const uint64_t gone = 1 + draw_u64(&draw) % had;
         struct slot *const before = mem_alloc(count, sizeof *before);
         memcpy(before, ensemble.slots, count * sizeof *before);
-        const uint32_t told = ensemble_lose(&ensemble, cell, gone);
+        const uint32_t told = ensemble_lose(&ensemble, cell, gone, ENSEMBLE_NO_DUE);
         uint32_t changed = 0;
         for (uint32_t i = 0; i < count; i++) {
             struct component name;
@@ -176,7 +176,7 @@ static void test_lineage_rule(void **state)
         }
         assert_int_equal(told, changed);
         assert_true(ensemble_cell(&ensemble, cell) == had - gone);
-        assert_true(gone == had || ensemble_lose(&ensemble, cell, 1) == 0);
+        assert_true(gone == had || ensemble_lose(&ensemble, cell, 1, ENSEMBLE_NO_DUE) == 0);
         mem_free(before);
         ensemble_deinit(&ensemble);
     }
@@ -279,7 +279,7 @@ static void test_outdated_components_hold_up_what_stands_on_them(void **state)
         assert_int_equal(totals.stuck, direct);
         const struct cell cell = {0, 0};
         if (ensemble_cell(&ensemble, cell) > 0) {
-            ensemble_lose(&ensemble, cell, 1);
+            ensemble_lose(&ensemble, cell, 1, ENSEMBLE_NO_DUE);
             for (uint32_t node = 0; node < ensemble.trie.count; node++) {
                 struct component name;
                 trie_name(&ensemble.trie, 0, node, &name);
@@ -291,32 +291,114 @@ static void test_outdated_components_hold_up_what_stands_on_them(void **state)
     assert_true(seen > 0);
 }
 
-static void assert_next(const struct ensemble *ensemble)
+// Whether a is leased before b: by due date, length of the list, shard, node.
+static bool before(const struct ensemble *ensemble, uint32_t a, uint32_t b)
+{
+    const struct trie_node *const nodes = ensemble->trie.nodes;
+    const uint32_t count = ensemble->trie.count;
+    const int64_t a_due = slot_at(ensemble, a)->due, b_due = slot_at(ensemble, b)->due;
+    const uint32_t a_depth = nodes[a % count].depth, b_depth = nodes[b % count].depth;
+    if (a_due != b_due) {
+        return a_due < b_due;
+    }
+    return a_depth != b_depth ? a_depth < b_depth : a < b;
+}
+
+static void assert_next_of(const struct ensemble *ensemble, bool repair)
 {
     int64_t best = -1;
-    uint64_t best_key = UINT64_MAX;
     uint32_t count = 0;
     for (uint32_t i = 0; i < ensemble_count(ensemble); i++) {
         const uint32_t shard = i / ensemble->trie.count, node = i % ensemble->trie.count;
         assert_true(ensemble_is_ready(ensemble, shard, node) == ready(ensemble, i));
-        const uint64_t key = (uint64_t)(slot_at(ensemble, i)->state != SLOT_INVALID) << 60 |
-                             (uint64_t)ensemble->trie.nodes[node].depth << 40 |
-                             (uint64_t)shard << 20 | node;
-        count += ready(ensemble, i);
-        if (ready(ensemble, i) && key < best_key) {
-            best = i;
-            best_key = key;
+        if (!ready(ensemble, i) || (slot_at(ensemble, i)->state == SLOT_INVALID) != repair) {
+            continue;
         }
+        count++;
+        best = best < 0 || before(ensemble, i, (uint32_t)best) ? i : best;
     }
     uint32_t shard = 0, node = 0;
-    bool repair = false;
-    assert_true(ensemble_next(ensemble, &shard, &node, &repair) == (best >= 0));
+    int64_t due = 0;
+    assert_true(ensemble_next(ensemble, repair, &shard, &node, &due) == (best >= 0));
     if (best >= 0) {
         assert_int_equal(shard * ensemble->trie.count + node, best);
-        assert_true(repair == (slot_at(ensemble, (uint32_t)best)->state == SLOT_INVALID));
+        assert_true(due == slot_at(ensemble, (uint32_t)best)->due);
     }
-    assert_int_equal(ensemble_count_ready(ensemble, UINT32_MAX), count);
-    assert_int_equal(ensemble_count_ready(ensemble, 2), count < 2 ? count : 2);
+    assert_int_equal(ensemble_count_ready(ensemble, repair), count);
+}
+
+static void assert_next(const struct ensemble *ensemble)
+{
+    assert_next_of(ensemble, true);
+    assert_next_of(ensemble, false);
+}
+
+// A repair before a first training. False: nothing is ready.
+static bool next_of_all(const struct ensemble *ensemble, uint32_t *shard_out, uint32_t *node_out)
+{
+    int64_t due = 0;
+    return ensemble_next(ensemble, true, shard_out, node_out, &due) ||
+           ensemble_next(ensemble, false, shard_out, node_out, &due);
+}
+
+// What has to be trained before a component is due when that is, at the latest.
+static void assert_dues(const struct ensemble *ensemble, uint32_t shard)
+{
+    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+        const int32_t parent = ensemble->trie.nodes[node].parent;
+        const struct slot *const slot = ensemble_slot(ensemble, shard, node);
+        if (slot->state == SLOT_VALID) {
+            assert_true(slot->due == ENSEMBLE_NO_DUE);
+        } else if (parent >= 0) {
+            const struct slot *const above = ensemble_slot(ensemble, shard, (uint32_t)parent);
+            assert_true(above->state == SLOT_VALID || above->records == 0 ||
+                        above->due <= slot->due);
+        }
+    }
+}
+
+static void test_what_holds_something_up_is_due_with_it(void **state)
+{
+    (void)state;
+    struct draw draw = draw_new("dues");
+    uint32_t earlier = 0, handed_up = 0, awaited = 0;
+    for (int trial = 0; trial < TRIALS; trial++) {
+        struct ensemble ensemble;
+        struct cell cell;
+        make_new(&ensemble, &draw);
+        for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
+            ensemble_set_valid(&ensemble, i / ensemble.trie.count, i % ensemble.trie.count, 1,
+                               false);
+        }
+        for (int i = 0; i < 6 && some_cell(&ensemble, &draw, &cell); i++) {
+            const int64_t due = draw_below(&draw, 9);
+            ensemble_lose(&ensemble, cell, 1, due);
+            for (uint32_t node = 0; node < ensemble.trie.count; node++) {
+                struct component name;
+                trie_name(&ensemble.trie, cell.shard, node, &name);
+                const struct slot *const slot = ensemble_slot(&ensemble, cell.shard, node);
+                if (component_contains(&name, cell.slice)) {
+                    assert_true(slot->due <= due);
+                    earlier += slot->due < due;
+                } else {
+                    handed_up += slot->state == SLOT_INVALID && slot->due == due;
+                }
+            }
+            assert_dues(&ensemble, cell.shard);
+            const uint32_t node = draw_below(&draw, ensemble.trie.count);
+            const bool invalid = ensemble_slot(&ensemble, cell.shard, node)->state == SLOT_INVALID;
+            if (draw_below(&draw, 2) == 0) {
+                ensemble_set_valid(&ensemble, cell.shard, node, 2, false);
+            } else {
+                ensemble_await(&ensemble, cell.shard, node, 0);
+                assert_true(!invalid || ensemble_slot(&ensemble, cell.shard, node)->due == 0);
+                awaited += invalid;
+                assert_dues(&ensemble, cell.shard);
+            }
+        }
+        ensemble_deinit(&ensemble);
+    }
+    assert_true(earlier > 0 && handed_up > 0 && awaited > 0);
 }
 
 static void test_next_is_the_first_in_the_documented_order(void **state)
@@ -331,32 +413,6 @@ static void test_next_is_the_first_in_the_documented_order(void **state)
     }
 }
 
-// Repairs of the longest list still come before a first training of the shortest.
-static void test_repairs_come_first(void **state)
-{
-    (void)state;
-    const struct placement placement = placement_uniform(2, LIMIT_SLICES, 1);
-    struct ensemble ensemble;
-    rotation_ensemble(&ensemble, &placement, 1, 1, false, 1);
-    uint64_t cells[2 * LIMIT_SLICES];
-    for (uint32_t i = 0; i < 2 * LIMIT_SLICES; i++) {
-        cells[i] = 1;
-    }
-    ensemble_set_cells(&ensemble, cells);
-    for (uint32_t node = 0; node < LIMIT_SLICES; node++) {
-        ensemble_set_valid(&ensemble, 1, node, 1, false);
-    }
-    ensemble_set_invalid(&ensemble, 1, LIMIT_SLICES - 1);
-    uint32_t shard = 0, node = 0;
-    bool repair = false;
-    assert_true(ensemble_next(&ensemble, &shard, &node, &repair));
-    assert_true(shard == 1 && node == LIMIT_SLICES - 1 && repair);
-    ensemble_set_blocked(&ensemble, 1, LIMIT_SLICES - 1, true); // control
-    assert_true(ensemble_next(&ensemble, &shard, &node, &repair));
-    assert_true(shard == 0 && node == 0 && !repair);
-    ensemble_deinit(&ensemble);
-}
-
 // Training everything in the order of ensemble_next ends with every component that is not empty.
 static void test_next_reaches_everything(void **state)
 {
@@ -366,7 +422,6 @@ static void test_next_reaches_everything(void **state)
         struct ensemble ensemble;
         make(&ensemble, &draw);
         uint32_t shard, node, steps = 0;
-        bool repair;
         for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
             shard = i / ensemble.trie.count;
             node = i % ensemble.trie.count;
@@ -376,7 +431,7 @@ static void test_next_reaches_everything(void **state)
                 ensemble_set_valid(&ensemble, shard, node, 1, false);
             }
         }
-        while (ensemble_next(&ensemble, &shard, &node, &repair)) {
+        while (next_of_all(&ensemble, &shard, &node)) {
             ensemble_set_valid(&ensemble, shard, node, 1, false);
             assert_true(++steps <= ensemble_count(&ensemble));
         }
@@ -405,6 +460,8 @@ static void assert_totals(const struct ensemble *ensemble)
             expected.outdated += slot->outdated;
         } else {
             expected.samples_waiting += samples;
+            expected.invalid += slot->state == SLOT_INVALID;
+            expected.samples_invalid += slot->state == SLOT_INVALID ? samples : 0;
             expected.training += slot->leased;
             expected.waiting += !slot->leased;
             const int32_t parent = parent_of(ensemble, i);
@@ -426,6 +483,8 @@ static void assert_totals(const struct ensemble *ensemble)
                      ensemble_count(ensemble));
     assert_true(totals.samples_waiting == expected.samples_waiting);
     assert_true(totals.samples_all == expected.samples_all);
+    assert_int_equal(totals.invalid, expected.invalid);
+    assert_true(totals.samples_invalid == expected.samples_invalid);
     assert_int_equal(totals.cells, expected.cells);
     assert_int_equal(totals.cells_empty, expected.cells_empty);
     assert_int_equal(totals.outdated, expected.outdated);
@@ -450,7 +509,6 @@ static void step(struct ensemble *ensemble, struct draw *draw)
     const uint32_t shard = draw_below(draw, ensemble->placement.shards);
     const uint32_t node = draw_below(draw, ensemble->trie.count);
     uint32_t next_shard, next_node;
-    bool repair;
     struct cell cell;
     switch (draw_below(draw, 10)) {
     case 0:
@@ -472,7 +530,8 @@ static void step(struct ensemble *ensemble, struct draw *draw)
     case 5:
     case 6:
         if (some_cell(ensemble, draw, &cell)) {
-            ensemble_lose(ensemble, cell, 1 + draw_u64(draw) % ensemble_cell(ensemble, cell));
+            ensemble_lose(ensemble, cell, 1 + draw_u64(draw) % ensemble_cell(ensemble, cell),
+                          draw_below(draw, 5));
         }
         break;
     case 7:
@@ -482,7 +541,7 @@ static void step(struct ensemble *ensemble, struct draw *draw)
         }
         break;
     default: // What mostly happens: the next stage is trained.
-        if (ensemble_next(ensemble, &next_shard, &next_node, &repair)) {
+        if (next_of_all(ensemble, &next_shard, &next_node)) {
             ensemble_set_valid(ensemble, next_shard, next_node, 1, false);
         }
         break;
@@ -521,8 +580,7 @@ static void test_large_ones_are_quick(void **state)
     }
     ensemble_set_cells(&ensemble, cells);
     uint32_t shard, node, trained = 0;
-    bool repair;
-    while (ensemble_next(&ensemble, &shard, &node, &repair)) {
+    while (next_of_all(&ensemble, &shard, &node)) {
         ensemble_set_leased(&ensemble, shard, node, true);
         assert_true(ensemble_sum(&ensemble).training == 1);
         ensemble_set_leased(&ensemble, shard, node, false);
@@ -532,7 +590,7 @@ static void test_large_ones_are_quick(void **state)
     }
     assert_int_equal(trained, ensemble_count(&ensemble));
     const struct cell cell = {3, 0};
-    const uint32_t lost = ensemble_lose(&ensemble, cell, 1);
+    const uint32_t lost = ensemble_lose(&ensemble, cell, 1, ENSEMBLE_NO_DUE);
     assert_int_equal(ensemble_count(&ensemble) - lost, ensemble_sum(&ensemble).valid);
     assert_int_equal(ensemble.trie.nodes[ensemble_serving(&ensemble, 3)].depth,
                      199); // [1, ... 199]
@@ -629,7 +687,7 @@ static void test_plan_is_what_the_deletion_costs(void **state)
             if (lost[i] > 0) {
                 const struct cell cell = {i / ensemble.trie.slice_count,
                                           i % ensemble.trie.slice_count};
-                components += ensemble_lose(&ensemble, cell, lost[i]);
+                components += ensemble_lose(&ensemble, cell, lost[i], ENSEMBLE_NO_DUE);
             }
         }
         uint64_t samples = 0, all = 0;
@@ -656,7 +714,7 @@ int main(void)
         cmocka_unit_test(test_serving),
         cmocka_unit_test(test_next_is_the_first_in_the_documented_order),
         cmocka_unit_test(test_outdated_components_hold_up_what_stands_on_them),
-        cmocka_unit_test(test_repairs_come_first),
+        cmocka_unit_test(test_what_holds_something_up_is_due_with_it),
         cmocka_unit_test(test_next_reaches_everything),
         cmocka_unit_test(test_totals),
         cmocka_unit_test(test_decisions_over_random_histories),
