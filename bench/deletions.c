@@ -412,7 +412,9 @@ static bool bench_flood(struct times *calm)
     pthread_join(store, NULL);
     stop = false;
     must(pthread_create(&predictor, NULL, predict_client, &predicted) == 0, "pthread_create");
+    fprintf(stderr, "FLOOD\n");
     const double rate = run_clients(our_client, &ours);
+    fprintf(stderr, "END\n");
     quiet = 0;
     stop = true;
     pthread_join(predictor, NULL);
@@ -485,6 +487,9 @@ int main(int argc, char **argv)
         records = 120000;
         each = 20;
         bulk_ids = 50000;
+    }
+    if (getenv("EACH") != NULL) {
+        each = (uint32_t)atoi(getenv("EACH"));
     }
     static char base[PATH_MAX];
     must(realpath(argc > 1 ? argv[1] : ".", base) != NULL && strlen(base) < 200, "DIR");

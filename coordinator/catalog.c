@@ -1,4 +1,4 @@
-// coordinator/catalog.c: datasets, models and open requests in the loop's memory; see core.h.
+// coordinator/catalog.c: datasets and models in the loop's memory; see core.h.
 #include <string.h>
 
 #include "base/check.h"
@@ -268,6 +268,7 @@ static void model_free(struct core *core, struct model *model)
 {
     for (uint32_t i = 0; model->extras != NULL && i < ensemble_count(&model->ensemble); i++) {
         forget_weights(core, &model->extras[i]);
+        requests_wake(core, &model->extras[i].watched); // It is gone for them.
     }
     mem_free(model->extras);
     planned_deinit(&model->plan);
@@ -399,6 +400,7 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
     struct slot_extra *const extra = model_extra(model, shard, node);
     const bool outdated = memcmp(profile, &core->profile, sizeof *profile) != 0;
     forget_weights(core, extra);
+    requests_wake(core, &extra->watched);
     core->resident_bytes += weights->param_count * sizeof(float);
     *extra = (struct slot_extra){.weights = weights, .records = records, .profile = *profile};
     ensemble_set_valid(&model->ensemble, shard, node, weights->instance, outdated);
@@ -410,121 +412,15 @@ void model_lose_records(struct core *core, struct model *model, struct cell cell
 {
     ensemble_lose(&model->ensemble, cell, count, due);
     for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
-        if (ensemble_slot(&model->ensemble, cell.shard, node)->state != SLOT_VALID) {
-            forget_weights(core, model_extra(model, cell.shard, node));
+        const struct slot *const slot = ensemble_slot(&model->ensemble, cell.shard, node);
+        struct slot_extra *const extra = model_extra(model, cell.shard, node);
+        if (slot->state != SLOT_VALID) {
+            forget_weights(core, extra);
+        }
+        if (slot->records == 0) { // Nothing to be trained: nobody waits for it any more.
+            requests_wake(core, &extra->watched);
         }
     }
-}
-
-// ---------------------------------------------------------------- requests
-
-void catalog_put_request(struct core *core, const struct request_row *row,
-                         const struct awaited *awaited, uint32_t awaited_count)
-{
-    struct request *const request = mem_alloc(1, sizeof *request);
-    request->row = *row;
-    request->awaited = mem_alloc(awaited_count, sizeof *request->awaited);
-    if (awaited_count > 0) {
-        memcpy(request->awaited, awaited, awaited_count * sizeof *awaited);
-    }
-    request->awaited_count = awaited_count;
-    core->requests = mem_resize(core->requests, core->request_count + 1, sizeof *core->requests);
-    core->requests[core->request_count++] = request;
-}
-
-struct request *catalog_request(struct core *core, uint64_t sequence)
-{
-    for (uint32_t i = 0; i < core->request_count; i++) {
-        if (core->requests[i]->row.sequence == sequence) {
-            return core->requests[i];
-        }
-    }
-    return NULL;
-}
-
-void catalog_drop_request(struct core *core, uint64_t sequence)
-{
-    for (uint32_t i = 0; i < core->request_count; i++) {
-        if (core->requests[i]->row.sequence == sequence) {
-            mem_free(core->requests[i]->awaited);
-            mem_free(core->requests[i]);
-            core->requests[i] = core->requests[--core->request_count];
-            return;
-        }
-    }
-}
-
-// The model and node of an awaited component that is not valid again; NULL: it is, or is empty, or
-// its model was removed.
-static const struct model *still_awaited(struct core *core, const struct awaited *awaited,
-                                         uint32_t *node_out)
-{
-    const struct model *const model = catalog_model_number(core, awaited->model);
-    const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
-    if (node < 0) {
-        return NULL;
-    }
-    const struct slot *const slot =
-        ensemble_slot(&model->ensemble, awaited->name.shard, (uint32_t)node);
-    *node_out = (uint32_t)node;
-    return slot->state == SLOT_VALID || slot->records == 0 ? NULL : model;
-}
-
-// How many of the awaited components one answer looks at: a few milliseconds.
-static uint32_t looked_at(const struct request *request)
-{
-    return request->awaited_count < REQUEST_LOOKS ? request->awaited_count : REQUEST_LOOKS;
-}
-
-uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out,
-                           bool *more_out)
-{
-    uint32_t count = 0, node = 0;
-    *samples_out = 0;
-    *more_out = request->awaited_count > REQUEST_LOOKS;
-    for (uint32_t i = 0; i < looked_at(request); i++) {
-        const struct awaited *const awaited = &request->awaited[i];
-        const struct model *const model = still_awaited(core, awaited, &node);
-        if (model != NULL) {
-            count++;
-            *samples_out += ensemble_samples(&model->ensemble, awaited->name.shard, node);
-        }
-    }
-    return count;
-}
-
-bool request_is_repaired(struct core *core, struct request *request)
-{
-    const uint32_t count = request->awaited_count;
-    uint32_t node = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t at = (request->waits_at + i) % count;
-        if (still_awaited(core, &request->awaited[at], &node) != NULL) {
-            request->waits_at = at;
-            return false;
-        }
-    }
-    return true;
-}
-
-const char *request_problem(struct core *core, const struct request *request)
-{
-    for (uint32_t i = 0; i < looked_at(request); i++) {
-        const struct awaited *const awaited = &request->awaited[i];
-        const struct model *const model = catalog_model_number(core, awaited->model);
-        const int32_t node = model == NULL ? -1 : trie_find(&model->ensemble.trie, &awaited->name);
-        if (node >= 0 &&
-            ensemble_slot(&model->ensemble, awaited->name.shard, (uint32_t)node)->blocked) {
-            return model->problem;
-        }
-        if (node >= 0 && catalog_successor(core, model) == NULL &&
-            ensemble_is_stuck(&model->ensemble, awaited->name.shard, (uint32_t)node)) {
-            return "it stands on components of an older numeric profile, on which nothing is "
-                   "trained: "
-                   "unlearnctl train MODEL --reprofile";
-        }
-    }
-    return "";
 }
 
 // ---------------------------------------------------------------- start
@@ -668,8 +564,7 @@ static enum err load_awaited(void *context, uint64_t sequence, const struct awai
 static enum err load_request(void *context, const struct request_row *row)
 {
     struct load *const load = context;
-    catalog_put_request(load->core, row, NULL, 0);
-    load->request = catalog_request(load->core, row->sequence);
+    load->request = catalog_put_request(load->core, row, NULL, 0);
     return awaited_walk(load->txn, row->sequence, load_awaited, load);
 }
 
@@ -723,12 +618,9 @@ void catalog_free(struct core *core)
     while (core->dataset_count > 0) {
         catalog_drop_dataset(core, core->datasets[0]->row.number);
     }
-    while (core->request_count > 0) {
-        catalog_drop_request(core, core->requests[0]->row.sequence);
-    }
+    requests_free(core);
     bases_free(core);
     planner_deinit(&core->planner);
     mem_free(core->models);
     mem_free(core->datasets);
-    mem_free(core->requests);
 }

@@ -70,12 +70,19 @@ struct dataset {
     struct digest schema_digest;
 };
 
+// Open requests in order; one is in one queue at most. requests.c.
+struct request_queue {
+    struct request *first, *last;
+    uint32_t count;
+};
+
 // What the loop knows of a component beside ensemble's slot; same index.
 struct slot_extra {
-    struct weights *weights; // NULL unless valid.
-    uint64_t records;        // That it was trained on.
-    struct digest profile;   // It was trained under; of a valid one.
-    uint32_t failures;       // In a row.
+    struct request_queue watched; // Requests that wait for it, and for others perhaps.
+    struct weights *weights;      // NULL unless valid.
+    uint64_t records;             // That it was trained on.
+    struct digest profile;        // It was trained under; of a valid one.
+    uint32_t failures;            // In a row.
 };
 
 struct model {
@@ -110,8 +117,10 @@ struct request {
     struct request_row row;
     struct awaited *awaited;
     uint32_t awaited_count;
-    uint32_t waits_at; // Of awaited: one that was not valid when last looked at.
-    bool finishing;    // The job that completes it is under way.
+    uint32_t waits_at;    // Of awaited: one that was not valid when last looked at.
+    bool queued;          // In one of the queues; else a job has it.
+    struct request *next; // There.
+    int64_t since_ms;     // It waits for its next step.
 };
 
 // Who asked.
@@ -145,7 +154,7 @@ struct core {
     bool bases_tidying;                // The job of bases_tidy is under way.
     struct deletions *deletions;       // Deletions that come in parts: deletion.c.
     uint32_t reports_open;             // Being made: report.c.
-    int64_t erase_again_ms; // 0, or when to try again what could not be erased or completed.
+    struct erasure *erasure;           // What follows a fence: erasure.c.
     struct verifications *verifications;
     struct compaction *compaction; // upkeep.c.
     struct wire_arena arena;
@@ -169,11 +178,13 @@ struct core {
     struct model **models;
     uint32_t model_count;
     struct planner planner; // Over `models`.
-    struct request **requests;
-    uint32_t request_count;
+    struct request **requests; // By number.
+    uint32_t request_count, request_capacity;
+    struct request_queue woken;    // What they waited for has changed: to be looked at.
+    struct request_queue repaired; // Erased, and nothing is left to wait for.
 };
 
-// --- catalog.c: datasets, models, requests in memory
+// --- catalog.c: datasets and models in memory
 
 // Reads everything from the store; called once, before the loop. Errors are the store's.
 MUST_USE enum err catalog_load(struct core *core);
@@ -236,10 +247,14 @@ struct weights *weights_new(uint64_t instance, float *params, uint64_t param_cou
 struct weights *weights_hold(struct weights *weights);
 void weights_release(struct weights *weights); // Accepts NULL. Any thread.
 
-void catalog_put_request(struct core *core, const struct request_row *row,
-                         const struct awaited *awaited, uint32_t awaited_count);
+// --- requests.c: open requests in memory
+
+struct request *catalog_put_request(struct core *core, const struct request_row *row,
+                                    const struct awaited *awaited, uint32_t awaited_count);
 struct request *catalog_request(struct core *core, uint64_t sequence); // Open ones, or NULL.
-void catalog_drop_request(struct core *core, uint64_t sequence);
+// They must be in no queue.
+void catalog_drop_requests(struct core *core, struct request *const *requests, uint32_t count);
+void requests_free(struct core *core); // At the end, in whatever queue they are.
 // When it has to be completed by; 0: it has no due date. The one place that status and report ask.
 static inline int64_t request_due(const struct request_row *row)
 {
@@ -251,9 +266,13 @@ static inline int64_t request_due(const struct request_row *row)
 enum { REQUEST_LOOKS = 4096 }; // Four milliseconds where lists are longest.
 uint32_t request_waits_for(struct core *core, const struct request *request, uint64_t *samples_out,
                            bool *more_out);
-// Whether none is left. Asked for every open request whenever something becomes valid, so it begins
-// where it found one last time.
-bool request_is_repaired(struct core *core, struct request *request);
+
+void queue_put(struct request_queue *queue, struct request *request); // It must be in none.
+struct request *queue_take(struct request_queue *queue);              // The first, or NULL.
+// All of the queue go to core->woken: a component became valid, or empty, or is gone.
+void requests_wake(struct core *core, struct request_queue *queue);
+// Finds out for what is woken whether it still waits, for 2 ms at most: the rest stays woken.
+void requests_look(struct core *core);
 
 // Why an awaited component cannot be trained; "" when nothing is wrong. Borrowed.
 const char *request_problem(struct core *core, const struct request *request);
@@ -334,10 +353,7 @@ void uploads_tick(struct core *core);                           // Gives up what
 void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
 void imports_tidy(struct core *core); // Erases leftovers in the background.
 void deletion_free(struct core *core);
-void deletion_tick(struct core *core);                     // Gives up uploads that stand still.
-void deletion_erase(struct core *core, uint64_t sequence); // The erased step, in batches.
-void deletion_resume(struct core *core);                   // At start: erases what is pending.
-void deletion_component_valid(struct core *core);          // Something became valid: who waits?
+void deletion_tick(struct core *core); // Gives up uploads that stand still.
 // Answers with the state of a request; `earlier` is looked at only where row->earlier is set.
 // accepted: the receipt that goes with an ack; may be empty.
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,

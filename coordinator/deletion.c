@@ -1,5 +1,6 @@
-// coordinator/deletion.c: requests to delete, from the question what it would cost to `completed`;
-// see core.h. fence.c has the transaction behind the ack; removal.c takes models and datasets away.
+// coordinator/deletion.c: requests to delete, from the question what it would cost to the ack; see
+// core.h. fence.c has the transaction behind the ack, erasure.c what follows it; removal.c takes models
+// and datasets away.
 #include <string.h>
 
 #include "base/check.h"
@@ -8,13 +9,11 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/core.h"
+#include "coordinator/erasure.h"
 #include "coordinator/fence.h"
-#include "coordinator/removal.h"
-#include "coordinator/statement.h"
-#include "store/doom.h"
 #include "store/tally.h"
 
-enum { ERASE_BATCH = 2000, PART_IDLE_MS = 60000, RETRY_MS = 1000 };
+enum { PART_IDLE_MS = 60000 };
 
 // ---------------------------------------------------------------- what is asked for
 
@@ -308,7 +307,7 @@ static void delete_undo(struct job *job, struct store *store)
 
 // The commit is done: the memory of the loop follows it before the ack is sent, so that no reply
 // after the ack holds an output of what was invalidated.
-static void apply_fence(struct core *core, const struct fence *fence)
+static struct request *apply_fence(struct core *core, const struct fence *fence)
 {
     struct dataset *const dataset = catalog_dataset_number(core, fence->dataset);
     if (dataset != NULL) {
@@ -323,7 +322,7 @@ static void apply_fence(struct core *core, const struct fence *fence)
         }
     }
     core->epoch = fence->request.epoch > core->epoch ? fence->request.epoch : core->epoch;
-    catalog_put_request(core, &fence->request, fence->awaited, fence->awaited_count);
+    return catalog_put_request(core, &fence->request, fence->awaited, fence->awaited_count);
 }
 
 static void delete_done(struct job *job, void *core_)
@@ -338,9 +337,7 @@ static void delete_done(struct job *job, void *core_)
         return;
     }
     const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
-    if (fenced) {
-        apply_fence(core, fence);
-    }
+    struct request *const open = fenced ? apply_fence(core, fence) : NULL;
     reply_request(core, &deletion->caller, &fence->request, &fence->earlier,
                   buf_span(&deletion->accepted.receipt));
     rate_add(&core->activity.deletions, core->now_ms, 1);
@@ -350,7 +347,7 @@ static void delete_done(struct job *job, void *core_)
         log_info("deletion_fenced", "request=%s records=%u components_invalidated=%llu epoch=%llu",
                  uuid, fence->key_count, (unsigned long long)fence->request.components_invalidated,
                  (unsigned long long)fence->request.epoch);
-        deletion_erase(core, fence->request.sequence);
+        erasure_begin(core, open);
     }
     delete_free(deletion);
 }
@@ -460,6 +457,7 @@ VERB(on_delete, Unlearn__Delete)
         return;
     }
     forget_open(core, deletion);
+    erasure_asked(core);
     deletion->job = (struct job){
         .kind = JOB_WRITE, .run = delete_run, .undo = delete_undo, .done = delete_done};
     deletion->job.accepted = deletion->fence.accepted = &deletion->accepted;
@@ -467,185 +465,4 @@ VERB(on_delete, Unlearn__Delete)
     deletion->caller = *caller;
     deletion->fence.body = body_digest(core, &deletion->fence);
     storage_submit(core->storage, &deletion->job);
-}
-
-// ---------------------------------------------------------------- erased
-
-struct erase_job {
-    struct job job;
-    uint64_t sequence;
-    bool keys;      // The rows are gone: their keys are next.
-    bool keys_next; // The same of the job that follows.
-    bool more;
-    struct request_row row; // When there is no more.
-};
-
-struct batch {
-    struct pending items[ERASE_BATCH];
-    uint32_t indexes[ERASE_BATCH];
-    uint32_t count;
-};
-
-static bool add_pending(void *context, uint64_t sequence, uint32_t index,
-                        const struct pending *pending)
-{
-    (void)sequence;
-    struct batch *const batch = context;
-    batch->items[batch->count] = *pending;
-    batch->indexes[batch->count++] = index;
-    return batch->count < ERASE_BATCH;
-}
-
-static enum err erase_items(struct txn *txn, uint64_t sequence, const struct batch *batch)
-{
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct pending *const item = &batch->items[i];
-        TRY(item->is_record ? record_remove(txn, &item->record)
-                            : weights_drop(txn, item->instance));
-        TRY(pending_drop(txn, sequence, batch->indexes[i]));
-    }
-    return OK;
-}
-
-// One batch of rows. A removal has its own rows to take away, in batches too.
-static enum err erase_rows(struct txn *txn, const struct request_row *row, bool *more_out)
-{
-    struct batch *const batch = mem_alloc(1, sizeof *batch);
-    doom_for(txn, row->sequence);
-    enum err err = pending_walk(txn, row->sequence, add_pending, batch);
-    if (err == OK) {
-        err = erase_items(txn, row->sequence, batch);
-    }
-    *more_out = batch->count == ERASE_BATCH;
-    mem_free(batch);
-    TRY(err);
-    return *more_out ? OK : removal_step(txn, row, more_out);
-}
-
-// First the rows go and doom their keys, batch by batch; then, that being committed, the keys are
-// overwritten. The last of these transactions says `erased`.
-static enum err erase_run(struct job *job, struct store *store, struct txn *txn)
-{
-    (void)store;
-    struct erase_job *const erase = (struct erase_job *)job;
-    TRY(request_get(txn, erase->sequence, &erase->row));
-    if (erase->row.state != REQUEST_FENCED) {
-        return OK; // A second job, from a retry: the first has done it, and more may have followed.
-    }
-    if (!erase->keys) {
-        erase->more = true;
-        TRY(erase_rows(txn, &erase->row, &erase->keys_next));
-        erase->keys_next = !erase->keys_next;
-        return OK;
-    }
-    erase->keys_next = true;
-    TRY(doom_erase(txn, &erase->more));
-    if (!erase->more) {
-        TRY(request_get(txn, erase->sequence, &erase->row)); // With the keys that were counted.
-        erase->row.state = REQUEST_ERASED;
-        erase->row.erased_us = clock_wall_us();
-        TRY(request_put(txn, &erase->row));
-    }
-    return OK;
-}
-
-static void erase_submit(struct core *core, uint64_t sequence, bool keys);
-
-static void erase_done(struct job *job, void *core_)
-{
-    struct core *const core = core_;
-    const struct erase_job *const erase = (struct erase_job *)job;
-    struct request *const request = catalog_request(core, erase->sequence);
-    if (job->result != OK) {
-        log_error("erase_failed", "sequence=%llu reason=\"%s\"",
-                  (unsigned long long)erase->sequence, job->text);
-        core->erase_again_ms = core->now_ms + RETRY_MS;
-    } else if (erase->more) {
-        erase_submit(core, erase->sequence, erase->keys_next);
-    } else if (request != NULL) {
-        request->row = erase->row;
-        char uuid[TEXT_UUID_BYTES];
-        text_uuid_put(&request->row.uuid, uuid);
-        log_info("request_erased", "request=%s", uuid);
-        deletion_component_valid(core);
-    }
-    mem_free(job);
-}
-
-static void erase_submit(struct core *core, uint64_t sequence, bool keys)
-{
-    struct erase_job *const erase = mem_alloc(1, sizeof *erase);
-    erase->job = (struct job){.kind = JOB_WRITE_ALONE, .run = erase_run, .done = erase_done};
-    erase->sequence = sequence;
-    erase->keys = keys;
-    storage_submit(core->storage, &erase->job);
-}
-
-void deletion_erase(struct core *core, uint64_t sequence)
-{
-    erase_submit(core, sequence, false);
-}
-
-void deletion_resume(struct core *core)
-{
-    for (uint32_t i = 0; i < core->request_count; i++) {
-        if (core->requests[i]->row.state == REQUEST_FENCED) {
-            deletion_erase(core, core->requests[i]->row.sequence);
-        }
-    }
-    core->erase_again_ms = 0;
-    deletion_component_valid(core);
-}
-
-// ---------------------------------------------------------------- repaired, completed
-
-struct finish_job {
-    struct job job;
-    uint64_t sequence;
-    const struct signer *signer;
-};
-
-static enum err finish_run(struct job *job, struct store *store, struct txn *txn)
-{
-    (void)store;
-    const struct finish_job *const finish = (struct finish_job *)job;
-    struct request_row row;
-    TRY(request_get(txn, finish->sequence, &row));
-    return statement_complete(txn, finish->signer, &row);
-}
-
-static void finish_done(struct job *job, void *core_)
-{
-    struct core *const core = core_;
-    const struct finish_job *const finish = (struct finish_job *)job;
-    struct request *const request = catalog_request(core, finish->sequence);
-    if (request != NULL && job->result == OK) {
-        char uuid[TEXT_UUID_BYTES];
-        text_uuid_put(&request->row.uuid, uuid);
-        log_info("request_completed", "request=%s", uuid);
-        catalog_drop_request(core, finish->sequence);
-    } else if (request != NULL) {
-        // A conflict: another deletion came first, and the request waits for its repair, too.
-        request->finishing = false;
-        core->erase_again_ms = core->now_ms + RETRY_MS; // Else nobody would try again.
-        log_event(job->result == ERR_CONFLICT ? LOG_INFO : LOG_ERROR, "finish_put_off",
-                  "reason=\"%s\"", job->text);
-    }
-    mem_free(job);
-}
-
-void deletion_component_valid(struct core *core)
-{
-    for (uint32_t i = 0; i < core->request_count; i++) {
-        struct request *const request = core->requests[i];
-        if (request->row.state == REQUEST_ERASED && !request->finishing &&
-            request_is_repaired(core, request)) {
-            struct finish_job *const finish = mem_alloc(1, sizeof *finish);
-            finish->job = (struct job){.kind = JOB_WRITE, .run = finish_run, .done = finish_done};
-            finish->sequence = request->row.sequence;
-            finish->signer = core->signer;
-            request->finishing = true;
-            storage_submit(core->storage, &finish->job);
-        }
-    }
 }

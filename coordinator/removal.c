@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/core.h"
+#include "coordinator/erasure.h"
 #include "coordinator/statement.h"
 #include "store/base.h"
 
@@ -372,25 +373,18 @@ static void forget(struct core *core, const struct request_row *row, uint32_t su
 }
 
 // The loop's memory follows the commit.
-static void apply(struct core *core, const struct request_row *row, uint32_t successor)
+static struct request *apply(struct core *core, const struct request_row *row, uint32_t successor)
 {
     forget(core, row, successor);
     core->epoch = row->epoch > core->epoch ? row->epoch : core->epoch;
-    catalog_put_request(core, row, NULL, 0);
     log_info("removal_fenced", "dataset=%u model=%u components=%llu", row->dataset, row->model,
              (unsigned long long)row->components_invalidated);
-}
-
-static void go_on(struct core *core, const struct request_row *row)
-{
-    deletion_erase(core, row->sequence);
-    deletion_component_valid(core); // Requests that waited for what is gone now.
+    return catalog_put_request(core, row, NULL, 0);
 }
 
 void removal_fenced(struct core *core, const struct request_row *row)
 {
-    apply(core, row, 0);
-    go_on(core, row);
+    erasure_begin(core, apply(core, row, 0));
 }
 
 static void remove_done(struct job *job, void *core_)
@@ -410,15 +404,14 @@ static void remove_done(struct job *job, void *core_)
     } else if (job->result != OK) {
         reply_error(core, &remove->caller, job->result, job->text);
     } else {
-        if (!remove->repeated) {
-            apply(core, &remove->row, remove->successor);
-        }
+        struct request *const open =
+            remove->repeated ? NULL : apply(core, &remove->row, remove->successor);
         if (!remove->silent) {
             reply_request(core, &remove->caller, &remove->row, &none,
                           buf_span(&remove->accepted.receipt));
         }
-        if (!remove->repeated) {
-            go_on(core, &remove->row);
+        if (open != NULL) {
+            erasure_begin(core, open);
         }
     }
     accepted_deinit(&remove->accepted);

@@ -8,12 +8,16 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/request.h"
 
-enum { BATCH_MAX = 256 }; // Jobs of one shared transaction: bounds the time to the first ack.
+enum {
+    BATCH_MAX = 256, // Jobs of one shared transaction: bounds the time to the first ack.
+    READ_US = 2000,  // Of reading between two transactions for writing, while acks wait.
+};
 
 struct storage {
     struct store *store;
@@ -123,28 +127,106 @@ static void run_batch(struct storage *storage, struct job **jobs, size_t count)
     }
 }
 
+// ---------------------------------------------------------------- the thread
+
+struct lane {
+    struct mail *first, *last;
+};
+
+static void lane_put(struct lane *lane, struct mail *mail)
+{
+    mail->next = NULL;
+    if (lane->last == NULL) {
+        lane->first = mail;
+    } else {
+        lane->last->next = mail;
+    }
+    lane->last = mail;
+}
+
+static struct job *lane_take(struct lane *lane)
+{
+    struct mail *const mail = lane->first;
+    if (mail != NULL) {
+        lane->first = mail->next;
+        lane->last = lane->first == NULL ? NULL : lane->last;
+    }
+    return (struct job *)mail;
+}
+
+static bool lane_shares(const struct lane *lane)
+{
+    return lane->first != NULL && ((const struct job *)lane->first)->kind == JOB_WRITE;
+}
+
+struct lanes {
+    struct lane writers, readers;
+    uint64_t taken;
+};
+
+// It must see all that was submitted before it.
+static bool may_read(const struct lanes *lanes)
+{
+    const struct job *const reader = (const struct job *)lanes->readers.first;
+    const struct job *const writer = (const struct job *)lanes->writers.first;
+    return reader != NULL && (writer == NULL || reader->number < writer->number);
+}
+
+// Takes over what was submitted; waits when there is nothing else to do. False: the end.
+static bool take_all(struct storage *storage, struct lanes *lanes)
+{
+    const bool idle = lanes->writers.first == NULL && lanes->readers.first == NULL;
+    struct mail *mail = mailbox_take(storage->inbox, idle);
+    if (mail == NULL && idle) {
+        return false;
+    }
+    for (; mail != NULL; mail = mailbox_take(storage->inbox, false)) {
+        struct job *const job = (struct job *)mail;
+        const bool reads = job->kind == JOB_READ;
+        job->number = lanes->taken++;
+        lane_put(reads ? &lanes->readers : &lanes->writers, mail);
+    }
+    return true;
+}
+
+static void write_some(struct storage *storage, struct lane *writers)
+{
+    struct job *jobs[BATCH_MAX];
+    size_t count = 0;
+    if (lane_shares(writers)) {
+        while (lane_shares(writers) && count < BATCH_MAX) {
+            jobs[count++] = lane_take(writers);
+        }
+    } else if (writers->first != NULL) {
+        jobs[count++] = lane_take(writers);
+    }
+    if (count > 0) {
+        run_batch(storage, jobs, count);
+    }
+}
+
+// One at least, if there is one.
+static void read_some(struct storage *storage, struct lanes *lanes)
+{
+    const int64_t until_us = clock_mono_us() + READ_US;
+    while (may_read(lanes)) {
+        struct job *job = lane_take(&lanes->readers);
+        run_batch(storage, &job, 1);
+        if (clock_mono_us() >= until_us) {
+            return;
+        }
+    }
+}
+
 static void *work(void *argument)
 {
     struct storage *const storage = argument;
-    struct job *ahead = NULL; // Taken, but not of the same kind as the batch before it.
-    for (;;) {
-        struct job *jobs[BATCH_MAX];
-        jobs[0] = ahead != NULL ? ahead : (struct job *)mailbox_take(storage->inbox, true);
-        ahead = NULL;
-        if (jobs[0] == NULL) {
-            return NULL;
-        }
-        size_t count = 1;
-        while (jobs[0]->kind == JOB_WRITE && count < BATCH_MAX) {
-            struct job *const next = (struct job *)mailbox_take(storage->inbox, false);
-            if (next == NULL || next->kind != JOB_WRITE) {
-                ahead = next;
-                break;
-            }
-            jobs[count++] = next;
-        }
-        run_batch(storage, jobs, count);
+    struct lanes lanes = {.taken = 0};
+    while (take_all(storage, &lanes)) {
+        write_some(storage, &lanes.writers);
+        read_some(storage, &lanes);
     }
+    return NULL;
 }
 
 static enum err start(struct storage *storage, const char *dir, uint64_t map_bytes)

@@ -1,9 +1,11 @@
 // coordinator/storage.h: the store thread, the only one that touches the disk.
 //
-// The main loop submits jobs; the thread runs them in the order in which they came. Neighbouring
-// JOB_WRITE jobs share one transaction, so requests that arrive together share one commit. A finished
-// job comes back to the main loop, which calls its `done`. So what is true for a job's `run` (what
-// the store holds) is true for its `done` (what the loop's memory says), in the same order.
+// The main loop submits jobs. The thread runs those that write in the order in which they came;
+// neighbouring JOB_WRITE jobs share one transaction, so requests that arrive together share one commit.
+// Those that read run in their own order, some between two commits: later perhaps than something that
+// was submitted after them and writes, never earlier than what was submitted before. A finished job
+// comes back to the main loop, which calls its `done`, in the order of the runs. So what is true for a
+// job's `run` (what the store holds) is true for its `done` (what the loop's memory says).
 //
 // A JOB_WRITE's run should make its checks before its first write: an error returned before that
 // leaves the others of its transaction untouched. After an error that comes later, ERR_LIMIT (the map
@@ -45,6 +47,7 @@ struct job {
     enum err result;
     char text[ERR_TEXT_BYTES]; // err_text of the result.
     bool ran;                  // Inside the thread: has run in the current transaction.
+    uint64_t number;           // Inside the thread: of its submission.
 };
 
 struct storage;

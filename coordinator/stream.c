@@ -10,6 +10,8 @@
 #include "coordinator/fleetdom.h"
 #include "model/learner.h"
 
+enum { PULL_US = 2000 };
+
 // ---------------------------------------------------------------- records, parents and bases
 
 struct pull_job {
@@ -20,13 +22,15 @@ struct pull_job {
     struct buf bytes;
     uint32_t count;
     bool last;
-    bool full; // The next record does not fit any more.
+    int64_t until_us; // Acks wait behind it: the chunk ends there.
+    bool full;        // The next record does not fit any more.
 };
 
 static bool add_record(void *context, const struct record *record)
 {
     struct pull_job *const pull = context;
-    if (pull->bytes.bytes + ID_BYTES + 4 + record->row.bytes > LIMIT_CHUNK_BYTES) {
+    if (pull->bytes.bytes + ID_BYTES + 4 + record->row.bytes > LIMIT_CHUNK_BYTES ||
+        (pull->count > 0 && pull->count % 64 == 0 && clock_mono_us() >= pull->until_us)) {
         pull->full = true;
         return false;
     }
@@ -46,6 +50,7 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     struct pull_job *const pull = (struct pull_job *)job;
     struct lease *const lease = pull->lease;
     struct stream *const stream = &lease->members[pull->member].stream;
+    pull->until_us = clock_mono_us() + PULL_US;
     while (stream->position < lease->name.count && !pull->full) {
         const struct cell cell = {lease->name.shard, lease->name.list[stream->position]};
         TRY(cell_walk(txn, lease->dataset, &lease->placement, cell,
@@ -340,7 +345,6 @@ static void apply_kept(struct core *core, struct keep_job *keep)
     log_info("component_stored", "model=%u component=%s records=%llu samples=%llu epoch=%llu",
              keep->model, name, (unsigned long long)keep->row.records,
              (unsigned long long)keep->row.samples, (unsigned long long)keep->epoch);
-    deletion_component_valid(core);
 }
 
 static void keep_done(struct job *job, void *core_)

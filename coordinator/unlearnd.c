@@ -23,6 +23,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/core.h"
+#include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
 #include "model/profile.h"
 #include "store/compact.h"
@@ -181,9 +182,7 @@ static void tick(struct core *core)
     uploads_tick(core);
     base_uploads_tick(core);
     deletion_tick(core);
-    if (core->erase_again_ms != 0 && core->now_ms >= core->erase_again_ms) {
-        deletion_resume(core);
-    }
+    erasure_tick(core);
 }
 
 static enum err loop(struct core *core, int signals)
@@ -193,7 +192,7 @@ static enum err loop(struct core *core, int signals)
         bool ready[2];
         struct link_wait_fd fds[3] = {
             {.fd = storage_fd(core->storage)}, {.fd = predict_fd(core)}, {.fd = signals}};
-        TRY(link_wait(links, ready, 2, fds, 3, TICK_MS));
+        TRY(link_wait(links, ready, 2, fds, 3, erasure_is_due(core) ? 0 : TICK_MS));
         const int64_t began_us = clock_mono_us();
         core->now_ms = began_us / 1000;
         core->wall_us = clock_wall_us();
@@ -275,7 +274,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
     imports_tidy(core);
     bases_tidy(core);
-    deletion_resume(core);
+    erasure_resume(core);
     TRY(publish_all(core, clients, workers));
     log_info("coordinator_started", "clients=%s workers=%s core=%s boot=%llu", clients, workers,
              core->core_type, (unsigned long long)storage_boot(core->storage));
@@ -287,6 +286,7 @@ static void close_all(struct core *core)
     // The threads first: what they still finish is dropped with the loop's memory.
     predict_free(core);
     if (core->storage != NULL) {
+        erasure_stop(core);
         storage_drain(core->storage, core);
     }
     leases_free(core);
@@ -295,6 +295,7 @@ static void close_all(struct core *core)
     link_context_close(core->context);
     verify_free(core);
     deletion_free(core);
+    erasure_free(core);
     upkeep_free(core);
     uploads_free(core);
     base_uploads_free(core);

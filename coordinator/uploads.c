@@ -99,7 +99,8 @@ static enum err tidy_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
     struct tidy_job *const tidy = (struct tidy_job *)job;
-    return tidy->keys ? doom_erase(txn, &tidy->more) : import_tidy(txn, 2000, &tidy->more);
+    return tidy->keys ? doom_erase(txn, KEYRING_BATCH, &tidy->more)
+                      : import_tidy(txn, 2000, &tidy->more);
 }
 
 static void tidy_submit(struct core *core, bool keys);

@@ -86,10 +86,11 @@ struct taken {
 };
 
 // Takes the first rows of the list; their order is that of the slots.
-static enum err take(struct txn *txn, struct kv_cursor *cursor, struct taken *taken)
+static enum err take(struct txn *txn, struct kv_cursor *cursor, size_t count_max,
+                     struct taken *taken)
 {
     TRY(kv_cursor_seek(cursor, span_of("", 0)));
-    while (!cursor->at_end && taken->count < KEYRING_BATCH) {
+    while (!cursor->at_end && taken->count < count_max) {
         TRY(name_at(txn, cursor, &taken->names[taken->count], &taken->requests[taken->count]));
         taken->count++;
         TRY(kv_drop(&txn->kv, KV_DOOMED, kv_key_span(&cursor->key)));
@@ -137,13 +138,15 @@ static enum err erase(struct txn *txn, struct taken *taken)
     return credit(txn, taken);
 }
 
-enum err doom_erase(struct txn *txn, bool *more_out)
+enum err doom_erase(struct txn *txn, size_t count_max, bool *more_out)
 {
-    CHECK(!txn->doomed);
+    CHECK(!txn->doomed && count_max > 0);
     struct taken *const taken = mem_alloc(1, sizeof *taken);
     struct kv_cursor cursor = {0};
     enum err err = kv_cursor_open(&txn->kv, KV_DOOMED, &cursor);
-    err = err == OK ? take(txn, &cursor, taken) : err;
+    err = err == OK
+              ? take(txn, &cursor, count_max < KEYRING_BATCH ? count_max : KEYRING_BATCH, taken)
+              : err;
     *more_out = err == OK && !cursor.at_end;
     kv_cursor_close(&cursor);
     err = err == OK ? erase(txn, taken) : err;

@@ -14,9 +14,10 @@ MUST_USE enum err doom_put(struct txn *txn, const struct key_name *name);
 // From here on the transaction dooms for that request, whose row counts what was erased for it.
 void doom_for(struct txn *txn, uint64_t request);
 
-// Erases some of the doomed keys, sequentially. *more_out: there are others; call again in another
-// transaction. Only in a transaction that dooms none itself: what it erases must be committed before.
-MUST_USE enum err doom_erase(struct txn *txn, bool *more_out);
+// Erases some of the doomed keys, count_max of them at most (and never more than KEYRING_BATCH).
+// *more_out: there are others; call again in another transaction. Only in a transaction that dooms none
+// itself: what it erases must be committed before.
+MUST_USE enum err doom_erase(struct txn *txn, size_t count_max, bool *more_out);
 
 // Whether any key is doomed.
 MUST_USE enum err doom_any(struct txn *txn, bool *any_out);

@@ -491,7 +491,7 @@ static enum err erase_doomed(struct store *store)
     for (bool more = true; more;) {
         struct txn *txn;
         TRY(txn_begin(store, true, &txn));
-        TRY(txn_end(txn, doom_erase(txn, &more)));
+        TRY(txn_end(txn, doom_erase(txn, KEYRING_BATCH, &more)));
     }
     return OK;
 }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "coordinator/core.h"
+#include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
 #include "tests/unit/scratch.h"
 
@@ -64,6 +65,7 @@ static inline void desk_close_core(struct desk *desk)
     leases_free(core);
     verify_free(core);
     deletion_free(core);
+    erasure_free(core);
     uploads_free(core);
     base_uploads_free(core);
     catalog_free(core);

@@ -187,7 +187,7 @@ static enum err erase_all(void)
     enum err err = OK;
     while (more && err == OK) {
         people_begin(&people);
-        err = doom_erase(people.txn, &more);
+        err = doom_erase(people.txn, KEYRING_BATCH, &more);
         err = txn_end(people.txn, err);
     }
     return err;

@@ -50,7 +50,7 @@ static void erase(uint32_t number)
     people_commit(&people);
     while (more) {
         people_begin(&people);
-        MUST(doom_erase(people.txn, &more));
+        MUST(doom_erase(people.txn, KEYRING_BATCH, &more));
         people_commit(&people);
     }
 }
@@ -172,7 +172,7 @@ static void test_store_with_a_pending_list_put_back(void **state)
     people_commit(&people);
     copy(path_in("/store/data.mdb"), path_in("/store.copy"));
     people_begin(&people);
-    MUST(doom_erase(people.txn, &more));
+    MUST(doom_erase(people.txn, KEYRING_BATCH, &more));
     people_commit(&people);
     put_back(true, false, false);
     is_refused("the data directory was put back from a copy");
@@ -426,7 +426,7 @@ static void test_chunks_copied_aside(void **state)
     people_commit(&people);
     bool more = true;
     people_begin(&people);
-    MUST(doom_erase(people.txn, &more));
+    MUST(doom_erase(people.txn, KEYRING_BATCH, &more));
     people_commit(&people);
     people_begin(&people);
     assert_int_equal(

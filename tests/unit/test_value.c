@@ -167,7 +167,7 @@ static void test_dataset_keeps_its_key_until_it_is_dropped(void **state)
     people_commit(&people);
     people_begin(&people);
     bool more = true;
-    assert_int_equal(doom_erase(people.txn, &more), OK);
+    assert_int_equal(doom_erase(people.txn, KEYRING_BATCH, &more), OK);
     assert_false(more);
     people_commit(&people);
     people_begin(&people);
@@ -211,7 +211,7 @@ static void test_requests_count_their_keys(void **state)
     assert_int_equal(weights_drop(people.txn, 3), OK);
     people_commit(&people);
     people_begin(&people);
-    assert_int_equal(doom_erase(people.txn, &more), OK);
+    assert_int_equal(doom_erase(people.txn, KEYRING_BATCH, &more), OK);
     assert_int_equal(request_get(people.txn, 3, &row), OK);
     assert_int_equal(row.keys_destroyed, 2);
     people_commit(&people);
