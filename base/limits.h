@@ -85,6 +85,9 @@ enum {
     LIMIT_IMPORTS_OPEN = 16,     // Uploads under way at once.
     LIMIT_BASE_UPLOADS_OPEN = 4, // Each holds its weights in memory.
     LIMIT_DELETES_OPEN = 64,     // Deletions being uploaded in parts at once.
+    // Legal holds of a dataset: people and records in litigation. They are counted when one is put: 1 ms.
+    LIMIT_HOLDS = 10000,
+    LIMIT_REASON_BYTES = LIMIT_NAME_BYTES, // Of a hold: a sentence or a file number.
     LIMIT_REPORTS_OPEN = 2,      // Each looks through the whole journal, up to three times.
     LIMIT_WORKERS = 4096,
     LIMIT_FLEETS = 256,

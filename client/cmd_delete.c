@@ -72,15 +72,19 @@ static enum err run_plan(struct ctl *ctl, const void *options, const struct args
     TRY(unlearn_plan(ctl->client, words->texts[0], ids_of(&plan->whom.records),
                      ids_of(&plan->whom.subjects), &cost));
     if (ctl->json) {
-        ctl_print(json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "dataset", words->texts[0], "records",
-                            (json_int_t)cost->records, "components_invalidated",
-                            (json_int_t)cost->components_invalidated, "samples_to_retrain",
-                            (json_int_t)cost->samples_to_retrain, "samples_from_scratch",
-                            (json_int_t)cost->samples_from_scratch, "seconds_estimated",
-                            cost->seconds_estimated));
+        ctl_print(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "dataset", words->texts[0], "records",
+            (json_int_t)cost->records, "records_held", (json_int_t)cost->records_held,
+            "components_invalidated", (json_int_t)cost->components_invalidated,
+            "samples_to_retrain", (json_int_t)cost->samples_to_retrain, "samples_from_scratch",
+            (json_int_t)cost->samples_from_scratch, "seconds_estimated", cost->seconds_estimated));
         return OK;
     }
-    printf("records       %llu to delete\n", (unsigned long long)cost->records);
+    printf("records       %llu to delete", (unsigned long long)cost->records);
+    if (cost->records_held > 0) {
+        printf("; %llu on legal hold would stay", (unsigned long long)cost->records_held);
+    }
+    putchar('\n');
     printf("components    %u to train again\n", cost->components_invalidated);
     printf("samples       %llu to train; everything anew would be %llu\n",
            (unsigned long long)cost->samples_to_retrain,
@@ -299,7 +303,8 @@ const struct ctl_command cmd_delete = {
         "bytes are gone), repaired (every component that had seen them is trained anew), "
         "completed. The work goes on by itself, also when this command ends before. Exit code "
         "3 where nothing of it is known; 4 where a base was pre-trained on the dataset, which must "
-        "be retired first; 1 where the deletion is accepted but its receipt or "
+        "be retired first, or where all of it that is there is on legal hold (unlearnctl hold); 1 "
+        "where the deletion is accepted but its receipt or "
         "the receipt log cannot be trusted.\n\n"
         "Examples:\n"
         "  unlearnctl delete adult --record 17 1804 --wait repaired\n"

@@ -31,6 +31,9 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(hold_release)                                                                          \
+    COMMAND(hold_list)                                                                             \
+    COMMAND(hold)                                                                                  \
     COMMAND(report)                                                                                \
     COMMAND(show)                                                                                  \
     COMMAND(compact)                                                                               \

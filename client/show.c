@@ -59,6 +59,17 @@ static json_t *request_json(const Unlearn__RequestState *state)
         "components_invalidated", (json_int_t)state->components_invalidated, "epoch",
         (json_int_t)state->epoch, "components_awaited", (json_int_t)state->components_awaited,
         "samples_left", (json_int_t)state->samples_left);
+    if (state->kind == UNLEARN__REQUEST_KIND__REQUEST_KIND_DELETE) {
+        json_object_set_new(
+            answer, "ids",
+            json_pack("{s:I, s:I, s:I, s:I}", "deleted", (json_int_t)state->ids_deleted,
+                      "already_deleted", (json_int_t)state->ids_gone, "not_found",
+                      (json_int_t)state->ids_not_found, "held", (json_int_t)state->ids_held));
+        json_object_set_new(answer, "records_held", json_integer((json_int_t)state->records_held));
+    }
+    if (state->hold_reason[0] != '\0') {
+        json_object_set_new(answer, "hold_reason", json_string(state->hold_reason));
+    }
     json_object_set_new(answer, "awaited_more", json_boolean(state->awaited_more));
     json_object_set_new(answer, "problem", json_string(state->problem));
     json_object_set_new(answer, "request", ctl_uuid(state->uuid));
@@ -103,6 +114,14 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
     printf("%-11s%llu records, %u components invalidated, epoch %llu\n", "effect",
            (unsigned long long)state->records_deleted, state->components_invalidated,
            (unsigned long long)state->epoch);
+    if (state->ids_gone + state->ids_not_found + state->ids_held > 0) {
+        printf("%-11s%u deleted, %u already deleted, %u not found, %u on legal hold\n", "asked for",
+               state->ids_deleted, state->ids_gone, state->ids_not_found, state->ids_held);
+    }
+    if (state->records_held > 0) {
+        printf("%-11s%llu records stay%s%s\n", "on hold", (unsigned long long)state->records_held,
+               state->hold_reason[0] == '\0' ? "" : ": ", state->hold_reason);
+    }
     if (state->components_awaited > 0) {
         printf("%-11s%s%u components, %llu samples\n", "to repair",
                state->awaited_more ? "at least " : "", state->components_awaited,

@@ -407,3 +407,51 @@ enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
     *state_out = reply->request_state;
     return OK;
 }
+
+// --- Legal holds ---
+
+enum err unlearn_hold_put(struct unlearn *client, const char *dataset, const char *record,
+                          const char *subject, const char *reason,
+                          const Unlearn__HoldState **state_out)
+{
+    Unlearn__HoldPut body;
+    unlearn__hold_put__init(&body);
+    body.dataset = wire_text(dataset);
+    body.record = wire_text(record == NULL ? "" : record);
+    body.subject = wire_text(subject == NULL ? "" : subject);
+    body.reason = wire_text(reason);
+    Unlearn__Request request = CALL_REQUEST(HOLD_PUT, hold_put, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(HOLD_STATE), &reply));
+    *state_out = reply->hold_state;
+    return OK;
+}
+
+enum err unlearn_hold_release(struct unlearn *client, const char *dataset, const char *record,
+                              const char *subject, const Unlearn__HoldState **state_out)
+{
+    Unlearn__HoldRelease body;
+    unlearn__hold_release__init(&body);
+    body.dataset = wire_text(dataset);
+    body.record = wire_text(record == NULL ? "" : record);
+    body.subject = wire_text(subject == NULL ? "" : subject);
+    Unlearn__Request request = CALL_REQUEST(HOLD_RELEASE, hold_release, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_ONCE, CALL_ANSWER(HOLD_STATE), &reply));
+    *state_out = reply->hold_state;
+    return OK;
+}
+
+enum err unlearn_hold_list(struct unlearn *client, const char *dataset, struct span cursor,
+                           const Unlearn__HoldPage **page_out)
+{
+    Unlearn__HoldList body;
+    unlearn__hold_list__init(&body);
+    body.dataset = wire_text(dataset);
+    body.cursor = wire_bytes(cursor);
+    Unlearn__Request request = CALL_REQUEST(HOLD_LIST, hold_list, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(HOLD_PAGE), &reply));
+    *page_out = reply->hold_page;
+    return OK;
+}

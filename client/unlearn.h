@@ -268,6 +268,19 @@ MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
                                  const struct id128 *uuid, struct unlearn_ids records,
                                  struct unlearn_ids subjects, bool eager,
                                  const Unlearn__RequestState **state_out);
+// Legal holds. One of record and subject is not NULL. Put is answered by the hold as it is then; the same
+// again is OK. ERR_NOT_FOUND: no such record is there; to release: it is not on hold. ERR_CONFLICT: it is
+// on hold for another reason. ERR_LIMIT: the dataset has LIMIT_HOLDS. Release is asked once.
+MUST_USE enum err unlearn_hold_put(struct unlearn *client, const char *dataset, const char *record,
+                                   const char *subject, const char *reason,
+                                   const Unlearn__HoldState **state_out);
+MUST_USE enum err unlearn_hold_release(struct unlearn *client, const char *dataset,
+                                       const char *record, const char *subject,
+                                       const Unlearn__HoldState **state_out);
+// The cursor is empty at first, then the last page's `next`.
+MUST_USE enum err unlearn_hold_list(struct unlearn *client, const char *dataset, struct span cursor,
+                                    const Unlearn__HoldPage **page_out);
+
 MUST_USE enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
                                        const Unlearn__RequestState **state_out);
 

@@ -195,6 +195,15 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_BASE_PULL:
         on_base_pull(core, caller, request->base_pull, raw);
         return;
+    case UNLEARN__REQUEST__BODY_HOLD_PUT:
+        on_hold_put(core, caller, request->hold_put, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_HOLD_RELEASE:
+        on_hold_release(core, caller, request->hold_release, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_HOLD_LIST:
+        on_hold_list(core, caller, request->hold_list, raw);
+        return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:
         reply_error(core, caller, ERR_INVALID, "a request without a body that is known here");

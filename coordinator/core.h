@@ -335,6 +335,9 @@ VERB(on_base_list, Unlearn__BaseList);
 VERB(on_base_show, Unlearn__BaseShow);
 VERB(on_base_retire, Unlearn__BaseRetire);
 VERB(on_base_pull, Unlearn__BasePull);
+VERB(on_hold_put, Unlearn__HoldPut);
+VERB(on_hold_release, Unlearn__HoldRelease);
+VERB(on_hold_list, Unlearn__HoldList);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".
@@ -351,13 +354,19 @@ void upkeep_free(struct core *core);
 void uploads_free(struct core *core);
 void uploads_tick(struct core *core);                           // Gives up what is idle for long.
 void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
-void imports_tidy(struct core *core); // Erases leftovers in the background.
+void imports_tidy(
+    struct core *core); // Erases leftovers in the background, and then all doomed keys.
 void deletion_free(struct core *core);
 void deletion_tick(struct core *core); // Gives up uploads that stand still.
-// Answers with the state of a request; `earlier` is looked at only where row->earlier is set.
-// accepted: the receipt that goes with an ack; may be empty.
+// What goes with an ack alone.
+struct ack {
+    struct span receipt;     // The accepted one; may be empty.
+    const char *hold_reason; // Why something of it stays, or "".
+};
+// Answers with the state of a request; `earlier` is looked at only where row->earlier is set. ack: NULL:
+// it is none.
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
-                   const struct id128 *earlier, struct span accepted);
+                   const struct id128 *earlier, const struct ack *ack);
 
 // --- bases.c, base_upload.c
 

@@ -63,7 +63,7 @@ static enum err plan_run(struct job *job, struct store *store, struct txn *txn)
     (void)store;
     struct fence *const fence = &((struct plan_job *)job)->fence;
     TRY(fence_find(fence, txn));
-    if (fence->key_count == 0) {
+    if (fence->key_count == 0 && !fence_is_held(fence)) {
         FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
              fence->rid_count, fence->sid_count);
     }
@@ -103,6 +103,7 @@ static void plan_done(struct job *job, void *core_)
         Unlearn__Reply reply = UNLEARN__REPLY__INIT;
         Unlearn__PlanCost cost = UNLEARN__PLAN_COST__INIT;
         cost.records = plan->fence.key_count;
+        cost.records_held = plan->fence.kept_count;
         for (uint32_t i = 0; i < core->model_count; i++) {
             if (core->models[i]->dataset == plan->fence.dataset) {
                 add_cost(core->models[i], &plan->fence, &cost);
@@ -141,7 +142,7 @@ VERB(on_plan, Unlearn__Plan)
 // ---------------------------------------------------------------- answers about a request
 
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
-                   const struct id128 *earlier, struct span accepted)
+                   const struct id128 *earlier, const struct ack *ack)
 {
     uint64_t samples = 0;
     const struct request *const open = catalog_request(core, row->sequence);
@@ -158,10 +159,18 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
     state.erased_us = row->erased_us;
     state.repaired_us = row->repaired_us;
     state.completed_us = row->completed_us;
+    state.ids_deleted = row->answered[ANSWER_DELETED];
+    state.ids_gone = row->answered[ANSWER_GONE];
+    state.ids_not_found = row->answered[ANSWER_NOT_FOUND];
+    state.ids_held = row->answered[ANSWER_HELD];
+    state.records_held = row->records_held;
     if (row->earlier != 0) {
         state.earlier = wire_bytes(span_of(earlier->bytes, ID_BYTES));
     }
-    state.accepted = wire_bytes(accepted);
+    if (ack != NULL) {
+        state.accepted = wire_bytes(ack->receipt);
+        state.hold_reason = wire_text(ack->hold_reason);
+    }
     if (open != NULL) {
         bool more = false;
         state.components_awaited = request_waits_for(core, open, &samples, &more);
@@ -204,7 +213,7 @@ static void show_done(struct job *job, void *core)
 {
     struct show_job *const show = (struct show_job *)job;
     if (job->result == OK) {
-        reply_request(core, &show->caller, &show->row, &show->earlier, span_of(NULL, 0));
+        reply_request(core, &show->caller, &show->row, &show->earlier, NULL);
     } else {
         reply_error(core, &show->caller, job->result,
                     job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
@@ -297,7 +306,9 @@ static enum err delete_run(struct job *job, struct store *store, struct txn *txn
     deletion->refused = err;
     memcpy(deletion->refusal, err_text(), sizeof deletion->refusal);
     return tally_add(txn, deletion->fence.accepted_us, deletion->fence.dataset, deletion->dataset,
-                     err == ERR_NOT_FOUND ? TALLY_NOT_FOUND : TALLY_CONFLICT);
+                     err == ERR_NOT_FOUND              ? TALLY_NOT_FOUND
+                     : fence_is_held(&deletion->fence) ? TALLY_HELD
+                                                       : TALLY_CONFLICT);
 }
 
 static void delete_undo(struct job *job, struct store *store)
@@ -338,8 +349,8 @@ static void delete_done(struct job *job, void *core_)
     }
     const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
     struct request *const open = fenced ? apply_fence(core, fence) : NULL;
-    reply_request(core, &deletion->caller, &fence->request, &fence->earlier,
-                  buf_span(&deletion->accepted.receipt));
+    const struct ack ack = {buf_span(&deletion->accepted.receipt), fence->hold_reason};
+    reply_request(core, &deletion->caller, &fence->request, &fence->earlier, &ack);
     rate_add(&core->activity.deletions, core->now_ms, 1);
     if (fenced) {
         char uuid[TEXT_UUID_BYTES];

@@ -19,6 +19,8 @@ void fence_deinit(struct fence *fence)
     mem_free(fence->rids);
     mem_free(fence->sids);
     mem_free(fence->keys);
+    mem_free(fence->kept);
+    mem_free(fence->answers);
     mem_free(fence->hits);
     mem_free(fence->awaited);
     *fence = (struct fence){0};
@@ -26,26 +28,29 @@ void fence_deinit(struct fence *fence)
 
 // ---------------------------------------------------------------- what is asked for
 
-struct finding {
-    struct fence *fence;
-    uint32_t capacity;
-    bool too_many;
+struct key_list {
+    struct record_key *at; // Owned.
+    uint32_t count, capacity;
 };
 
-static bool add_key(void *context, const struct record *record)
+struct finding {
+    struct fence *fence;
+    struct txn *txn;
+    uint32_t generations; // Of the dataset.
+    bool holds;           // Anything of it is on hold.
+    struct key_list keys, kept;
+    struct key_list subject; // The records of one.
+    bool too_many;
+    uint64_t earlier; // The request that deleted the first thing that is gone; 0: none is.
+};
+
+static void list_add(struct key_list *list, const struct record_key *key)
 {
-    struct finding *const finding = context;
-    struct fence *const fence = finding->fence;
-    if (fence->key_count >= LIMIT_DELETE_IDS) {
-        finding->too_many = true;
-        return false;
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
+        list->at = mem_resize(list->at, list->capacity, sizeof *list->at);
     }
-    if (fence->key_count == finding->capacity) {
-        finding->capacity = finding->capacity == 0 ? 64 : 2 * finding->capacity;
-        fence->keys = mem_resize(fence->keys, finding->capacity, sizeof *fence->keys);
-    }
-    fence->keys[fence->key_count++] = record->key;
-    return true;
+    list->at[list->count++] = *key;
 }
 
 static int compare_keys(const void *a_, const void *b_)
@@ -56,64 +61,185 @@ static int compare_keys(const void *a_, const void *b_)
     return memcmp(a, b, sizeof a);
 }
 
-enum err fence_find(struct fence *fence, struct txn *txn)
+static void list_sort(struct key_list *list)
 {
-    struct finding finding = {.fence = fence};
+    if (list->count > 1) {
+        qsort(list->at, list->count, sizeof *list->at, compare_keys);
+        uint32_t kept = 1;
+        for (uint32_t i = 1; i < list->count; i++) {
+            if (compare_keys(&list->at[i], &list->at[kept - 1]) != 0) {
+                list->at[kept++] = list->at[i];
+            }
+        }
+        list->count = kept;
+    }
+}
+
+// Whether it is on hold; notes the reason of the first.
+static enum err find_hold(struct finding *finding, enum hold_kind kind, const struct id128 *id,
+                          bool *held_out)
+{
+    struct fence *const fence = finding->fence;
+    *held_out = false;
+    if (!finding->holds) {
+        return OK;
+    }
+    TRY(hold_has(finding->txn, fence->dataset, kind, id, held_out));
+    if (*held_out && fence->hold_reason[0] == '\0') {
+        struct hold hold;
+        TRY(hold_get(finding->txn, fence->dataset, kind, id, &hold));
+        memcpy(fence->hold_reason, hold.reason, sizeof fence->hold_reason);
+    }
+    return OK;
+}
+
+// Nothing visible is there: was it once?
+static enum err find_gone(struct finding *finding, enum tombstone_kind kind, const struct id128 *id,
+                          enum id_answer *answer_out)
+{
+    uint64_t request = 0;
+    const enum err err = tombstone_get(finding->txn, finding->fence->dataset, kind, id, &request);
+    if (err != OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    *answer_out = err == OK ? ANSWER_GONE : ANSWER_NOT_FOUND;
+    if (err == OK && finding->earlier == 0) {
+        finding->earlier = request;
+    }
+    return OK;
+}
+
+static enum err find_record(struct finding *finding, const struct id128 *rid,
+                            enum id_answer *answer_out)
+{
+    struct record record;
+    const enum err err = record_find(finding->txn, finding->fence->dataset, rid, &record);
+    if (err == ERR_NOT_FOUND) {
+        return find_gone(finding, TOMBSTONE_RECORD, rid, answer_out);
+    }
+    TRY(err);
+    bool held;
+    TRY(find_hold(finding, HOLD_RECORD, rid, &held));
+    if (!held) {
+        TRY(find_hold(finding, HOLD_SUBJECT, &record.key.sid, &held));
+    }
+    list_add(held ? &finding->kept : &finding->keys, &record.key);
+    *answer_out = held ? ANSWER_HELD : ANSWER_DELETED;
+    return OK;
+}
+
+static bool add_key(void *context, const struct record *record)
+{
+    struct finding *const finding = context;
+    finding->too_many = finding->subject.count >= LIMIT_DELETE_IDS;
+    if (!finding->too_many) {
+        list_add(&finding->subject, &record->key);
+    }
+    return !finding->too_many;
+}
+
+static enum err find_subject(struct finding *finding, const struct id128 *sid,
+                             enum id_answer *answer_out)
+{
+    bool subject_held, any = false;
+    finding->subject.count = 0;
+    TRY(record_walk_subject(finding->txn, finding->fence->dataset, finding->generations, sid,
+                            add_key, finding));
+    if (finding->subject.count == 0) {
+        return find_gone(finding, TOMBSTONE_SUBJECT, sid, answer_out);
+    }
+    TRY(find_hold(finding, HOLD_SUBJECT, sid, &subject_held));
+    for (uint32_t i = 0; i < finding->subject.count; i++) {
+        bool held = subject_held;
+        if (!held) {
+            TRY(find_hold(finding, HOLD_RECORD, &finding->subject.at[i].rid, &held));
+        }
+        any = any || !held;
+        list_add(held ? &finding->kept : &finding->keys, &finding->subject.at[i]);
+    }
+    *answer_out = any ? ANSWER_DELETED : ANSWER_HELD;
+    return OK;
+}
+
+static enum err find_all(struct finding *finding)
+{
+    struct fence *const fence = finding->fence;
+    for (uint32_t i = 0; i < fence->rid_count + fence->sid_count; i++) {
+        enum id_answer *const answer = &fence->answers[i];
+        TRY(i < fence->rid_count
+                ? find_record(finding, &fence->rids[i], answer)
+                : find_subject(finding, &fence->sids[i - fence->rid_count], answer));
+        fence->answered[*answer]++;
+        if (finding->too_many || finding->keys.count > LIMIT_DELETE_IDS) {
+            FAIL(ERR_LIMIT, "more than %d records in one request: ask for them in several",
+                 (int)LIMIT_DELETE_IDS);
+        }
+    }
+    if (finding->keys.count > 0) {
+        TRY(base_frees_dataset(finding->txn, fence->dataset));
+    }
+    list_sort(&finding->keys);
+    list_sort(&finding->kept);
+    return OK;
+}
+
+// *earlier_out: the request that deleted the first of the asked-for things that are gone, or 0.
+static enum err find(struct fence *fence, struct txn *txn, uint64_t *earlier_out)
+{
+    struct finding finding = {.fence = fence, .txn = txn};
     struct dataset_row dataset = {0};
     TRY(dataset_get(txn, fence->dataset, &dataset));
-    const uint32_t generations = dataset.generation_next;
+    finding.generations = dataset.generation_next;
     const bool removing = dataset.removing;
     dataset_row_deinit(&dataset);
     if (removing) {
         FAIL(ERR_CONFLICT, "the dataset is being removed");
     }
-    for (uint32_t i = 0; i < fence->rid_count; i++) {
-        struct record record;
-        const enum err err = record_find(txn, fence->dataset, &fence->rids[i], &record);
-        if (err == OK) {
-            add_key(&finding, &record);
-        } else if (err != ERR_NOT_FOUND) {
-            return err;
-        }
-    }
-    for (uint32_t i = 0; i < fence->sid_count; i++) {
-        TRY(record_walk_subject(txn, fence->dataset, generations, &fence->sids[i], add_key,
-                                &finding));
-    }
-    if (fence->key_count > 0) {
-        TRY(base_frees_dataset(txn, fence->dataset));
-    }
-    if (finding.too_many) {
-        FAIL(ERR_LIMIT, "more than %d records in one request: ask for them in several",
-             (int)LIMIT_DELETE_IDS);
-    }
-    if (fence->key_count > 1) {
-        qsort(fence->keys, fence->key_count, sizeof *fence->keys, compare_keys);
-        uint32_t kept = 1;
-        for (uint32_t i = 1; i < fence->key_count; i++) {
-            if (compare_keys(&fence->keys[i], &fence->keys[kept - 1]) != 0) {
-                fence->keys[kept++] = fence->keys[i];
-            }
-        }
-        fence->key_count = kept;
-    }
-    return OK;
+    TRY(hold_any(txn, fence->dataset, &finding.holds));
+    const uint32_t asked = fence->rid_count + fence->sid_count;
+    fence->answers = mem_resize(fence->answers, asked + 1, sizeof *fence->answers);
+    memset(fence->answered, 0, sizeof fence->answered);
+    fence->hold_reason[0] = '\0';
+    const enum err err = find_all(&finding);
+    mem_free(finding.subject.at);
+    mem_free(fence->keys);
+    mem_free(fence->kept);
+    fence->keys = finding.keys.at;
+    fence->key_count = finding.keys.count;
+    fence->kept = finding.kept.at;
+    fence->kept_count = finding.kept.count;
+    *earlier_out = finding.earlier;
+    return err;
 }
 
-// The request that deleted the first of the asked-for things before. ERR_NOT_FOUND: none did.
-static enum err find_earlier(struct fence *fence, struct txn *txn, uint64_t *sequence_out)
+enum err fence_find(struct fence *fence, struct txn *txn)
 {
-    for (uint32_t i = 0; i < fence->rid_count + fence->sid_count; i++) {
-        const bool by_id = i < fence->rid_count;
-        const enum err err = tombstone_get(
-            txn, fence->dataset, by_id ? TOMBSTONE_RECORD : TOMBSTONE_SUBJECT,
-            by_id ? &fence->rids[i] : &fence->sids[i - fence->rid_count], sequence_out);
-        if (err != ERR_NOT_FOUND) {
-            return err;
-        }
+    uint64_t earlier;
+    return find(fence, txn, &earlier);
+}
+
+bool fence_is_held(const struct fence *fence)
+{
+    return fence->key_count == 0 && fence->answered[ANSWER_HELD] > 0;
+}
+
+// Why a request of which nothing is deleted is refused; OK: an earlier one has deleted it.
+static enum err expect_some(const struct fence *fence, uint64_t earlier)
+{
+    if (fence_is_held(fence)) {
+        const uint32_t asked = fence->rid_count + fence->sid_count;
+        FAIL(ERR_CONFLICT, "%s on legal hold%s: %s",
+             asked == 1                              ? "it is"
+             : fence->answered[ANSWER_HELD] == asked ? "all of it is"
+                                                     : "some of it is",
+             fence->answered[ANSWER_HELD] == asked ? "" : ", and nothing else of it is there",
+             fence->hold_reason);
     }
-    FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
-         fence->rid_count, fence->sid_count);
+    if (earlier == 0) {
+        FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
+             fence->rid_count, fence->sid_count);
+    }
+    return OK;
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -377,12 +503,11 @@ static enum err name_dataset(struct fence *fence, struct txn *txn)
 enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
 {
     // The job may run a second time after a rollback: what was found then is void.
-    fence->key_count = fence->hit_count = fence->awaited_count = 0;
+    fence->key_count = fence->kept_count = fence->hit_count = fence->awaited_count = 0;
+    memset(fence->answered, 0, sizeof fence->answered);
     fence->repeated = false;
     buf_clear(&fence->accepted->body);
     fence->earlier = (struct id128){{0}};
-    mem_free(fence->keys);
-    fence->keys = NULL;
     struct request_row *const request = &fence->request;
     const enum err known = request_find(txn, &fence->uuid, request);
     if (known == OK) {
@@ -411,10 +536,12 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
         .fenced_us = clock_wall_us(),
     };
     uint64_t earlier = 0;
-    TRY(fence_find(fence, txn));
+    TRY(find(fence, txn, &earlier));
     if (fence->key_count == 0) {
-        TRY(find_earlier(fence, txn, &earlier));
+        TRY(expect_some(fence, earlier));
     }
+    memcpy(request->answered, fence->answered, sizeof request->answered);
+    request->records_held = fence->kept_count;
     TRY(name_dataset(fence, txn));
     TRY(counter_get(txn, COUNTER_EPOCH, &request->epoch_before));
     TRY(counter_next(txn, COUNTER_REQUEST, &request->sequence));

@@ -11,6 +11,7 @@
 #include "coordinator/erasure.h"
 #include "coordinator/statement.h"
 #include "store/base.h"
+#include "store/hold.h"
 
 enum { REMOVE_BATCH = 500, WEIGHTS_BATCH = 8 }; // Weights are up to 1 GiB each.
 
@@ -315,6 +316,18 @@ enum err removal_fence(struct txn *txn, uint32_t model, struct request_row *row_
     return fence(txn, row_out, 0);
 }
 
+static enum err expect_no_hold(struct txn *txn, uint32_t dataset)
+{
+    bool any;
+    TRY(hold_any(txn, dataset, &any));
+    if (any) {
+        FAIL(ERR_CONFLICT,
+             "records of the dataset are on legal hold: release them first (unlearnctl "
+             "hold list and hold release)");
+    }
+    return OK;
+}
+
 static enum err remove_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
@@ -339,6 +352,7 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
     }
     if (row->kind == REQUEST_REMOVE_DATASET) {
         TRY(base_frees_dataset(txn, row->dataset));
+        TRY(expect_no_hold(txn, row->dataset));
     }
     TRY(fence(txn, row, remove->successor));
     return statement_accepted(txn, row, &remove->accepted.body);
@@ -407,8 +421,8 @@ static void remove_done(struct job *job, void *core_)
         struct request *const open =
             remove->repeated ? NULL : apply(core, &remove->row, remove->successor);
         if (!remove->silent) {
-            reply_request(core, &remove->caller, &remove->row, &none,
-                          buf_span(&remove->accepted.receipt));
+            const struct ack ack = {buf_span(&remove->accepted.receipt), ""};
+            reply_request(core, &remove->caller, &remove->row, &none, &ack);
         }
         if (open != NULL) {
             erasure_begin(core, open);

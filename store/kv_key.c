@@ -33,6 +33,7 @@ static const struct table tables[KV_TABLE_COUNT_] = {
     [KV_BASE] = {"base", 4},
     [KV_DOOMED] = {"doomed", 8},
     [KV_TALLY] = {"tally", 4},
+    [KV_HOLD] = {"hold", 4},
 };
 
 const char *kv_table_name(enum kv_table table)

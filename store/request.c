@@ -5,7 +5,8 @@
 //                        eager u8 | earlier u64 | records_deleted u64 |
 //                        components_invalidated u64 | keys_destroyed u64 | epoch_before u64 |
 //                        epoch u64 |
-//                        log_entry u64 | accepted_us, fenced_us, erased_us, repaired_us,
+//                        log_entry u64 | answered deleted, gone, not found, held u32 |
+//                        records_held u64 | accepted_us, fenced_us, erased_us, repaired_us,
 //                        completed_us i64 | name short text
 //   request_uuid  key    uuid [16]                       value  sequence u64
 //   request_open  key    sequence u64                    value  empty; there until COMPLETED
@@ -59,6 +60,10 @@ static enum err row_put(struct txn *txn, const struct request_row *row, struct b
     buf_u64(buf, row->epoch_before);
     buf_u64(buf, row->epoch);
     buf_u64(buf, row->log_entry);
+    for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
+        buf_u32(buf, row->answered[i]);
+    }
+    buf_u64(buf, row->records_held);
     buf_u64(buf, (uint64_t)row->accepted_us);
     buf_u64(buf, (uint64_t)row->fenced_us);
     buf_u64(buf, (uint64_t)row->erased_us);
@@ -87,6 +92,10 @@ static enum err row_of(struct span key, struct span value, struct request_row *r
     row_out->epoch_before = cursor_u64(&cursor);
     row_out->epoch = cursor_u64(&cursor);
     row_out->log_entry = cursor_u64(&cursor);
+    for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
+        row_out->answered[i] = cursor_u32(&cursor);
+    }
+    row_out->records_held = cursor_u64(&cursor);
     row_out->accepted_us = (int64_t)cursor_u64(&cursor);
     row_out->fenced_us = (int64_t)cursor_u64(&cursor);
     row_out->erased_us = (int64_t)cursor_u64(&cursor);

@@ -22,6 +22,14 @@ enum request_state {
     REQUEST_COMPLETED = 4,
 };
 
+enum id_answer { // To one of the ids or subjects that a deletion names. Numbers of the format.
+    ANSWER_DELETED = 1,   // By this request: of a subject all of its records that are not on hold.
+    ANSWER_GONE = 2,      // By an earlier one.
+    ANSWER_NOT_FOUND = 3, // Not known.
+    ANSWER_HELD = 4,      // On legal hold: it stays.
+    ANSWER_COUNT_ = 5,
+};
+
 struct request_row {
     uint64_t sequence;
     struct id128 uuid;
@@ -39,7 +47,9 @@ struct request_row {
         keys_destroyed; // Overwritten and read back so far: of records, of weights, of a dataset.
     uint64_t epoch_before, epoch; // Before and after the fence.
     uint64_t log_entry; // Of its completed receipt: number in the log, plus 1; 0: none yet.
-    char name[LIMIT_NAME_BYTES + 1]; // Of the dataset; of the model with REQUEST_REMOVE_MODEL.
+    uint32_t answered[ANSWER_COUNT_]; // With REQUEST_DELETE: how many got each answer; [0] is 0.
+    uint64_t records_held;            // Records asked for that stay: they are on hold.
+    char name[LIMIT_NAME_BYTES + 1];  // Of the dataset; of the model with REQUEST_REMOVE_MODEL.
     int64_t accepted_us, fenced_us, erased_us, repaired_us, completed_us; // 0: not yet.
 };
 

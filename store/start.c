@@ -80,7 +80,7 @@ static enum err expect_rows(struct txn *txn, enum kv_table table, struct kv_curs
 
 static enum err expect_all(struct txn *txn)
 {
-    static const enum kv_table tables[] = {KV_DATASET, KV_RECORD, KV_WEIGHTS};
+    static const enum kv_table tables[] = {KV_DATASET, KV_RECORD, KV_WEIGHTS, KV_HOLD};
     TRY(keyring_expect(txn->store->keyring, &store_key_name, false));
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         struct kv_cursor cursor;

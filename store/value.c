@@ -112,7 +112,7 @@ enum err value_put(struct txn *txn, enum kv_table table, struct span key, struct
         memcpy(room + 1, value.data, value.bytes);
         return OK;
     }
-    return table == KV_DATASET
+    return table == KV_DATASET || table == KV_HOLD
                ? put_own(txn, table, key, value)
                : seal_row(txn, table, key, &head, 1, txn->store->secrets->store_key, value);
 }
@@ -177,10 +177,11 @@ enum err value_of(struct txn *txn, enum kv_table table, struct span key, struct 
 {
     const uint8_t *const bytes = stored.data;
     const int kind = stored.bytes == 0 ? 0 : bytes[0];
-    const int expected = is_plain(table, key) ? VALUE_PLAIN
-                         : table == KV_DATASET || table == KV_RECORD || table == KV_WEIGHTS
-                             ? VALUE_OWN_KEY
-                             : VALUE_STORE_KEY;
+    const int expected =
+        is_plain(table, key) ? VALUE_PLAIN
+        : table == KV_DATASET || table == KV_RECORD || table == KV_WEIGHTS || table == KV_HOLD
+            ? VALUE_OWN_KEY
+            : VALUE_STORE_KEY;
     if (kind != expected) {
         FAIL(ERR_CORRUPT, "%s: the value is of kind %d, expected %d", kv_label_of(table, key).text,
              kind, expected);

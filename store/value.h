@@ -5,8 +5,8 @@
 //
 //   plain           the row that names the store's format, which must be read before any key
 //   store key       rows that hold nothing of a record: catalogue, journal, index, receipt log
-//   key of its own  records (a key each), weights (a key an instance), datasets (a key each, for the
-//                   placement key): the row names the slot of the keyring, and dies with it
+//   key of its own  records and holds (a key each), weights (a key an instance), datasets (a key each,
+//                   for the placement key): the row names the slot of the keyring, and dies with it
 //
 // Bound to each value are its table and its LMDB key, and with a key of its own slot and generation: a
 // value that was changed, or stands in another's place, is ERR_CORRUPT.
@@ -30,7 +30,7 @@ enum {
     VALUE_OWN_BYTES = 1 + 16 + SEAL_NONCE_BYTES + SEAL_TAG_BYTES,
 };
 
-// A dataset's row gets a key of its own with its first put, and keeps it. Not for records and weights.
+// A row of a dataset or a hold gets a key of its own with its first put, and keeps it. Not for records and weights.
 MUST_USE enum err value_put(struct txn *txn, enum kv_table table, struct span key,
                             struct span value);
 // Seals under a key of the keyring that the caller has made.

@@ -594,6 +594,105 @@ static void test_already_deleted(void **state)
     fence_deinit(&fourth);
 }
 
+static void put_hold(enum hold_kind kind, struct id128 id, const char *reason)
+{
+    struct hold hold = {.dataset = PEOPLE_DATASET, .kind = kind, .id = id, .held_us = 5};
+    snprintf(hold.name, sizeof hold.name, "somebody");
+    snprintf(hold.reason, sizeof hold.reason, "%s", reason);
+    people_begin(&people);
+    MUST(hold_put(people.txn, &hold));
+    people_commit(&people);
+}
+
+static uint32_t one_of(uint8_t who, uint32_t after) // A record of the person's behind that number.
+{
+    while (records[after].who != who) {
+        after++;
+        assert_true(after < RECORDS);
+    }
+    return after;
+}
+
+// Of one person a record is on hold, another is on hold as a whole: the rest of the request goes.
+static void test_holds_stay_and_the_rest_goes(void **state)
+{
+    (void)state;
+    const uint8_t free_one = 3, part = 4, whole = 5;
+    const uint32_t held = one_of(part, 0), of_whole = one_of(whole, 0);
+    bool gone[RECORDS] = {false};
+    uint32_t kept = 0;
+    put_hold(HOLD_RECORD, people_rid(held), "case 1");
+    put_hold(HOLD_SUBJECT, people_sid(hashes[whole], whole), "case 2");
+    struct fence fence = ask(1);
+    add_record(&fence, held);        // Held.
+    add_record(&fence, of_whole);    // Held, by its subject.
+    add_record(&fence, RECORDS + 1); // Not found.
+    add_subject(&fence, free_one);   // Deleted.
+    add_subject(&fence, part);       // Deleted but for one record.
+    add_subject(&fence, whole);      // Held.
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        gone[i] = records[i].who == free_one || (records[i].who == part && i != held);
+        kept += i == held || records[i].who == whole;
+    }
+    remember();
+    const uint64_t epoch = epoch_now();
+    assert_int_equal(run(&fence), OK);
+    expect_fenced(&fence, gone, epoch);
+    static const enum id_answer expected[] = {ANSWER_HELD,    ANSWER_HELD,    ANSWER_NOT_FOUND,
+                                              ANSWER_DELETED, ANSWER_DELETED, ANSWER_HELD};
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(fence.answers[i], expected[i]);
+    }
+    assert_string_equal(fence.hold_reason, "case 1"); // The first.
+    struct request_row row;
+    people_begin(&people);
+    MUST(request_find(people.txn, &fence.uuid, &row));
+    people_commit(&people);
+    static const uint32_t answered[ANSWER_COUNT_] = {0, 2, 0, 1, 3};
+    assert_memory_equal(row.answered, answered, sizeof answered);
+    assert_int_equal(row.records_held, kept);
+    assert_int_equal(fence.kept_count, kept);
+    fence_deinit(&fence);
+}
+
+// Of what is left of a request nothing may be deleted: nothing is written, whatever else it names.
+static void test_all_on_hold_is_refused(void **state)
+{
+    (void)state;
+    const uint32_t held = some_record();
+    const uint8_t who = records[held].who, other = (uint8_t)((who + 1) % SUBJECTS);
+    struct fence before = ask(1), alone = ask(2), mixed = ask(3), after = ask(4);
+    add_subject(&before, other);
+    assert_int_equal(run(&before), OK);
+    put_hold(HOLD_SUBJECT, people_sid(hashes[who], who), "case 3");
+    add_record(&alone, held);
+    people_begin(&people);
+    assert_int_equal(fence_run(&alone, people.store, people.txn), ERR_CONFLICT);
+    assert_true(fence_is_held(&alone) && txn_writes(people.txn) == 0);
+    assert_non_null(strstr(err_text(), "it is on legal hold: case 3"));
+    people_commit(&people);
+    add_subject(&mixed, who);
+    add_subject(&mixed, other); // Deleted before.
+    add_record(&mixed, RECORDS + 1);
+    people_begin(&people);
+    assert_int_equal(fence_run(&mixed, people.store, people.txn), ERR_CONFLICT);
+    assert_true(fence_is_held(&mixed) && txn_writes(people.txn) == 0);
+    assert_non_null(
+        strstr(err_text(), "some of it is on legal hold, and nothing else of it is there"));
+    struct request_row row;
+    assert_int_equal(request_find(people.txn, &mixed.uuid, &row), ERR_NOT_FOUND);
+    const struct id128 sid = people_sid(hashes[who], who);
+    MUST(hold_drop(people.txn, PEOPLE_DATASET, HOLD_SUBJECT, &sid));
+    people_commit(&people);
+    add_record(&after, held); // control
+    assert_int_equal(run(&after), OK);
+    assert_true(after.key_count == 1 && after.kept_count == 0 && after.hold_reason[0] == '\0');
+    fence_deinit(&before);
+    fence_deinit(&alone);
+    fence_deinit(&mixed);
+    fence_deinit(&after);
+}
+
 // A record that came after a model's last training is in none of its components.
 static void test_a_later_generation_is_in_no_component(void **state)
 {
@@ -723,6 +822,8 @@ int main(void)
         WITH_PEOPLE(test_the_same_uuid_again),
         WITH_PEOPLE(test_nothing_known_writes_nothing),
         WITH_PEOPLE(test_already_deleted),
+        WITH_PEOPLE(test_holds_stay_and_the_rest_goes),
+        WITH_PEOPLE(test_all_on_hold_is_refused),
         WITH_PEOPLE(test_a_later_generation_is_in_no_component),
         WITH_PEOPLE(test_a_dataset_that_goes_or_is_gone),
         WITH_PEOPLE(test_too_many_records),
