@@ -111,7 +111,7 @@ static void test_a_released_hold_is_erased(void **state)
     assert_int_equal(hold_drop(people.txn, PEOPLE_DATASET, HOLD_SUBJECT, &hold.id), OK);
     people_commit(&people);
     people_begin(&people);
-    assert_int_equal(doom_erase(people.txn, &more), OK);
+    assert_int_equal(doom_erase(people.txn, 100, &more), OK);
     assert_false(more);
     people_commit(&people);
     people_begin(&people);
