@@ -293,7 +293,7 @@ static void delete_one(struct unlearn *client, struct times *times)
     snprintf(id, sizeof id, "r%u", atomic_fetch_add(&next_id, 1));
     const double start = now_s();
     MUST(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){&text, 1},
-                        (struct unlearn_ids){NULL, 0}, false, &state));
+                        (struct unlearn_ids){NULL, 0}, NULL, &state));
     times_add(times, now_s() - start);
 }
 
@@ -392,7 +392,7 @@ static void train(struct unlearn *client, const char *model, const char *dataset
     MUST(spec_set(&spec, "slices", "4"));
     MUST(spec_set(&spec, "epochs", "1"));
     spec_put(&spec, &text);
-    MUST(unlearn_train(client, model, dataset, buf_span(&text), false, &trained));
+    MUST(unlearn_train(client, model, dataset, buf_span(&text), false, "", &trained));
     buf_deinit(&text);
     char wait[64];
     snprintf(wait, sizeof wait, "train %s --wait", model);
@@ -456,7 +456,7 @@ static bool bench_bulk(struct times *calm)
          "pthread_create");
     const double start = now_s();
     MUST(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, bulk_ids},
-                        (struct unlearn_ids){NULL, 0}, false, &state));
+                        (struct unlearn_ids){NULL, 0}, NULL, &state));
     const double took = now_s() - start;
     stop = true;
     pthread_join(predictor, NULL);

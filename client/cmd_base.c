@@ -263,7 +263,7 @@ static enum err pretrain(struct ctl *ctl, const char *name, const char *dataset,
     const Unlearn__Trained *trained;
     const Unlearn__BaseInfo *info = NULL;
     snprintf(model, sizeof model, "base:%s", name);
-    TRY(unlearn_train(ctl->client, model, dataset, spec, false, &trained));
+    TRY(unlearn_train(ctl->client, model, dataset, spec, false, "", &trained));
     enum err err = wait_and_make(ctl, name, model, &info);
     if (err == ERR_NOT_FOUND) {
         char why[ERR_TEXT_BYTES];

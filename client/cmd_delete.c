@@ -31,7 +31,7 @@ struct delete
 {
     struct ctl_globals globals;
     struct whom whom;
-    const char *wait, *uuid, *receipt;
+    const char *wait, *uuid, *receipt, *due;
 };
 
 #define WHOM_OPTIONS(type)                                                                         \
@@ -73,11 +73,12 @@ static enum err run_plan(struct ctl *ctl, const void *options, const struct args
                      ids_of(&plan->whom.subjects), &cost));
     if (ctl->json) {
         ctl_print(json_pack(
-            "{s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "dataset", words->texts[0], "records",
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "dataset", words->texts[0], "records",
             (json_int_t)cost->records, "records_held", (json_int_t)cost->records_held,
             "components_invalidated", (json_int_t)cost->components_invalidated,
             "samples_to_retrain", (json_int_t)cost->samples_to_retrain, "samples_from_scratch",
-            (json_int_t)cost->samples_from_scratch, "seconds_estimated", cost->seconds_estimated));
+            (json_int_t)cost->samples_from_scratch, "seconds_estimated", cost->seconds_estimated,
+            "seconds_error", cost->seconds_error, "seconds_wall", cost->seconds_wall));
         return OK;
     }
     printf("records       %llu to delete", (unsigned long long)cost->records);
@@ -90,7 +91,12 @@ static enum err run_plan(struct ctl *ctl, const void *options, const struct args
            (unsigned long long)cost->samples_to_retrain,
            (unsigned long long)cost->samples_from_scratch);
     if (cost->seconds_estimated > 0) {
-        printf("time          about %.2f s\n", cost->seconds_estimated);
+        printf("work          about %.2f s of one rank, give or take %.0f %%\n",
+               cost->seconds_estimated, 100 * cost->seconds_error);
+    }
+    if (cost->seconds_wall > 0) {
+        printf("time          about %.2f s on the ranks that are there, if they do nothing else\n",
+               cost->seconds_wall);
     }
     return OK;
 }
@@ -125,6 +131,10 @@ static const struct args_option delete_options[] = {
      "The request's own name: the same again is the same request "
      "(default: drawn at random)",
      ARGS_TEXT, offsetof(struct delete, uuid), 0},
+    {"due", 1206, "WHEN",
+     "When it has to be carried out: gdpr (a month), ccpa (45 days), 30d, 12h, 2026-12-24, "
+     "2026-12-24T18:00:00Z (default: `due` of the cluster's settings)",
+     ARGS_TEXT, offsetof(struct delete, due), 0},
     {"receipt", 1205, "FILE", "Write the accepted receipt to FILE, for receipt verify", ARGS_TEXT,
      offsetof(struct delete, receipt), 0},
 };
@@ -237,9 +247,10 @@ static enum err delete_and_wait(struct ctl *ctl, const struct delete *options, c
                                 const struct id128 *uuid, struct unlearn_ids records,
                                 Unlearn__RequestPhase phase)
 {
-    const bool eager = phase >= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED;
+    const struct unlearn_terms terms = {
+        .eager = phase >= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED, .due = options->due};
     const Unlearn__RequestState *state;
-    TRY(unlearn_delete(ctl->client, dataset, uuid, records, ids_of(&options->whom.subjects), eager,
+    TRY(unlearn_delete(ctl->client, dataset, uuid, records, ids_of(&options->whom.subjects), &terms,
                        &state));
     ack_check(ctl, uuid, state->accepted);
     if (options->receipt != NULL) {
@@ -301,14 +312,17 @@ const struct ctl_command cmd_delete = {
     .help =
         "States: fenced (acknowledged: no answer depends on them any more), erased (their "
         "bytes are gone), repaired (every component that had seen them is trained anew), "
-        "completed. The work goes on by itself, also when this command ends before. Exit code "
+        "completed. The work goes on by itself, also when this command ends before. A due date "
+        "orders "
+        "the repairs; where it cannot be kept, the answer and `status` say so. --wait repaired, or "
+        "more, has it repaired at once. Exit code "
         "3 where nothing of it is known; 4 where a base was pre-trained on the dataset, which must "
         "be retired first, or where all of it that is there is on legal hold (unlearnctl hold); 1 "
         "where the deletion is accepted but its receipt or "
         "the receipt log cannot be trusted.\n\n"
         "Examples:\n"
         "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
-        "  unlearnctl delete digits --subject writer-003\n"
+        "  unlearnctl delete digits --subject writer-003 --due ccpa\n"
         "  unlearnctl delete adult --from-csv ids.csv --request "
         "7f1d1a52-2c55-4c0e-9d61-0c5a3b0f8a11",
     .options = delete_options,

@@ -20,7 +20,7 @@
 
 struct train {
     struct ctl_globals globals;
-    const char *dataset, *spec_file;
+    const char *dataset, *spec_file, *policy;
     struct args_list set;
     bool wait, reprofile;
 };
@@ -35,6 +35,10 @@ static const struct args_option train_options[] = {
      offsetof(struct train, set), 0},
     {"wait", 1203, NULL, "Wait until everything is trained", ARGS_FLAG,
      offsetof(struct train, wait), 0},
+    {"policy", 1205, "POLICY",
+     "When repairs are done: deadline (default: at once, what is due first goes first), eager or "
+     "batch:N (when N deletions have gathered)",
+     ARGS_TEXT, offsetof(struct train, policy), 0},
     {"reprofile", 1204, NULL,
      "Train all of it from nothing where a part has an older numeric profile", ARGS_FLAG,
      offsetof(struct train, reprofile), 0},
@@ -134,7 +138,8 @@ static enum err train_with(struct ctl *ctl, const struct train *train, const cha
     char dataset[LIMIT_NAME_BYTES + 1];
     TRY(what_to_train(ctl, train, name, dataset, spec));
     const Unlearn__Trained *answer;
-    TRY(unlearn_train(ctl->client, name, dataset, buf_span(spec), train->reprofile, &answer));
+    TRY(unlearn_train(ctl->client, name, dataset, buf_span(spec), train->reprofile,
+                      train->policy == NULL ? "" : train->policy, &answer));
     const Unlearn__Trained trained = *answer; // Numbers only: it may outlive the reply.
     const Unlearn__Model *model;
     TRY(unlearn_model_show(ctl->client, name, &model));
@@ -304,6 +309,49 @@ const struct ctl_command cmd_model_remove = {
     .help = "Nothing is asked: what is removed is gone.\n\nExample:\n  unlearnctl model remove "
             "digits",
     .run = run_model_remove,
+};
+
+// --- model set ---
+
+struct set {
+    struct ctl_globals globals;
+    const char *policy;
+};
+
+static const struct args_option set_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    {"policy", 1200, "POLICY", "When repairs are done: deadline, eager or batch:N", ARGS_TEXT,
+     offsetof(struct set, policy), 0},
+};
+
+static enum err run_model_set(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    const struct set *const set = options;
+    if (set->policy == NULL) {
+        FAIL(ERR_INVALID, "nothing is to be set, expected --policy POLICY");
+    }
+    TRY(ctl_connect(ctl));
+    TRY(unlearn_model_set(ctl->client, words->texts[0], set->policy));
+    return run_model_show(ctl, options, words);
+}
+
+const struct ctl_command cmd_model_set = {
+    .name = "model set",
+    .summary = "Change when the repairs of a model are done",
+    .words = "MODEL",
+    .words_min = 1,
+    .words_max = 1,
+    .help =
+        "deadline: at once, by idle ranks; what is due first goes first. eager: at once, short "
+        "lists first, whatever their due dates. batch:N: when N deletions have gathered, or one "
+        "asks for haste (delete --wait repaired) or would else become late; deletions that hit "
+        "the same slices then share their repairs. The records of a deletion are never served "
+        "after its ack, whatever the policy.\n\n"
+        "Example:\n  unlearnctl model set digits --policy batch:100",
+    .options = set_options,
+    .option_count = sizeof set_options / sizeof set_options[0],
+    .options_bytes = sizeof(struct set),
+    .run = run_model_set,
 };
 
 // --- components ---

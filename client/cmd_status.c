@@ -78,11 +78,6 @@ static json_t *workers_json(const Unlearn__Cluster *cluster)
     return workers;
 }
 
-static bool is_late(int64_t due_us, int64_t now_us)
-{
-    return due_us != 0 && due_us < now_us;
-}
-
 static json_t *phases_json(const struct overview_requests *requests)
 {
     json_t *const phases = json_object();
@@ -105,11 +100,11 @@ static json_t *first_json(const struct overview_requests *requests, int64_t now_
         text_uuid_put(&request->uuid, uuid);
         json_array_append_new(
             first,
-            json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:f, s:I, s:b, s:I}", "request", uuid,
-                      "kind", show_kind(request->kind), "name", request->name, "state",
+            json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:f, s:I, s:b, s:I}", "request",
+                      uuid, "kind", show_kind(request->kind), "name", request->name, "state",
                       show_phase(request->phase), "accepted_at", ctl_time(request->accepted_us),
-                      "due_at", ctl_time(request->due_us), "late",
-                      (int)is_late(request->due_us, now_us), "age_seconds",
+                      "due_at", ctl_time(request->due_us), "expected_at",
+                      ctl_time(request->expected_us), "late", (int)request->late, "age_seconds",
                       (double)(now_us - request->accepted_us) / 1e6, "components_awaited",
                       (json_int_t)request->components_awaited, "awaited_more", (int)request->more,
                       "samples_left", (json_int_t)request->samples_left));
@@ -203,7 +198,6 @@ static void print_first(const struct overview_requests *requests, int64_t now_us
     for (uint32_t i = 0; i < requests->first_count; i++) {
         const struct overview_request *const request = &requests->first[i];
         char uuid[TEXT_UUID_BYTES], age[AGE_BYTES], due[TEXT_TIME_BYTES];
-        const bool late = is_late(request->due_us, now_us);
         text_uuid_put(&request->uuid, uuid);
         put_age((double)(now_us - request->accepted_us) / 1e6, age);
         text_time(request->due_us, due);
@@ -212,7 +206,7 @@ static void print_first(const struct overview_requests *requests, int64_t now_us
         grid_cell(grid, "%.40s", request->name);
         grid_cell(grid, "%s", show_phase(request->phase));
         grid_cell(grid, "%s", age);
-        grid_cell(grid, "%.10s%s", due[0] == '\0' ? "-" : due, late ? " LATE" : "");
+        grid_cell(grid, "%.10s%s", due[0] == '\0' ? "-" : due, request->late ? " LATE" : "");
         grid_cell(grid, "%u%s", request->components_awaited, request->more ? "+" : "");
         grid_cell(grid, "%llu%s", (unsigned long long)request->samples_left,
                   request->more ? "+" : "");

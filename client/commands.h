@@ -25,6 +25,7 @@
     COMMAND(model_list)                                                                            \
     COMMAND(model_show)                                                                            \
     COMMAND(model_remove)                                                                          \
+    COMMAND(model_set)                                                                             \
     COMMAND(components)                                                                            \
     COMMAND(verify)                                                                                \
     COMMAND(export)                                                                                \

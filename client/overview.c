@@ -19,7 +19,9 @@ static void take_first(struct overview_requests *requests, const Unlearn__Reques
     struct overview_request request = {.kind = brief->kind,
                                        .phase = brief->phase,
                                        .accepted_us = brief->accepted_us,
-                                       .due_us = brief->due_us};
+                                       .due_us = brief->due_us,
+                                       .expected_us = brief->expected_us,
+                                       .late = brief->late};
     if (brief->uuid.len != ID_BYTES || strlen(brief->name) > LIMIT_NAME_BYTES) {
         return;
     }

@@ -18,6 +18,8 @@ struct overview_request {
     Unlearn__RequestPhase phase;
     char name[LIMIT_NAME_BYTES + 1]; // Of the dataset; of the model that is being removed.
     int64_t accepted_us, due_us;     // due_us 0: none.
+    int64_t expected_us;             // When it is expected to be repaired; 0: not known.
+    bool late;                       // It will be, or is, repaired after it is due.
     // Asked for one by one:
     uint32_t components_awaited;
     uint64_t samples_left;

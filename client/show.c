@@ -75,6 +75,10 @@ static json_t *request_json(const Unlearn__RequestState *state)
     json_object_set_new(answer, "request", ctl_uuid(state->uuid));
     json_object_set_new(answer, "earlier", ctl_uuid(state->earlier));
     json_object_set_new(answer, "accepted_at", ctl_time(state->accepted_us));
+    json_object_set_new(answer, "due_at", ctl_time(state->due_us));
+    json_object_set_new(answer, "expected_at", ctl_time(state->expected_us));
+    json_object_set_new(answer, "late", json_boolean(state->late));
+    json_object_set_new(answer, "at_once", json_boolean(state->haste));
     json_object_set_new(answer, "fenced_at", ctl_time(state->fenced_us));
     json_object_set_new(answer, "erased_at", ctl_time(state->erased_us));
     json_object_set_new(answer, "repaired_at", ctl_time(state->repaired_us));
@@ -100,6 +104,21 @@ static void print_time(const char *what, int64_t time_us)
     if (time_us != 0) {
         printf("%-11s%s\n", what, text);
     }
+}
+
+static void print_due(const Unlearn__RequestState *state)
+{
+    char due[TEXT_TIME_BYTES], expected[TEXT_TIME_BYTES] = "";
+    text_time(state->due_us, due);
+    text_time(state->expected_us, expected);
+    if (state->due_us == 0) {
+        return;
+    }
+    printf("%-11s%s%s", "due", due, state->haste ? ", repaired at once" : "");
+    if (state->expected_us != 0) {
+        printf(", expected by %s", expected);
+    }
+    printf("%s\n", state->late ? ": LATE" : "");
 }
 
 void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
@@ -131,6 +150,7 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
         printf("%-11s%s\n", "problem", state->problem);
     }
     print_uuid("earlier", state->earlier);
+    print_due(state);
     print_time("accepted", state->accepted_us);
     print_time("fenced", state->fenced_us);
     print_time("erased", state->erased_us);
@@ -181,6 +201,21 @@ json_t *show_model_json(const Unlearn__Model *model)
     json_object_set_new(answer, "base",
                         model->base_name[0] == '\0' ? json_null() : json_string(model->base_name));
     json_object_set_new(answer, "base_digest", ctl_hex(model->base_digest));
+    json_object_set_new(answer, "policy", json_string(model->policy));
+    json_object_set_new(answer, "held", json_boolean(model->held));
+    json_object_set_new(answer, "gathered", json_integer((json_int_t)model->gathered));
+    json_object_set_new(answer, "seconds_left", json_real(model->seconds_left));
+    json_object_set_new(answer, "seconds_left_error", json_real(model->seconds_left_error));
+    json_object_set_new(answer, "cancelled_stages",
+                        json_integer((json_int_t)model->cancelled_stages));
+    json_object_set_new(answer, "cancelled_samples",
+                        json_integer((json_int_t)model->cancelled_samples));
+    json_object_set_new(answer, "churn",
+                        model->churn_stages == 0
+                            ? json_null()
+                            : json_pack("{s:I, s:I, s:f}", "shard", (json_int_t)model->churn_shard,
+                                        "cancelled", (json_int_t)model->churn_stages, "per_second",
+                                        model->churn_per_second));
     json_object_set_new(answer, "spec", spec_json(model->spec));
     return answer;
 }
@@ -206,8 +241,28 @@ void show_model_head(const Unlearn__Model *model)
                model->reprofiling ? ", being trained anew" : "");
     }
     putchar('\n');
+    printf("policy      %s", model->policy);
+    if (model->held) {
+        printf("; repairs are held back: %u deletions have gathered", model->gathered);
+    }
+    putchar('\n');
     if (model->samples_left > 0) {
-        printf("to train    %llu samples\n", (unsigned long long)model->samples_left);
+        printf("to train    %llu samples", (unsigned long long)model->samples_left);
+        if (model->seconds_left > 0) {
+            printf(": about %.1f s of one rank, give or take %.0f %%", model->seconds_left,
+                   100 * model->seconds_left_error);
+        }
+        putchar('\n');
+    }
+    if (model->cancelled_stages > 0) {
+        printf("cancelled   %llu stages by deletions, %llu samples\n",
+               (unsigned long long)model->cancelled_stages,
+               (unsigned long long)model->cancelled_samples);
+    }
+    if (model->churn_stages > 0) {
+        printf("churn       shard %u gets nothing done: %u stages in a row were cancelled by "
+               "deletions, %.2f a second\n",
+               model->churn_shard, model->churn_stages, model->churn_per_second);
     }
     if (model->problem[0] != '\0') {
         printf("problem     %s\n", model->problem);

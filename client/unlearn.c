@@ -124,7 +124,8 @@ enum err unlearn_dataset_remove(struct unlearn *client, const char *dataset,
 // --- Models ---
 
 enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
-                       struct span spec, bool reprofile, const Unlearn__Trained **trained_out)
+                       struct span spec, bool reprofile, const char *policy,
+                       const Unlearn__Trained **trained_out)
 {
     Unlearn__Train body;
     unlearn__train__init(&body);
@@ -132,11 +133,23 @@ enum err unlearn_train(struct unlearn *client, const char *model, const char *da
     body.dataset = wire_text(dataset);
     body.spec = wire_bytes(spec);
     body.reprofile = reprofile;
+    body.policy = wire_text(policy);
     Unlearn__Request request = CALL_REQUEST(TRAIN, train, &body);
     const Unlearn__Reply *reply;
     TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(TRAIN), &reply));
     *trained_out = reply->train;
     return OK;
+}
+
+enum err unlearn_model_set(struct unlearn *client, const char *model, const char *policy)
+{
+    Unlearn__ModelSet body;
+    unlearn__model_set__init(&body);
+    body.model = wire_text(model);
+    body.policy = wire_text(policy);
+    Unlearn__Request request = CALL_REQUEST(MODEL_SET, model_set, &body);
+    const Unlearn__Reply *reply;
+    return call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(DONE), &reply);
 }
 
 enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
@@ -368,8 +381,8 @@ static void fill_part(Unlearn__Delete *body, struct unlearn_ids records, size_t 
 }
 
 enum err unlearn_delete(struct unlearn *client, const char *dataset, const struct id128 *uuid,
-                        struct unlearn_ids records, struct unlearn_ids subjects, bool eager,
-                        const Unlearn__RequestState **state_out)
+                        struct unlearn_ids records, struct unlearn_ids subjects,
+                        const struct unlearn_terms *terms, const Unlearn__RequestState **state_out)
 {
     size_t records_sent = 0, subjects_sent = 0;
     for (uint32_t part = 0;; part++) {
@@ -378,7 +391,8 @@ enum err unlearn_delete(struct unlearn *client, const char *dataset, const struc
         body.dataset = wire_text(dataset);
         body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
         body.part = part;
-        body.eager = eager;
+        body.eager = terms != NULL && terms->eager;
+        body.due = wire_text(terms == NULL || terms->due == NULL ? "" : terms->due);
         fill_part(&body, records, &records_sent, subjects, &subjects_sent);
         if (body.n_records + body.n_subjects == 0 && body.more) {
             FAIL(ERR_INVALID, "an id is longer than %d bytes", (int)LIMIT_NAME_BYTES);

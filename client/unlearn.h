@@ -114,10 +114,13 @@ void unlearn_import_end(struct unlearn_import *import); // Accepts NULL. Aborts 
 // --- Models ---
 
 // `spec` is canonical text (model/spec.h), or empty: go on with the existing model's. reprofile:
-// train all of it anew where a part of it has an older numeric profile than the cluster.
+// train all of it anew where a part of it has an older numeric profile than the cluster. policy: as of
+// unlearn_model_set; empty: deadline for a new model, else what it has.
 MUST_USE enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
-                                struct span spec, bool reprofile,
+                                struct span spec, bool reprofile, const char *policy,
                                 const Unlearn__Trained **trained_out);
+// When the repairs of a model are done (scheduler/repair.h). ERR_INVALID: not a policy.
+MUST_USE enum err unlearn_model_set(struct unlearn *client, const char *model, const char *policy);
 MUST_USE enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
                                      const Unlearn__ModelPage **page_out);
 MUST_USE enum err unlearn_model_show(struct unlearn *client, const char *model,
@@ -261,12 +264,18 @@ MUST_USE enum err unlearn_plan(struct unlearn *client, const char *dataset,
                                struct unlearn_ids records, struct unlearn_ids subjects,
                                const Unlearn__PlanCost **cost_out);
 
+// How it is wanted; NULL for all of the defaults.
+struct unlearn_terms {
+    bool eager;      // Repaired at once.
+    const char *due; // scheduler/due.h; NULL: as the cluster's settings say.
+};
 // Deletes records and subjects under `uuid`, sent in as many parts as it needs. OK: the deletion
-// is fenced and durable. The same uuid with the same ids may be sent again and gives the same
-// answer. ERR_NOT_FOUND: nothing of it is known; nothing was changed.
+// is fenced and durable. The same uuid with the same ids and due date may be sent again and gives the
+// same answer. ERR_NOT_FOUND: nothing of it is known; nothing was changed. ERR_INVALID: the due date
+// is none, or has passed.
 MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
                                  const struct id128 *uuid, struct unlearn_ids records,
-                                 struct unlearn_ids subjects, bool eager,
+                                 struct unlearn_ids subjects, const struct unlearn_terms *terms,
                                  const Unlearn__RequestState **state_out);
 // Legal holds. One of record and subject is not NULL. Put is answered by the hold as it is then; the same
 // again is OK. ERR_NOT_FOUND: no such record is there; to release: it is not on hold. ERR_CONFLICT: it is

@@ -255,6 +255,12 @@ struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32
     return &model->extras[(size_t)shard * model->ensemble.trie.count + node];
 }
 
+void model_set_policy(struct model *model, const struct repair_policy *policy)
+{
+    model->plan.policy = *policy;
+    repair_put(policy, model->policy_text);
+}
+
 static void forget_weights(struct core *core, struct slot_extra *extra)
 {
     if (extra->weights != NULL) {
@@ -377,6 +383,7 @@ enum err catalog_put_model(struct core *core, const struct model_row *row, const
     } else if (row->generations > model->generations) {
         extend(model, row->generations);
     }
+    model_set_policy(model, &row->policy);
     ensemble_set_cells(&model->ensemble, cells);
     return OK;
 }
@@ -604,6 +611,7 @@ enum err catalog_load(struct core *core)
 {
     struct load load = {.job = {.kind = JOB_WRITE_ALONE, .run = load_run}, .core = core};
     TRY(storage_call(core->storage, &load.job));
+    outlook_load(core);
     log_info("catalog_loaded", "datasets=%u bases=%u models=%u open_requests=%u epoch=%llu",
              core->dataset_count, core->base_count, core->model_count, core->request_count,
              (unsigned long long)core->epoch);

@@ -15,7 +15,7 @@ void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *
     wire_put(&reply->base, &core->frame);
     const enum err err = link_send(core->clients, &caller->peer, buf_span(&core->frame), raw);
     buf_clear(&core->frame); // Ids may be in it.
-    if (err != OK) { // The client is gone or does not read: it may ask again.
+    if (err != OK) {         // The client is gone or does not read: it may ask again.
         log_debug("reply_dropped", "reason=\"%s\"", err_text());
     }
 }
@@ -107,6 +107,9 @@ static void dispatch(struct core *core, const struct caller *caller,
         return;
     case UNLEARN__REQUEST__BODY_MODEL_REMOVE:
         on_model_remove(core, caller, request->model_remove, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_MODEL_SET:
+        on_model_set(core, caller, request->model_set, raw);
         return;
     case UNLEARN__REQUEST__BODY_COMPONENTS:
         on_components(core, caller, request->components, raw);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "base/yaml.h"
 #include "coordinator/core.h"
@@ -23,6 +24,17 @@ static enum err set_core(struct config *config, const char *value)
              value, profile_default());
     }
     snprintf(config->blas_core, sizeof config->blas_core, "%s", value);
+    return OK;
+}
+
+static enum err set_due(struct config *config, const char *value)
+{
+    int64_t due_us = 0;
+    TRY_AS(due_parse(value, clock_wall_us(), &due_us), "due");
+    if (strlen(value) >= sizeof config->due || value[0] == '2') {
+        FAIL(ERR_INVALID, "due is a date, expected gdpr, ccpa, or a number of days or hours");
+    }
+    memcpy(config->due, value, strlen(value) + 1);
     return OK;
 }
 
@@ -44,6 +56,9 @@ static enum err set(void *context, const char *key, const char *value)
 {
     if (strcmp(key, "blas_core") == 0) {
         return set_core(context, value);
+    }
+    if (strcmp(key, "due") == 0) {
+        return set_due(context, value);
     }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         uint8_t *const at = (uint8_t *)context + table[i].offset;
@@ -73,7 +88,7 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks, lease_ms or blas_core",
+         "predict_threads, ranks, lease_ms, due or blas_core",
          key);
 }
 
@@ -98,6 +113,7 @@ enum err config_load(const char *dir, struct config *config_out)
         .map_bytes = (uint64_t)64 << 30,
         .predict_threads = 2,
         .ranks = 2,
+        .due = DUE_DEFAULT,
         .lease_ms = 4000, // 8 beats missed; the ranks of a dead member are free within 6 s.
     };
     return yaml_pairs(path, span_of(text, (size_t)bytes), set, config_out);

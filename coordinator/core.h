@@ -18,7 +18,9 @@
 #include "model/spec.h"
 #include "proto/link.h"
 #include "proto/wire.h"
+#include "scheduler/due.h"
 #include "scheduler/ensemble.h"
+#include "scheduler/forecast.h"
 #include "scheduler/planner.h"
 #include "scheduler/rate.h"
 #include "store/base.h"
@@ -35,6 +37,7 @@ struct config {
     uint32_t ranks; // For `unlearnctl up`.
     uint32_t lease_ms;
     char blas_core[PROFILE_NAME_BYTES]; // "": left to the environment.
+    char due[DUE_TEXT_BYTES];           // Of a deletion that names no due date: scheduler/due.h.
 };
 
 // Weights of one instance. Constant; freed with the last reference.
@@ -68,6 +71,8 @@ struct dataset {
     struct dataset_row row;
     struct schema schema;
     struct digest schema_digest;
+    struct forecast forecast; // outlook.c
+    int64_t forecast_ms;      // When it was made; 0: never.
 };
 
 // Open requests in order; one is in one queue at most. requests.c.
@@ -103,7 +108,8 @@ struct model {
     struct ensemble ensemble;
     struct slot_extra *extras;
     struct planned plan; // What the planner knows of it.
-    uint64_t run;        // Training runs since the start of the process.
+    char policy_text[REPAIR_TEXT_BYTES];
+    uint64_t run; // Training runs since the start of the process.
     uint32_t run_components;
     uint64_t run_samples;
     int64_t run_began_ms, run_ended_ms;
@@ -121,6 +127,7 @@ struct request {
     bool queued;          // In one of the queues; else a job has it.
     struct request *next; // There.
     int64_t since_ms;     // It waits for its next step.
+    bool late_told;       // The log says that it will be late.
 };
 
 // Who asked.
@@ -177,11 +184,12 @@ struct core {
     uint32_t base_count;
     struct model **models;
     uint32_t model_count;
-    struct planner planner; // Over `models`.
+    struct planner planner;    // Over `models`.
     struct request **requests; // By number.
     uint32_t request_count, request_capacity;
     struct request_queue woken;    // What they waited for has changed: to be looked at.
     struct request_queue repaired; // Erased, and nothing is left to wait for.
+    int64_t outlook_ms;            // When open deletions are looked at again: outlook.c.
 };
 
 // --- catalog.c: datasets and models in memory
@@ -225,6 +233,7 @@ MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
                                       const struct placement *placement, uint32_t generations,
                                       uint64_t *cells);
 
+void model_set_policy(struct model *model, const struct repair_policy *policy);
 struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32_t node);
 // The component is valid now with these weights (taken over).
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
@@ -258,8 +267,7 @@ void requests_free(struct core *core); // At the end, in whatever queue they are
 // When it has to be completed by; 0: it has no due date. The one place that status and report ask.
 static inline int64_t request_due(const struct request_row *row)
 {
-    (void)row;
-    return 0;
+    return row->due_us;
 }
 // How many of the request's components are not yet valid again, and the samples of their stages; of
 // the first REQUEST_LOOKS that it awaits, *more_out: there are others.
@@ -306,6 +314,7 @@ VERB(on_train, Unlearn__Train);
 VERB(on_model_list, Unlearn__ModelList);
 VERB(on_model_show, Unlearn__ModelShow);
 VERB(on_model_remove, Unlearn__ModelRemove);
+VERB(on_model_set, Unlearn__ModelSet);
 VERB(on_components, Unlearn__Components);
 VERB(on_predict, Unlearn__Predict);
 VERB(on_plan, Unlearn__Plan);
@@ -367,6 +376,18 @@ struct ack {
 // it is none.
 void reply_request(struct core *core, const struct caller *caller, const struct request_row *row,
                    const struct id128 *earlier, const struct ack *ack);
+
+// --- outlook.c: due dates, and what is expected to become of them
+
+// At start, when everything is loaded: open deletions tell the planner what waits for them.
+void outlook_load(struct core *core);
+// An open deletion asks for haste from now on.
+void outlook_hurry(struct core *core, struct request *request);
+// When an open deletion is expected to be repaired. 0: not known, or it is repaired; *late_out: that
+// is, or was, too late.
+int64_t outlook_expected(struct core *core, const struct request_row *row, bool *late_out);
+void outlook_tick(
+    struct core *core); // Logs each deletion that will be late, as soon as that is known.
 
 // --- bases.c, base_upload.c
 

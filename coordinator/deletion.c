@@ -1,6 +1,7 @@
 // coordinator/deletion.c: requests to delete, from the question what it would cost to the ack; see
 // core.h. fence.c has the transaction behind the ack, erasure.c what follows it; removal.c takes models
 // and datasets away.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -87,9 +88,15 @@ static void add_cost(const struct model *model, const struct fence *fence, Unlea
     total->components_invalidated += cost.components;
     total->samples_to_retrain += cost.samples;
     total->samples_from_scratch += cost.samples_from_scratch;
-    double seconds = 0, error = 0;
-    if (cost_estimate(&model->plan.cost, 0, cost.samples, &seconds, &error)) {
-        total->seconds_estimated += seconds;
+    double all = 0, longest = 0, error = 0;
+    if (planned_cost(&model->plan, &cost, &all, &longest, &error)) {
+        total->seconds_error =
+            total->seconds_estimated + all > 0
+                ? (total->seconds_error * total->seconds_estimated + error * all) /
+                      (total->seconds_estimated + all)
+                : 0;
+        total->seconds_estimated += all;
+        total->seconds_wall = longest > total->seconds_wall ? longest : total->seconds_wall;
     }
 }
 
@@ -108,6 +115,12 @@ static void plan_done(struct job *job, void *core_)
             if (core->models[i]->dataset == plan->fence.dataset) {
                 add_cost(core->models[i], &plan->fence, &cost);
             }
+        }
+        const uint32_t ranks = leases_worker_count(core);
+        if (ranks == 0) {
+            cost.seconds_wall = 0;
+        } else if (cost.seconds_estimated / ranks > cost.seconds_wall) {
+            cost.seconds_wall = cost.seconds_estimated / ranks;
         }
         reply.status = UNLEARN__STATUS__STATUS_OK;
         reply.body_case = UNLEARN__REPLY__BODY_PLAN_COST;
@@ -178,6 +191,11 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
         state.samples_left = samples;
         state.problem = wire_text(request_problem(core, open));
     }
+    bool late = false;
+    state.due_us = request_due(row);
+    state.expected_us = open == NULL ? 0 : outlook_expected(core, row, &late);
+    state.late = open == NULL ? row->repaired_us > row->due_us && row->due_us != 0 : late;
+    state.haste = row->eager;
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_REQUEST_STATE;
     reply.request_state = &state;
@@ -244,7 +262,8 @@ struct delete_job {
     struct fence fence;
     struct accepted accepted;
     char dataset[LIMIT_NAME_BYTES + 1];
-    enum err refused; // Not OK: nothing was changed, and `refusal` says why.
+    char due[DUE_TEXT_BYTES]; // As it was asked for.
+    enum err refused;         // Not OK: nothing was changed, and `refusal` says why.
     char refusal[ERR_TEXT_BYTES];
     uint32_t next_part; // While it is uploaded in parts.
     int64_t last_ms;
@@ -321,6 +340,8 @@ static void delete_undo(struct job *job, struct store *store)
 static struct request *apply_fence(struct core *core, const struct fence *fence)
 {
     struct dataset *const dataset = catalog_dataset_number(core, fence->dataset);
+    const struct request_row *const row = &fence->request;
+    const struct model *last = NULL;
     if (dataset != NULL) {
         dataset_lose(&dataset->row, fence->keys, fence->key_count);
     }
@@ -328,7 +349,12 @@ static struct request *apply_fence(struct core *core, const struct fence *fence)
         const struct fence_hit *const hit = &fence->hits[i];
         struct model *const model = catalog_model_number(core, hit->model);
         if (model != NULL) {
-            model_lose_records(core, model, hit->cell, hit->records, ENSEMBLE_NO_DUE);
+            if (model != last) { // Hits stand model by model.
+                planned_hit(&model->plan, row->eager);
+                last = model;
+            }
+            model_lose_records(core, model, hit->cell, hit->records,
+                               planned_due(&model->plan, row->due_us, row->eager));
             leases_cancel_cell(core, hit->model, hit->cell);
         }
     }
@@ -348,7 +374,11 @@ static void delete_done(struct job *job, void *core_)
         return;
     }
     const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
-    struct request *const open = fenced ? apply_fence(core, fence) : NULL;
+    struct request *const open =
+        fenced ? apply_fence(core, fence) : catalog_request(core, fence->request.sequence);
+    if (fence->repeated && fence->request.eager && open != NULL && !open->row.eager) {
+        outlook_hurry(core, open);
+    }
     const struct ack ack = {buf_span(&deletion->accepted.receipt), fence->hold_reason};
     reply_request(core, &deletion->caller, &fence->request, &fence->earlier, &ack);
     rate_add(&core->activity.deletions, core->now_ms, 1);
@@ -386,10 +416,11 @@ static void forget_open(struct core *core, const struct delete_job *deletion)
 }
 
 // Keyed digest of all that was asked, so that the same UUID with another body is noticed.
-static struct id128 body_digest(const struct core *core, const struct fence *fence)
+static struct id128 body_digest(const struct core *core, const struct fence *fence, const char *due)
 {
     struct buf bytes = {0};
     buf_u32(&bytes, fence->dataset);
+    buf_short_text(&bytes, due);
     buf_u32(&bytes, fence->rid_count);
     buf_put(&bytes, span_of(fence->rids, fence->rid_count * sizeof *fence->rids));
     buf_u32(&bytes, fence->sid_count);
@@ -408,6 +439,11 @@ static enum err take_part(struct core *core, const Unlearn__Delete *body,
     struct id128 uuid;
     TRY(wire_copy(body->uuid, uuid.bytes, ID_BYTES, "the request's UUID"));
     TRY(catalog_dataset(core, body->dataset, &dataset));
+    int64_t due_us = 0;
+    const int64_t now_us = clock_wall_us();
+    if (body->part == 0) {
+        TRY(due_parse(body->due[0] == '\0' ? core->config.due : body->due, now_us, &due_us));
+    }
     struct delete_job *deletion = find_open(core, &uuid);
     if (deletion != NULL && body->part == 0) { // The client began anew.
         forget_open(core, deletion);
@@ -423,7 +459,9 @@ static enum err take_part(struct core *core, const Unlearn__Delete *body,
         }
         deletion = mem_alloc(1, sizeof *deletion);
         deletion->fence.uuid = uuid;
-        deletion->fence.accepted_us = clock_wall_us();
+        deletion->fence.accepted_us = now_us;
+        deletion->fence.due_us = due_us;
+        snprintf(deletion->due, sizeof deletion->due, "%s", body->due);
         deletion->fence.dataset = dataset->row.number;
         memcpy(deletion->dataset, dataset->row.name, sizeof deletion->dataset);
         deletions->open[deletions->count++] = deletion;
@@ -474,6 +512,6 @@ VERB(on_delete, Unlearn__Delete)
     deletion->job.accepted = deletion->fence.accepted = &deletion->accepted;
     deletion->fence.signer = core->signer;
     deletion->caller = *caller;
-    deletion->fence.body = body_digest(core, &deletion->fence);
+    deletion->fence.body = body_digest(core, &deletion->fence, deletion->due);
     storage_submit(core->storage, &deletion->job);
 }

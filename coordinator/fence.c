@@ -515,6 +515,10 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
             FAIL(ERR_CONFLICT, "this request UUID was used before with another body");
         }
         fence->repeated = true;
+        if (fence->eager && !request->eager && request->state < REQUEST_REPAIRED) {
+            request->eager = true;
+            TRY(request_put(txn, request));
+        }
         struct request_row before;
         if (request->earlier != 0) {
             TRY(request_get(txn, request->earlier, &before));
@@ -532,6 +536,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
         .state = REQUEST_FENCED,
         .dataset = fence->dataset,
         .eager = fence->eager,
+        .due_us = fence->due_us,
         .accepted_us = fence->accepted_us,
         .fenced_us = clock_wall_us(),
     };

@@ -30,6 +30,7 @@ struct fence {
     struct id128 body; // Keyed digest of what was asked.
     uint32_t dataset;
     bool eager;
+    int64_t due_us;
     int64_t accepted_us;
     const struct signer *signer; // Of the receipt log.
     struct accepted *accepted;   // Its body is written here.

@@ -23,6 +23,7 @@ struct train_job {
     uint64_t *cells;
     uint16_t *orders; // Of a new model.
     uint32_t drop;    // Number of a successor to be removed first; 0: none.
+    bool sets_policy; // Else that of an existing model stays.
 };
 
 static enum err close_generation(struct train_job *train, struct txn *txn)
@@ -74,6 +75,7 @@ static enum err keep_place(struct train_job *train, struct txn *txn)
     struct model_row row = {0};
     TRY(model_get(txn, train->row.number, &row));
     train->row.replaces = row.replaces;
+    train->row.policy = train->sets_policy ? train->row.policy : row.policy;
     model_row_deinit(&row);
     return OK;
 }
@@ -268,6 +270,12 @@ static enum err prepare(struct core *core, const Unlearn__Train *body, struct tr
                         : successor != NULL ? successor->number
                                             : model->number;
     train->row.replaces = renew ? model->number : 0;
+    train->sets_policy = body->policy[0] != '\0';
+    if (train->sets_policy) {
+        TRY(repair_parse(body->policy, &train->row.policy));
+    } else if (renew) {
+        train->row.policy = model->plan.policy;
+    }
     memcpy(train->row.name, body->model, strlen(body->model) + 1);
     train->row.dataset = dataset->row.number;
     train->row.created_us = clock_wall_us();
@@ -295,7 +303,107 @@ VERB(on_train, Unlearn__Train)
     storage_submit(core->storage, &train->job);
 }
 
+// ---------------------------------------------------------------- settings
+
+struct set_job {
+    struct job job;
+    struct caller caller;
+    uint32_t model, successor; // Numbers; successor 0: none.
+    struct repair_policy policy;
+};
+
+static enum err set_policy(struct txn *txn, uint32_t number, const struct repair_policy *policy)
+{
+    struct model_row row = {0};
+    enum err err = model_get(txn, number, &row);
+    if (err == OK && row.removing) {
+        err = err_raise(ERR_NOT_FOUND, "the model is being removed");
+    }
+    if (err == OK) {
+        row.policy = *policy;
+        err = model_put(txn, &row);
+    }
+    model_row_deinit(&row);
+    return err;
+}
+
+static enum err set_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    const struct set_job *const set = (struct set_job *)job;
+    TRY(set_policy(txn, set->model, &set->policy));
+    return set->successor == 0 ? OK : set_policy(txn, set->successor, &set->policy);
+}
+
+static void apply_policy(struct core *core, uint32_t number, const struct repair_policy *policy)
+{
+    struct model *const model = catalog_model_number(core, number);
+    if (model != NULL) {
+        model_set_policy(model, policy);
+        log_info("policy_set", "model=%u policy=%s", number, model->policy_text);
+    }
+}
+
+static void set_done(struct job *job, void *core_)
+{
+    struct core *const core = core_;
+    struct set_job *const set = (struct set_job *)job;
+    if (job->result == OK) {
+        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+        Unlearn__Done done = UNLEARN__DONE__INIT;
+        apply_policy(core, set->model, &set->policy);
+        apply_policy(core, set->successor, &set->policy);
+        reply.status = UNLEARN__STATUS__STATUS_OK;
+        reply.body_case = UNLEARN__REPLY__BODY_DONE;
+        reply.done = &done;
+        reply_send(core, &set->caller, &reply, span_of(NULL, 0));
+    } else {
+        reply_error(core, &set->caller, job->result, job->text);
+    }
+    mem_free(set);
+}
+
+VERB(on_model_set, Unlearn__ModelSet)
+{
+    (void)raw;
+    struct model *model = NULL;
+    struct repair_policy policy;
+    enum err err = catalog_model(core, body->model, &model);
+    err = err == OK ? repair_parse(body->policy, &policy) : err;
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        return;
+    }
+    const struct model *const successor = catalog_successor(core, model);
+    struct set_job *const set = mem_alloc(1, sizeof *set);
+    set->job = (struct job){.kind = JOB_WRITE_ALONE, .run = set_run, .done = set_done};
+    set->caller = *caller;
+    set->model = model->number;
+    set->successor = successor == NULL ? 0 : successor->number;
+    set->policy = policy;
+    storage_submit(core->storage, &set->job);
+}
+
 // ---------------------------------------------------------------- list and show
+
+// What the planner knows of it.
+static void describe_plan(const struct core *core, const struct model *model, Unlearn__Model *out)
+{
+    const struct planned *const plan = &model->plan;
+    const uint32_t ranks = leases_worker_count(core);
+    out->policy = wire_text(model->policy_text);
+    out->held = planned_holds(plan, core->wall_us, ranks > 0 ? ranks : 1);
+    out->gathered = out->held ? plan->gathered : 0;
+    if (planned_churns(plan, core->wall_us, &out->churn_shard, &out->churn_per_second)) {
+        out->churn_stages = plan->churn[out->churn_shard].cancelled;
+    }
+    out->cancelled_stages = plan->cancelled_stages;
+    out->cancelled_samples = plan->cancelled_samples;
+    double error = 0;
+    if (cost_estimate(&plan->cost, 0, out->samples_left, &out->seconds_left, &error)) {
+        out->seconds_left_error = error;
+    }
+}
 
 // Progress is told of the successor where there is one, answers of both.
 static void describe(struct core *core, const struct model *asked, Unlearn__Model *out)
@@ -327,6 +435,7 @@ static void describe(struct core *core, const struct model *asked, Unlearn__Mode
     out->core = core->core_type;
     out->shards_total = model->ensemble.placement.shards;
     out->problem = wire_text(model->problem);
+    describe_plan(core, model, out);
     const struct base_entry *const entry = catalog_base_number(core, model->base);
     if (entry != NULL) {
         out->base_name = wire_text(entry->row.name);

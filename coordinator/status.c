@@ -98,7 +98,8 @@ static void take_request(struct request_page *page, const struct request_row *ro
     page->first_count += page->first_count < REQUESTS_NAMED;
 }
 
-static void describe_brief(const struct request_row *row, Unlearn__RequestBrief *out)
+static void describe_brief(struct core *core, const struct request_row *row,
+                           Unlearn__RequestBrief *out)
 {
     unlearn__request_brief__init(out);
     out->uuid = wire_bytes(span_of(row->uuid.bytes, ID_BYTES));
@@ -106,7 +107,10 @@ static void describe_brief(const struct request_row *row, Unlearn__RequestBrief 
     out->phase = (Unlearn__RequestPhase)row->state;
     out->name = wire_text(row->name);
     out->accepted_us = row->accepted_us;
+    bool late = false;
     out->due_us = request_due(row);
+    out->expected_us = outlook_expected(core, row, &late);
+    out->late = late;
 }
 
 static void answer_requests(struct core *core, const struct caller *caller,
@@ -124,7 +128,7 @@ static void answer_requests(struct core *core, const struct caller *caller,
         }
     }
     for (uint32_t i = 0; i < found->first_count; i++) {
-        describe_brief(found->first[i], &briefs[i]);
+        describe_brief(core, found->first[i], &briefs[i]);
         first[page.n_first++] = &briefs[i];
     }
     page.total = core->request_count;

@@ -179,6 +179,7 @@ static void take_jobs(struct core *core)
 static void tick(struct core *core)
 {
     leases_tick(core);
+    outlook_tick(core);
     uploads_tick(core);
     base_uploads_tick(core);
     deletion_tick(core);

@@ -518,6 +518,7 @@ struct ensemble_cost ensemble_plan(const struct ensemble *ensemble, const uint64
     const struct trie *const trie = &ensemble->trie;
     struct ensemble_cost cost = {0};
     uint64_t *const gone = mem_alloc(trie->count, sizeof *gone); // From each list.
+    uint64_t *const chain = mem_alloc(trie->count, sizeof *chain);
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
         for (uint32_t node = 0; node < trie->count; node++) {
             const int32_t parent = trie->nodes[node].parent;
@@ -529,9 +530,16 @@ struct ensemble_cost ensemble_plan(const struct ensemble *ensemble, const uint64
             if (gone[node] > 0 && ensemble_slot(ensemble, shard, node)->state == SLOT_VALID) {
                 cost.components++;
                 cost.samples += left;
+                cost.samples_of[trie->nodes[node].depth] += left;
+                chain[node] = left + (parent < 0 ? 0 : chain[parent]);
+            } else {
+                chain[node] = 0; // Its parents have lost nothing, or wait for others.
             }
+            cost.samples_chain =
+                chain[node] > cost.samples_chain ? chain[node] : cost.samples_chain;
         }
     }
+    mem_free(chain);
     mem_free(gone);
     return cost;
 }

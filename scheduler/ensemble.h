@@ -128,8 +128,10 @@ struct ensemble_totals ensemble_sum(const struct ensemble *ensemble);
 // What deleting `lost[cell]` records from each cell would cost, given at once, as things stand now.
 // lost is laid out as ensemble.records.
 struct ensemble_cost {
-    uint32_t components;           // Valid now, invalid then.
-    uint64_t samples;              // Of their stages afterwards: the theoretical minimum.
-    uint64_t samples_from_scratch; // Of all stages afterwards.
+    uint32_t components;                   // Valid now, invalid then.
+    uint64_t samples;                      // Of their stages afterwards: the theoretical minimum.
+    uint64_t samples_from_scratch;         // Of all stages afterwards.
+    uint64_t samples_chain;                // Of those above that must follow each other, at most.
+    uint64_t samples_of[LIMIT_SLICES + 1]; // Of those above, by the length of the list.
 };
 struct ensemble_cost ensemble_plan(const struct ensemble *ensemble, const uint64_t *lost);

@@ -129,6 +129,24 @@ void planned_cancelled(struct planned *model, uint32_t shard, uint64_t samples_d
 
 // ---------------------------------------------------------------- decisions
 
+bool planned_cost(const struct planned *model, const struct ensemble_cost *cost,
+                  double *seconds_out, double *longest_out, double *error_out)
+{
+    double seconds = 0, error = 0;
+    *seconds_out = *error_out = 0;
+    if (!cost_estimate(&model->cost, 0, cost->samples_chain, longest_out, &error)) {
+        return false;
+    }
+    for (uint32_t depth = 1; depth <= model->ensemble->trie.slice_count; depth++) {
+        if (cost_estimate(&model->cost, depth, cost->samples_of[depth], &seconds, &error)) {
+            *seconds_out += seconds;
+            *error_out += seconds * error;
+        }
+    }
+    *error_out = *seconds_out > 0 ? *error_out / *seconds_out : 0;
+    return true;
+}
+
 // Seconds of ranks that all repairs of the model take, the error added.
 static double repair_seconds(const struct planned *model)
 {

@@ -97,6 +97,11 @@ void planner_granted(struct planner *planner, const struct grant *grant);
 // Stages that could be leased now; counts to `most`.
 uint32_t planner_count_ready(const struct planner *planner, uint32_t most);
 
+// Seconds of ranks that a deletion takes of which ensemble_plan told the cost; of those, what must
+// follow each other; and by which share the first may be off, as a rule. False: nothing is known.
+bool planned_cost(const struct planned *model, const struct ensemble_cost *cost,
+                  double *seconds_out, double *longest_out, double *error_out);
+
 // Whether the model holds its repairs back.
 bool planned_holds(const struct planned *model, int64_t now_us, uint32_t ranks);
 // A shard in which CHURN_STAGES or more stages in a row were cancelled by deletions, so that nothing

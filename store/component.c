@@ -2,7 +2,7 @@
 //
 //   model      key    model u32
 //              value  name u16 text | dataset u32 | removing u8 | generations u32 | created_us i64 |
-//                     replaces u32 | base u32 | spec u32 bytes
+//                     replaces u32 | base u32 | policy u8, batch u32 | spec u32 bytes
 //   component  key    model u32 | shard u32 | slice u16, slice u16, ...      a parent before its children
 //              value  state u8 | instance u64 | param_count u64 | records u64 | samples u64 |
 //                     seconds f64 | trained_us i64 | profile [32] | commitment [32]
@@ -49,6 +49,8 @@ enum err model_put(struct txn *txn, const struct model_row *row)
     buf_u64(&buf, (uint64_t)row->created_us);
     buf_u32(&buf, row->replaces);
     buf_u32(&buf, row->base);
+    buf_u8(&buf, (uint8_t)row->policy.kind);
+    buf_u32(&buf, row->policy.batch);
     buf_u32(&buf, (uint32_t)row->spec.bytes);
     buf_put(&buf, buf_span(&row->spec));
     const enum err err = value_put(txn, KV_MODEL, kv_key_span(&key), buf_span(&buf));
@@ -71,8 +73,15 @@ static enum err model_of(struct span key, struct span value, struct model_row *r
     row_out->created_us = (int64_t)cursor_u64(&cursor);
     row_out->replaces = cursor_u32(&cursor);
     row_out->base = cursor_u32(&cursor);
+    const uint8_t policy = cursor_u8(&cursor);
+    row_out->policy.batch = cursor_u32(&cursor);
     const struct span spec = cursor_take(&cursor, cursor_u32(&cursor));
     TRY_AS(cursor_done(&cursor, "a model"), "%s", kv_label_of(KV_MODEL, key).text);
+    if (policy > REPAIR_BATCH) {
+        FAIL(ERR_CORRUPT, "%s: repair policy %u is not known", kv_label_of(KV_MODEL, key).text,
+             policy);
+    }
+    row_out->policy.kind = (enum repair_kind)policy;
     buf_put(&row_out->spec, spec);
     return OK;
 }

@@ -9,6 +9,7 @@
 
 #include "base/component.h"
 #include "base/limits.h"
+#include "scheduler/repair.h"
 #include "store/store.h"
 
 struct model_row {
@@ -21,7 +22,8 @@ struct model_row {
     uint32_t replaces; // Number of the model of this name whose place it takes when it is trained
                        // (a new numeric profile); 0: none. Hidden from clients until then.
     uint32_t base;     // Number of the base that its spec named when it was made; 0: none.
-    struct buf spec;   // Canonical text (model/spec.h). Owned.
+    struct repair_policy policy;
+    struct buf spec; // Canonical text (model/spec.h). Owned.
 };
 
 void model_row_deinit(struct model_row *row);

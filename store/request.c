@@ -2,7 +2,7 @@
 //
 //   request       key    sequence u64
 //                 value  uuid [16] | body [16] | kind u8 | state u8 | dataset u32 | model u32 |
-//                        eager u8 | earlier u64 | records_deleted u64 |
+//                        eager u8 | due_us i64 | earlier u64 | records_deleted u64 |
 //                        components_invalidated u64 | keys_destroyed u64 | epoch_before u64 |
 //                        epoch u64 |
 //                        log_entry u64 | answered deleted, gone, not found, held u32 |
@@ -53,6 +53,7 @@ static enum err row_put(struct txn *txn, const struct request_row *row, struct b
     buf_u32(buf, row->dataset);
     buf_u32(buf, row->model);
     buf_u8(buf, row->eager ? 1 : 0);
+    buf_u64(buf, (uint64_t)row->due_us);
     buf_u64(buf, row->earlier);
     buf_u64(buf, row->records_deleted);
     buf_u64(buf, row->components_invalidated);
@@ -85,6 +86,7 @@ static enum err row_of(struct span key, struct span value, struct request_row *r
     row_out->dataset = cursor_u32(&cursor);
     row_out->model = cursor_u32(&cursor);
     row_out->eager = cursor_u8(&cursor) != 0;
+    row_out->due_us = (int64_t)cursor_u64(&cursor);
     row_out->earlier = cursor_u64(&cursor);
     row_out->records_deleted = cursor_u64(&cursor);
     row_out->components_invalidated = cursor_u64(&cursor);

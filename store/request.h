@@ -39,7 +39,8 @@ struct request_row {
     enum request_state state;
     uint32_t dataset; // Number; 0 with REQUEST_REMOVE_MODEL.
     uint32_t model;   // Number; REQUEST_REMOVE_MODEL only.
-    bool eager;
+    bool eager;       // Repaired at once, whatever its due date and the policies.
+    int64_t due_us;   // When it has to be carried out; 0: a removal has no due date.
     uint64_t earlier; // Nothing was left to delete: the request that had deleted it. Else 0.
     uint64_t records_deleted;
     uint64_t components_invalidated;

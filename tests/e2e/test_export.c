@@ -136,7 +136,7 @@ static void delete_one(const char *id)
     const struct id128 uuid = text_uuid_new();
     const struct unlearn_ids records = {&id, 1}, none = {NULL, 0};
     const Unlearn__RequestState *state;
-    assert_int_equal(unlearn_delete(client, "d", &uuid, records, none, false, &state), OK);
+    assert_int_equal(unlearn_delete(client, "d", &uuid, records, none, NULL, &state), OK);
     assert_int_equal(state->components_invalidated, 1);
     assert_int_equal(ctl("train m --wait"), 0); // Valid again, and another instance.
 }

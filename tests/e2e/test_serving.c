@@ -91,7 +91,7 @@ static void train(const struct oracle *oracle)
     const Unlearn__Trained *trained;
     char text[64];
     spec_put(&oracle->spec, &spec);
-    assert_int_equal(unlearn_train(client, oracle->name, "d", buf_span(&spec), false, &trained),
+    assert_int_equal(unlearn_train(client, oracle->name, "d", buf_span(&spec), false, "", &trained),
                      OK);
     buf_deinit(&spec);
     snprintf(text, sizeof text, "train %s --wait", oracle->name);
@@ -293,7 +293,7 @@ static struct id128 delete_now(uint32_t which)
     const bool one = history.deletions[which].record;
     assert_int_equal(unlearn_delete(client, "d", &uuid,
                                     one ? (struct unlearn_ids){&record, 1} : none,
-                                    one ? none : (struct unlearn_ids){&text, 1}, false, &state),
+                                    one ? none : (struct unlearn_ids){&text, 1}, NULL, &state),
                      OK);
     assert_int_equal(state->records_deleted, one ? 1 : EACH);
     return uuid;

@@ -598,7 +598,7 @@ static void delete_many(size_t record_count, size_t subject_count, const char *i
         texts[i] = id;
     }
     assert_int_equal(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, record_count},
-                                    (struct unlearn_ids){texts, subject_count}, false, &state),
+                                    (struct unlearn_ids){texts, subject_count}, NULL, &state),
                      OK);
     assert_int_equal(state->records_deleted, record_count);
     mem_free(texts);
