@@ -301,20 +301,19 @@ static void test_retrained_is_the_least_possible(void **state)
     struct draw draw = draw_new("least");
     for (int trial = 0; trial < 300; trial++) {
         struct fixture fixture = {0};
-        struct planned *const model =
-            add(&fixture, 1, 1 + draw_below(&draw, 5), 1 + draw_below(&draw, 6));
+        const uint32_t shards = 1 + draw_below(&draw, 5), slices = 1 + draw_below(&draw, 6);
+        struct planned *const model = add(&fixture, 1, shards, slices);
         struct ensemble *const ensemble = model->ensemble;
-        const uint32_t slices = ensemble->trie.slice_count;
         model->policy.kind = draw_below(&draw, 2) == 0 ? REPAIR_DEADLINE : REPAIR_EAGER;
         train_all(model);
-        uint64_t *const lost = mem_alloc((size_t)ensemble->placement.shards * slices, sizeof *lost);
+        uint64_t *const lost = mem_alloc((size_t)shards * slices, sizeof *lost);
         const uint32_t deletions = 1 + draw_below(&draw, 12);
         for (uint32_t i = 0; i < deletions; i++) {
-            const uint32_t at = draw_below(&draw, ensemble->placement.shards * slices);
+            const uint32_t at = draw_below(&draw, shards) * slices + draw_below(&draw, slices);
             lost[at] += lost[at] < 10;
         }
         const struct ensemble_cost least = ensemble_plan(ensemble, lost);
-        for (uint32_t at = 0; at < ensemble->placement.shards * slices; at++) {
+        for (uint32_t at = 0; at < shards * slices; at++) {
             for (uint64_t k = 0; k < lost[at]; k++) {
                 lose(model, at / slices, at % slices, draw_below(&draw, 100) * SECOND, false);
             }
