@@ -119,7 +119,7 @@ void unlearn_import_end(struct unlearn_import *import); // Accepts NULL. Aborts 
 MUST_USE enum err unlearn_train(struct unlearn *client, const char *model, const char *dataset,
                                 struct span spec, bool reprofile, const char *policy,
                                 const Unlearn__Trained **trained_out);
-// When the repairs of a model are done (scheduler/repair.h). ERR_INVALID: not a policy.
+// When the repairs of a model are done (base/repair.h). ERR_INVALID: not a policy.
 MUST_USE enum err unlearn_model_set(struct unlearn *client, const char *model, const char *policy);
 MUST_USE enum err unlearn_model_list(struct unlearn *client, uint32_t offset,
                                      const Unlearn__ModelPage **page_out);

@@ -19,9 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/repair.h"
 #include "scheduler/cost.h"
 #include "scheduler/ensemble.h"
-#include "scheduler/repair.h"
 
 // Due at once: asked for in haste, or the policy is eager.
 #define PLANNER_AT_ONCE INT64_MIN

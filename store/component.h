@@ -9,7 +9,7 @@
 
 #include "base/component.h"
 #include "base/limits.h"
-#include "scheduler/repair.h"
+#include "base/repair.h"
 #include "store/store.h"
 
 struct model_row {

@@ -1,4 +1,4 @@
-// scheduler/repair.h: when the repairs of a model are done.
+// base/repair.h: when the repairs of a model are done.
 //
 //   deadline   At once, by idle ranks; what is due first goes first.
 //   eager      At once; every deletion is due at once, so the order is that of the lists alone: the

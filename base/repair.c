@@ -1,5 +1,5 @@
-// scheduler/repair.c: see repair.h.
-#include "scheduler/repair.h"
+// base/repair.c: see repair.h.
+#include "base/repair.h"
 
 #include <stdio.h>
 #include <string.h>
