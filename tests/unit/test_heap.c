@@ -44,6 +44,11 @@ static void test_the_least_comes_first(void **state)
             assert_int_equal(least, best);
             assert_true(key == keys[best]);
         }
+        for (uint32_t i = 1; i < heap.count; i++) { // A wrong place may show only much later.
+            const uint32_t child = heap.members[i], parent = heap.members[(i - 1) / 2];
+            assert_true(keys[parent] < keys[child] ||
+                        (keys[parent] == keys[child] && parent < child));
+        }
     }
     heap_deinit(&heap);
 }
