@@ -10,7 +10,7 @@
 #include "coordinator/core.h"
 
 enum {
-    COMPONENTS_A_MS = 1000, // A forecast holds a millisecond for so many: they take 20 us.
+    COMPONENTS_A_MS = 1000, // A forecast holds a millisecond more for so many: they take 20 us.
     LOOK_MS = 500,
 };
 
@@ -75,7 +75,7 @@ static const struct forecast *forecast_of(struct core *core, struct dataset *dat
                           : 0;
     }
     if (dataset->forecast_ms == 0 ||
-        core->now_ms - dataset->forecast_ms >= components / COMPONENTS_A_MS) {
+        core->now_ms - dataset->forecast_ms > components / COMPONENTS_A_MS) {
         forecast_make(&core->planner, dataset->row.number, core->wall_us, leases_worker_count(core),
                       &dataset->forecast);
         dataset->forecast_ms = core->now_ms;
