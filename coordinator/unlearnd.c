@@ -18,6 +18,7 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/confine.h"
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -237,6 +238,31 @@ static enum err check_disk(const struct core *core, bool allow)
     return err;
 }
 
+// From here on it writes in its own three directories alone, and reads what a program needs.
+static enum err confine(const struct core *core)
+{
+    char client[4200], master[4200], program[4200];
+    snprintf(client, sizeof client, "%.4000s.client", core->dir);
+    snprintf(master, sizeof master, "%.4000s.master", core->dir);
+    const ssize_t bytes = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[bytes < 0 ? 0 : bytes] = '\0';
+    char *const end = strrchr(program, '/'); // compact executes it anew.
+    if (end != NULL) {
+        *end = '\0';
+    }
+    const struct confine_path paths[] = {
+        {core->dir, true}, {client, true},  {master, true},    {program, false},
+        {"/usr", false},   {"/lib", false}, {"/lib64", false}, {"/etc", false},
+        {"/proc", false},  {"/sys", false}, {"/dev", false},
+    };
+    bool files = false;
+    TRY(confine_process(paths, sizeof paths / sizeof paths[0], &files));
+    if (!files) {
+        log_info("files_not_confined", "reason=\"this kernel has no Landlock, or it is off\"");
+    }
+    return OK;
+}
+
 static enum err change_master_key(const struct core *core)
 {
     struct store *store = NULL;
@@ -365,6 +391,9 @@ int main(int argc, char **argv)
     }
     if (err == OK) {
         err = check_disk(core, options.allow_unsafe_fs);
+    }
+    if (err == OK) {
+        err = confine(core);
     }
     if (err == OK) {
         err = open_all(core, options.rotate_master_key);

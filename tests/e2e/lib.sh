@@ -49,9 +49,13 @@ supervise_end() {
       kill -KILL "$pid" 2>/dev/null || true
     done
   done
-  while read -r _ point _; do
-    [[ $point == "$E2E_DIR"/* ]] && umount "$point"
-  done </proc/mounts
+  # What was just killed may hold a file system for a moment yet.
+  for point in $(awk -v dir="$E2E_DIR/" 'index($2, dir) == 1 { print $2 }' /proc/mounts); do
+    for _ in {1..50}; do
+      umount "$point" 2>/dev/null && break
+      sleep 0.1
+    done
+  done
   [[ -n ${E2E_KEEP:-} ]] && echo "# kept: $E2E_DIR" || rm -rf "$E2E_DIR"
 }
 

@@ -104,6 +104,8 @@ for pid in $(coordinator_pid) "$fleet" $(descendants "$fleet"); do
   expect_equal "$(cat "/proc/$pid/comm") writes no core files" \
     "$(awk '/core file/ { print $5 $6 }' "/proc/$pid/limits")" 00
 done
+expect_equal "unlearnd gains no rights by executing a file" \
+  "$(awk '/^NoNewPrivs/ { print $2 }' "/proc/$(coordinator_pid)/status")" 1
 down
 
 # --- Control: the same without sealing and wiping ---
