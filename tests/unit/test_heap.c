@@ -46,8 +46,8 @@ static void test_the_least_comes_first(void **state)
         }
         for (uint32_t i = 1; i < heap.count; i++) { // A wrong place may show only much later.
             const uint32_t child = heap.members[i], parent = heap.members[(i - 1) / 2];
-            assert_true(keys[parent] < keys[child] ||
-                        (keys[parent] == keys[child] && parent < child));
+            const bool lower = parent < child;
+            assert_true(keys[parent] < keys[child] || (keys[parent] == keys[child] && lower));
         }
     }
     heap_deinit(&heap);
