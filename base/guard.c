@@ -1,7 +1,11 @@
 // base/guard.c: see guard.h.
 #include "base/guard.h"
 
+#include <errno.h>
+#include <grp.h>
 #include <linux/capability.h>
+#include <pwd.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -19,6 +23,30 @@ static bool may_lock(void)
     }
     return getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_max == RLIM_INFINITY &&
            setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}) == 0;
+}
+
+enum err guard_become(const char *user)
+{
+    errno = 0;
+    const struct passwd *const entry = getpwnam(user);
+    if (entry == NULL) {
+        FAIL(ERR_INVALID, "there is no user \"%.60s\"", user);
+    }
+    const uid_t uid = entry->pw_uid;
+    const gid_t gid = entry->pw_gid;
+    if (getuid() == uid && geteuid() == uid) {
+        return OK;
+    }
+    if (geteuid() != 0) {
+        FAIL(ERR_DENIED, "only root can become user \"%.60s\"", user);
+    }
+    // A right that is lost below.
+    (void)setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0 ||
+        (uid != 0 && setuid(0) == 0)) {
+        FAIL(ERR_IO, "the process cannot become user \"%.60s\": %s", user, strerror(errno));
+    }
+    return OK;
 }
 
 void guard_no_core(void)

@@ -9,6 +9,16 @@
 
 #include <stdbool.h>
 
+#include "base/err.h"
+
+// From here on the process is this user, with the user's group and no others, for good. Comes before
+// guard_process: the right to lock memory is kept as a limit, where the system allows that. Nothing
+// happens if it is that user already.
+//   ERR_INVALID  there is no such user
+//   ERR_DENIED   the process is neither root nor that user
+//   ERR_IO       the system refuses
+MUST_USE enum err guard_become(const char *user);
+
 // Core files off, here and in what it starts: for programs that hold records for a moment or start
 // others (unlearnctl, unlearn-replay, unlearn-fleet, and so mpirun).
 void guard_no_core(void);

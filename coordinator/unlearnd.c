@@ -36,7 +36,7 @@ enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, E
 const char *argp_program_version;
 
 struct options {
-    const char *dir;
+    const char *dir, *user;
     enum log_level level;
     bool allow_unsafe_fs;
     bool rotate_master_key;
@@ -54,6 +54,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         } else if (strcmp(value, "info") != 0) {
             argp_error(state, "--log-level is \"%s\", expected debug, info or error", value);
         }
+        return 0;
+    case 'U':
+        options->user = value;
         return 0;
     case 'u':
         options->allow_unsafe_fs = true;
@@ -77,6 +80,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 
 static const struct argp_option option_list[] = {
     {"log-level", 'l', "LEVEL", 0, "debug, info (default) or error", 0},
+    {"user", 'U', "NAME", 0, "When started as root: run as this user, who owns DIR", 0},
     {"allow-unsafe-fs", 'u', NULL, 0,
      "Start also where overwritten keys may stay on the disk: not ext4 or xfs, or with "
      "data=journal",
@@ -365,6 +369,10 @@ int main(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     umask(077);
     log_start("unlearnd", options.level);
+    if (options.user != NULL && guard_become(options.user) != OK) {
+        log_error("start_failed", "reason=\"%s\"", err_text());
+        return EXIT_USAGE;
+    }
     struct core *const core = mem_alloc(1, sizeof *core);
     if (strlen(options.dir) > 3900 || realpath(options.dir, core->dir) == NULL) {
         log_error("start_failed",
