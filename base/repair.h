@@ -4,8 +4,10 @@
 //   eager      At once; every deletion is due at once, so the order is that of the lists alone: the
 //              shorter ones, which unlock more, first.
 //   batch:N    Not before N deletions have gathered, or one of them asks for haste or would else
-//              become late. Then all that waits, to its end. Deletions that hit the same slices share
-//              their repairs, so that gathering saves work; meanwhile shorter prefixes answer.
+//              become late. Then all that waits by then; what deletions make invalid while that is being
+//              repaired gathers anew, since else a busy model would never come to an end of it.
+//              Deletions that hit the same slices share their repairs, so that gathering saves work;
+//              meanwhile shorter prefixes answer.
 //
 // Threads   Stateless.
 #pragma once

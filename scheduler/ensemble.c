@@ -104,7 +104,7 @@ static bool stands_on_outdated(const struct ensemble *ensemble, uint32_t shard, 
            !is_empty(ensemble, shard, (uint32_t)parent);
 }
 
-bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+static bool is_trainable(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
 {
     const struct slot *const slot = ensemble_slot(ensemble, shard, node);
     if (slot->state == SLOT_VALID || slot->leased || slot->blocked ||
@@ -114,6 +114,11 @@ bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t
     const int32_t parent = ensemble->trie.nodes[node].parent;
     return parent < 0 || ensemble_slot(ensemble, shard, (uint32_t)parent)->state == SLOT_VALID ||
            is_empty(ensemble, shard, (uint32_t)parent);
+}
+
+bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    return is_trainable(ensemble, shard, node) && !ensemble_slot(ensemble, shard, node)->held;
 }
 
 static void count(uint32_t *total, bool add)
@@ -159,13 +164,18 @@ static void contribute(struct ensemble *ensemble, uint32_t shard, uint32_t node,
         sum(&totals->samples_invalid, samples, add);
         count(&totals->invalid, add);
     }
+    if (slot->held) {
+        count(&totals->held, add);
+    }
     count(slot->leased ? &totals->training : &totals->waiting, add);
     if (!slot->leased && stands_on_outdated(ensemble, shard, node)) {
         count(&totals->stuck, add);
     }
-    if (ensemble_is_ready(ensemble, shard, node)) {
+    if (is_trainable(ensemble, shard, node)) {
         const bool repair = slot->state == SLOT_INVALID;
-        struct heap *const ready = repair ? &ensemble->repairs : &ensemble->firsts;
+        struct heap *const ready = slot->held ? &ensemble->held
+                                   : repair   ? &ensemble->repairs
+                                              : &ensemble->firsts;
         const uint32_t at = ready_place(ensemble, shard, node);
         if (add) {
             heap_add(ready, at, slot->due);
@@ -239,14 +249,20 @@ void ensemble_init(struct ensemble *ensemble, const struct placement *placement,
     ensemble->slots = mem_alloc(components, sizeof *ensemble->slots);
     ensemble->records = mem_alloc((size_t)placement->shards * ensemble->trie.slice_count,
                                   sizeof *ensemble->records);
+    ensemble->dues =
+        mem_alloc((size_t)placement->shards * ensemble->trie.slice_count, sizeof *ensemble->dues);
     ensemble->order = order_new(&ensemble->trie);
     heap_init(&ensemble->repairs, components);
     heap_init(&ensemble->firsts, components);
+    heap_init(&ensemble->held, components);
     minset_init(&ensemble->serving, components);
     for (uint32_t i = 0; i < components; i++) {
         ensemble->slots[i].due = ENSEMBLE_NO_DUE;
     }
     take_cells(ensemble, NULL);
+    for (uint32_t i = 0; i < ensemble->totals.cells; i++) {
+        ensemble->dues[i] = ENSEMBLE_NO_DUE;
+    }
     ensemble->totals.empty = components;
 }
 
@@ -255,9 +271,11 @@ void ensemble_deinit(struct ensemble *ensemble)
     trie_deinit(&ensemble->trie);
     mem_free(ensemble->slots);
     mem_free(ensemble->records);
+    mem_free(ensemble->dues);
     order_free(ensemble->order);
     heap_deinit(&ensemble->repairs);
     heap_deinit(&ensemble->firsts);
+    heap_deinit(&ensemble->held);
     minset_deinit(&ensemble->serving);
     *ensemble = (struct ensemble){0};
 }
@@ -294,6 +312,8 @@ void ensemble_extend(struct ensemble *ensemble, uint32_t generations)
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
         memcpy(cells + (size_t)shard * more, ensemble->records + (size_t)shard * slices,
                slices * sizeof *cells);
+        memcpy(longer.dues + (size_t)shard * more, ensemble->dues + (size_t)shard * slices,
+               slices * sizeof *longer.dues);
     }
     ensemble_set_cells(&longer, cells);
     for (uint32_t shard = 0; shard < ensemble->placement.shards; shard++) {
@@ -301,6 +321,7 @@ void ensemble_extend(struct ensemble *ensemble, uint32_t generations)
     }
     mem_free(cells);
     mem_free(nodes);
+    longer.holds = ensemble->holds;
     ensemble_deinit(ensemble);
     *ensemble = longer;
 }
@@ -362,6 +383,7 @@ void ensemble_set_valid(struct ensemble *ensemble, uint32_t shard, uint32_t node
 {
     struct slot slot = *slot_at(ensemble, shard, node);
     slot.state = SLOT_VALID;
+    slot.held = false;
     slot.instance = instance;
     slot.outdated = outdated;
     slot.due = ENSEMBLE_NO_DUE;
@@ -405,10 +427,21 @@ static int32_t waiting_parent(const struct ensemble *ensemble, uint32_t shard, u
                : -1;
 }
 
+// Of the cell that the node's last slice is.
+static int64_t *due_at(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const struct trie *const trie = &ensemble->trie;
+    return &ensemble->dues[(size_t)shard * trie->slice_count + trie->nodes[node].slice];
+}
+
 void ensemble_await(struct ensemble *ensemble, uint32_t shard, uint32_t node, int64_t due)
 {
     if (ensemble_slot(ensemble, shard, node)->state != SLOT_INVALID) {
         return;
+    }
+    for (int32_t at = (int32_t)node; at >= 0; at = ensemble->trie.nodes[at].parent) {
+        int64_t *const cell = due_at(ensemble, shard, (uint32_t)at); // Whichever it was.
+        *cell = due < *cell ? due : *cell;
     }
     for (int32_t at = (int32_t)node; at >= 0; at = waiting_parent(ensemble, shard, (uint32_t)at)) {
         struct slot slot = *slot_at(ensemble, shard, (uint32_t)at);
@@ -432,12 +465,42 @@ static void hand_up_due(struct ensemble *ensemble, uint32_t shard)
     }
 }
 
+// Nobody waits for a cell any more whose slice is in no list that waits for repair.
+static void forget_dues(struct ensemble *ensemble, uint32_t shard)
+{
+    const struct trie *const trie = &ensemble->trie;
+    bool waits[LIMIT_SLICES] = {false};
+    bool *const below =
+        mem_alloc(trie->count, sizeof *below); // The node, or one that stands on it.
+    for (uint32_t node = trie->count; node-- > 0;) {
+        const struct slot *const slot = slot_at(ensemble, shard, node);
+        const int32_t parent = trie->nodes[node].parent;
+        below[node] = below[node] || (slot->state == SLOT_INVALID && slot->records > 0);
+        if (below[node]) {
+            waits[trie->nodes[node].slice] = true;
+        }
+        if (below[node] && parent >= 0) {
+            below[parent] = true;
+        }
+    }
+    for (uint32_t slice = 0; slice < trie->slice_count; slice++) {
+        if (!waits[slice]) {
+            ensemble->dues[(size_t)shard * trie->slice_count + slice] = ENSEMBLE_NO_DUE;
+        }
+    }
+    mem_free(below);
+}
+
 uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due)
 {
     const struct trie *const trie = &ensemble->trie;
     CHECK(gone > 0 && ensemble_cell(ensemble, cell) >= gone);
     uint32_t hit = 0;
     bool *const contains = mem_alloc(trie->count, sizeof *contains);
+    int64_t *const dues = mem_alloc(trie->count, sizeof *dues); // Of all that wait for the list.
+    forget_dues(ensemble, cell.shard);
+    int64_t *const first = &ensemble->dues[(size_t)cell.shard * trie->slice_count + cell.slice];
+    *first = due < *first ? due : *first;
     uint64_t *const left = &ensemble->records[(size_t)cell.shard * trie->slice_count + cell.slice];
     *left -= gone;
     ensemble->totals.cells_empty += *left == 0;
@@ -445,11 +508,20 @@ uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gon
     for (uint32_t node = 0; node < trie->count; node++) {
         const int32_t parent = trie->nodes[node].parent;
         contains[node] = trie->nodes[node].slice == cell.slice || (parent >= 0 && contains[parent]);
+        dues[node] = *due_at(ensemble, cell.shard, node);
+        if (parent >= 0 && dues[parent] < dues[node]) {
+            dues[node] = dues[parent];
+        }
         if (contains[node]) {
             struct slot *const slot = slot_at(ensemble, cell.shard, node);
-            hit += slot->state == SLOT_VALID;
-            *slot = slot->state == SLOT_VALID ? invalid(*slot) : *slot;
-            slot->due = slot->state == SLOT_INVALID && due < slot->due ? due : slot->due;
+            if (slot->state == SLOT_VALID) {
+                *slot = invalid(*slot);
+                slot->held = ensemble->holds;
+                hit++;
+            }
+            if (slot->state == SLOT_INVALID && dues[node] < slot->due) {
+                slot->due = dues[node];
+            }
             slot->blocked = false;
             slot->records -= gone;
         }
@@ -457,7 +529,27 @@ uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gon
     hand_up_due(ensemble, cell.shard);
     contribute_shard(ensemble, cell.shard, true);
     mem_free(contains);
+    mem_free(dues);
     return hit;
+}
+
+void ensemble_hold(struct ensemble *ensemble, bool hold)
+{
+    ensemble->holds = hold;
+}
+
+void ensemble_release(struct ensemble *ensemble)
+{
+    for (uint32_t shard = 0; shard < ensemble->placement.shards && ensemble->totals.held > 0;
+         shard++) {
+        for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+            struct slot slot = *slot_at(ensemble, shard, node);
+            if (slot.held) {
+                slot.held = false;
+                replace(ensemble, shard, node, slot);
+            }
+        }
+    }
 }
 
 // ---------------------------------------------------------------- decisions
@@ -501,6 +593,12 @@ bool ensemble_next(const struct ensemble *ensemble, bool repair, uint32_t *shard
     }
     ready_at(ensemble, at, shard_out, node_out);
     return true;
+}
+
+bool ensemble_next_held(const struct ensemble *ensemble, int64_t *due_out)
+{
+    uint32_t at = 0;
+    return heap_least(&ensemble->held, &at, due_out);
 }
 
 uint32_t ensemble_count_ready(const struct ensemble *ensemble, bool repair)

@@ -31,6 +31,7 @@ struct slot { // One component: (shard, node of the trie).
     enum slot_state state;
     bool leased;   // Some rank trains it now.
     bool blocked;  // Its stage cannot succeed (the weights diverge): not leased until asked anew.
+    bool held;     // A repair that waits for ensemble_release.
     bool outdated; // Valid, but under an older numeric profile: serves, nothing is trained on it.
     uint64_t instance; // Of its weights, when valid.
     uint64_t records;  // Of its list, now; 0: it is empty, trained for free, never served.
@@ -44,6 +45,7 @@ struct ensemble_totals {
     uint64_t samples_waiting;                 // Samples of the stages that are waiting or leased.
     uint32_t invalid;                         // Repairs among these, and
     uint64_t samples_invalid;                 // their samples.
+    uint32_t held;                            // Repairs that wait for ensemble_release.
     uint64_t samples_all;                     // Samples of all stages: a training from scratch.
     uint32_t cells, cells_empty;
     uint32_t outdated; // Of the valid ones.
@@ -57,10 +59,13 @@ struct ensemble {
     bool passes_each;   // e0 passes in every stage (trie_passes).
     struct slot *slots; // [shards * trie.count], shard-major. Owned.
     uint64_t *records;  // [shards * trie.slice_count] records now in each cell. Owned.
+    int64_t *dues;      // [shards * trie.slice_count] Of deletions in each cell that wait. Owned.
     // What follows from the above, kept true by every change; ensemble.c says how.
     struct ensemble_totals totals;
     struct ensemble_order *order;
     struct heap repairs, firsts; // Stages that are ready.
+    struct heap held;            // And those that would be, were they not held back.
+    bool holds;
     struct minset serving;
 };
 
@@ -90,9 +95,17 @@ void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t no
 // component of the cell's shard whose list contains its slice, and returns how many. No component
 // that contains it stays blocked: with other records the stage may succeed. Whatever of them was
 // trained before is due at `due`, unless it is sooner, and so is all that has to be trained before it.
+// A deletion waits until all of them are valid at one moment. So what is hit again meanwhile by another
+// one, which may have more time, is due with the first one.
 uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due);
 // The same of one component that is invalid: somebody waits for it until `due`. Nothing if it is not.
 void ensemble_await(struct ensemble *ensemble, uint32_t shard, uint32_t node, int64_t due);
+
+// Whether repairs are held back that deletions make necessary from now on. What waits already is not, and
+// stays so: it will be trained once for all deletions that come until then.
+void ensemble_hold(struct ensemble *ensemble, bool hold);
+// What is held back now waits like all else. Looks at every component, if there is any.
+void ensemble_release(struct ensemble *ensemble);
 
 // --- Decisions: from what is there, whatever led to it ---
 
@@ -106,7 +119,7 @@ uint64_t ensemble_samples(const struct ensemble *ensemble, uint32_t shard, uint3
 int32_t ensemble_serving(const struct ensemble *ensemble, uint32_t shard);
 uint32_t ensemble_shards_used(const struct ensemble *ensemble);
 
-// True when the component is waiting (new or invalid, not empty), nobody trains it and its parent is
+// True when the component is waiting (new or invalid, not empty) and not held back, nobody trains it and its parent is
 // valid and not outdated, empty or none: its stage may be leased.
 bool ensemble_is_ready(const struct ensemble *ensemble, uint32_t shard, uint32_t node);
 
@@ -119,6 +132,9 @@ bool ensemble_is_stuck(const struct ensemble *ensemble, uint32_t shard, uint32_t
 // none is ready.
 bool ensemble_next(const struct ensemble *ensemble, bool repair, uint32_t *shard_out,
                    uint32_t *node_out, int64_t *due_out);
+
+// When the first of the stages is due that could be leased, were they not held back. False: there is none.
+bool ensemble_next_held(const struct ensemble *ensemble, int64_t *due_out);
 
 // How many stages of that kind may be leased now.
 uint32_t ensemble_count_ready(const struct ensemble *ensemble, bool repair);

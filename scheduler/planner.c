@@ -95,18 +95,19 @@ void planner_remove(struct planner *planner, const struct planned *model)
 
 int64_t planned_due(const struct planned *model, int64_t due_us, bool haste)
 {
+    ensemble_hold(model->ensemble, model->policy.kind == REPAIR_BATCH);
     return haste || model->policy.kind == REPAIR_EAGER ? PLANNER_AT_ONCE : due_us;
 }
 
 void planned_hit(struct planned *model, bool haste)
 {
     model->gathered += model->gathered < UINT32_MAX;
-    model->released = model->released || haste;
+    model->hasty = model->hasty || haste;
 }
 
 void planned_resume(struct planned *model)
 {
-    model->released = true;
+    ensemble_release(model->ensemble);
 }
 
 void planned_trained(struct planned *model, uint32_t shard, uint32_t depth, uint64_t samples,
@@ -159,39 +160,33 @@ static double repair_seconds(const struct planned *model)
 
 bool planned_holds(const struct planned *model, int64_t now_us, uint32_t ranks)
 {
-    uint32_t shard = 0, node = 0;
-    int64_t due = 0;
-    if (model->policy.kind != REPAIR_BATCH || model->released ||
-        model->gathered >= model->policy.batch ||
-        !ensemble_next(model->ensemble, true, &shard, &node, &due)) {
+    int64_t due = ENSEMBLE_NO_DUE;
+    if (model->policy.kind != REPAIR_BATCH || ensemble_sum(model->ensemble).held == 0 ||
+        model->hasty || model->gathered >= model->policy.batch) {
         return false;
     }
+    // Of none that could be trained now: then others wait first, which are not held back.
+    (void)ensemble_next_held(model->ensemble, &due);
     const double lead = RELEASE_FACTOR * repair_seconds(model) / ranks + RELEASE_SECONDS;
     return due == ENSEMBLE_NO_DUE || (due > now_us && (double)(due - now_us) / 1e6 > lead);
 }
 
-// Released repairs go on to their end; when they are there, gathering begins anew.
+// What is held back is released together; then gathering begins anew.
 static void release(struct planned *model, int64_t now_us, uint32_t ranks)
 {
-    if (model->policy.kind != REPAIR_BATCH) {
-        return;
-    }
-    if (ensemble_sum(model->ensemble).invalid == 0) {
+    if (!planned_holds(model, now_us, ranks)) {
+        ensemble_release(model->ensemble);
         model->gathered = 0;
-        model->released = false;
-    } else if (!planned_holds(model, now_us, ranks)) {
-        model->released = true;
+        model->hasty = false;
     }
 }
 
 // The model's next stage of this kind. False: none, or it is held back.
 static bool offer(struct planned *model, bool repair, struct grant *grant_out)
 {
-    const bool held = repair && model->policy.kind == REPAIR_BATCH && !model->released;
     *grant_out = (struct grant){.model = model, .repair = repair};
-    return !model->paused && !held &&
-           ensemble_next(model->ensemble, repair, &grant_out->shard, &grant_out->node,
-                         &grant_out->due);
+    return !model->paused && ensemble_next(model->ensemble, repair, &grant_out->shard,
+                                           &grant_out->node, &grant_out->due);
 }
 
 static double turn_of(const struct planner *planner, const struct planned *model)

@@ -9,8 +9,8 @@
 // the stage that is due first; among those, the order of ensemble.h. So a due date orders the work of
 // one principal, and does not take from others.
 //
-// A model with the policy batch:N holds its repairs back until they are released (repair.h). All else
-// is work-conserving: while something can be trained and a rank is idle, planner_next gives it.
+// A model with the policy batch:N holds repairs back until they are released (repair.h); what became
+// invalid after that is held back for the next time. All else is work-conserving: while something can be trained and a rank is idle, planner_next gives it.
 //
 // Lifetime  planner_init to planner_deinit; a model is known from planner_add to planner_remove.
 // Threads   One at a time.
@@ -39,7 +39,7 @@ struct planned {               // A model.
     struct cost cost;
     // batch:N only.
     uint32_t gathered; // Deletions that hit it since its repairs were last released.
-    bool released;
+    bool hasty;        // One of these asked for haste.
     // What deletions made void, since planned_init.
     uint64_t cancelled_stages, cancelled_samples;
     struct churn *churn; // [shards] Owned.
@@ -74,11 +74,12 @@ void planner_remove(struct planner *planner, const struct planned *model); // OK
 
 // --- Events
 
-// What a deletion that is due at due_us (haste: at once) tells ensemble_lose of this model.
+// What a deletion that is due at due_us (haste: at once) tells ensemble_lose of this model. To be asked
+// right before: what that makes invalid is held back, or is not, by the policy as it is now.
 int64_t planned_due(const struct planned *model, int64_t due_us, bool haste);
 // A deletion has hit components of the model, or one that did so earlier now asks for haste.
 void planned_hit(struct planned *model, bool haste);
-// What had been begun before a restart may go on: held back is only what comes from now on.
+// Repairs may go on whatever the policy: held back is only what comes from now on.
 void planned_resume(struct planned *model);
 // A stage of it was trained, in so many seconds of ranks.
 void planned_trained(struct planned *model, uint32_t shard, uint32_t depth, uint64_t samples,

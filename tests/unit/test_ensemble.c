@@ -225,7 +225,7 @@ static void test_serving(void **state)
     assert_true(ties > 0);
 }
 
-static bool ready(const struct ensemble *ensemble, uint32_t i)
+static bool would_be_ready(const struct ensemble *ensemble, uint32_t i)
 {
     struct component name;
     name_of(ensemble, i, &name);
@@ -239,6 +239,11 @@ static bool ready(const struct ensemble *ensemble, uint32_t i)
     return parent < 0 || records_of(ensemble, &name) == 0 ||
            (slot_at(ensemble, (uint32_t)parent)->state == SLOT_VALID &&
             !slot_at(ensemble, (uint32_t)parent)->outdated);
+}
+
+static bool ready(const struct ensemble *ensemble, uint32_t i)
+{
+    return would_be_ready(ensemble, i) && !slot_at(ensemble, i)->held;
 }
 
 // Nothing is trained on what an older profile made; what is, says so, and no other.
@@ -331,6 +336,16 @@ static void assert_next(const struct ensemble *ensemble)
 {
     assert_next_of(ensemble, true);
     assert_next_of(ensemble, false);
+    int64_t first = 0, due = 0;
+    bool any = false;
+    for (uint32_t i = 0; i < ensemble_count(ensemble); i++) {
+        const struct slot *const slot = slot_at(ensemble, i);
+        if (slot->held && would_be_ready(ensemble, i)) {
+            first = !any || slot->due < first ? slot->due : first;
+            any = true;
+        }
+    }
+    assert_true(ensemble_next_held(ensemble, &due) == any && (!any || due == first));
 }
 
 // A repair before a first training. False: nothing is ready.
@@ -401,6 +416,102 @@ static void test_what_holds_something_up_is_due_with_it(void **state)
     assert_true(earlier > 0 && handed_up > 0 && awaited > 0);
 }
 
+struct asked { // A deletion, until all that contains its cell is valid or empty at one moment.
+    struct cell cell;
+    int64_t due;
+};
+
+static bool waits(const struct ensemble *ensemble, uint32_t shard, uint32_t node)
+{
+    const struct slot *const slot = ensemble_slot(ensemble, shard, node);
+    return slot->state == SLOT_INVALID && slot->records > 0;
+}
+
+static bool is_open(const struct ensemble *ensemble, const struct asked *asked)
+{
+    for (uint32_t node = 0; node < ensemble->trie.count; node++) {
+        struct component name;
+        trie_name(&ensemble->trie, asked->cell.shard, node, &name);
+        if (component_contains(&name, asked->cell.slice) &&
+            waits(ensemble, asked->cell.shard, node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The first due date of what waits for the component, or for one that waits for it.
+static int64_t due_by_hand(const struct ensemble *ensemble, uint32_t shard, uint32_t node,
+                           const struct asked *asked, uint32_t count)
+{
+    int64_t due = ENSEMBLE_NO_DUE;
+    struct component name, other;
+    trie_name(&ensemble->trie, shard, node, &name);
+    for (uint32_t below = node; below < ensemble->trie.count; below++) {
+        trie_name(&ensemble->trie, shard, below, &other);
+        if (!waits(ensemble, shard, below) || other.count < name.count ||
+            memcmp(other.list, name.list, name.count * sizeof *name.list) != 0) {
+            continue;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            if (asked[i].cell.shard == shard && component_contains(&other, asked[i].cell.slice) &&
+                asked[i].due < due) {
+                due = asked[i].due;
+            }
+        }
+    }
+    return due;
+}
+
+// Also of what was repaired and is hit again while the first deletion still waits for something else.
+static void test_due_is_that_of_all_deletions_that_wait(void **state)
+{
+    (void)state;
+    struct draw draw = draw_new("all_that_wait");
+    uint32_t again = 0;
+    for (int trial = 0; trial < TRIALS; trial++) {
+        struct ensemble ensemble;
+        struct asked asked[40];
+        uint32_t count = 0;
+        make_new(&ensemble, &draw);
+        for (uint32_t i = 0; i < ensemble_count(&ensemble); i++) {
+            ensemble_set_valid(&ensemble, i / ensemble.trie.count, i % ensemble.trie.count, 1,
+                               false);
+        }
+        for (int i = 0; i < 40; i++) {
+            uint32_t shard = 0, node = 0;
+            struct cell cell;
+            const int64_t due = draw_below(&draw, 1000);
+            if (draw_below(&draw, 4) > 0) {
+                if (next_of_all(&ensemble, &shard, &node)) {
+                    ensemble_set_valid(&ensemble, shard, node, 1, false);
+                }
+            } else if (some_cell(&ensemble, &draw, &cell)) {
+                ensemble_lose(&ensemble, cell, 1, due);
+                asked[count++] = (struct asked){cell, due};
+            }
+            uint32_t kept = 0;
+            for (uint32_t j = 0; j < count; j++) {
+                if (is_open(&ensemble, &asked[j])) {
+                    asked[kept++] = asked[j];
+                }
+            }
+            count = kept;
+            for (uint32_t j = 0; j < ensemble_count(&ensemble); j++) {
+                shard = j / ensemble.trie.count;
+                node = j % ensemble.trie.count;
+                if (waits(&ensemble, shard, node)) {
+                    const int64_t expected = due_by_hand(&ensemble, shard, node, asked, count);
+                    assert_int_equal(slot_at(&ensemble, j)->due, expected);
+                    again += count > 0 && expected != asked[count - 1].due;
+                }
+            }
+        }
+        ensemble_deinit(&ensemble);
+    }
+    assert_true(again > 0);
+}
+
 static void test_next_is_the_first_in_the_documented_order(void **state)
 {
     (void)state;
@@ -462,6 +573,7 @@ static void assert_totals(const struct ensemble *ensemble)
             expected.samples_waiting += samples;
             expected.invalid += slot->state == SLOT_INVALID;
             expected.samples_invalid += slot->state == SLOT_INVALID ? samples : 0;
+            expected.held += slot->held;
             expected.training += slot->leased;
             expected.waiting += !slot->leased;
             const int32_t parent = parent_of(ensemble, i);
@@ -485,6 +597,7 @@ static void assert_totals(const struct ensemble *ensemble)
     assert_true(totals.samples_all == expected.samples_all);
     assert_int_equal(totals.invalid, expected.invalid);
     assert_true(totals.samples_invalid == expected.samples_invalid);
+    assert_int_equal(totals.held, expected.held);
     assert_int_equal(totals.cells, expected.cells);
     assert_int_equal(totals.cells_empty, expected.cells_empty);
     assert_int_equal(totals.outdated, expected.outdated);
@@ -510,7 +623,7 @@ static void step(struct ensemble *ensemble, struct draw *draw)
     const uint32_t node = draw_below(draw, ensemble->trie.count);
     uint32_t next_shard, next_node;
     struct cell cell;
-    switch (draw_below(draw, 10)) {
+    switch (draw_below(draw, 12)) {
     case 0:
         ensemble_set_valid(ensemble, shard, node, 1 + draw_below(draw, 9),
                            draw_below(draw, 4) == 0);
@@ -538,6 +651,15 @@ static void step(struct ensemble *ensemble, struct draw *draw)
         if (ensemble->trie.slice_count < 12) {
             const uint32_t more = ensemble->trie.slice_count - ensemble->placement.slices;
             ensemble_extend(ensemble, 2 + more / ensemble->placement.append);
+        }
+        break;
+    case 8:
+        ensemble_hold(ensemble, draw_below(draw, 2) == 0);
+        break;
+    case 9:
+        if (draw_below(draw, 4) == 0) {
+            ensemble_release(ensemble);
+            assert_int_equal(ensemble_sum(ensemble).held, 0);
         }
         break;
     default: // What mostly happens: the next stage is trained.
@@ -715,6 +837,7 @@ int main(void)
         cmocka_unit_test(test_next_is_the_first_in_the_documented_order),
         cmocka_unit_test(test_outdated_components_hold_up_what_stands_on_them),
         cmocka_unit_test(test_what_holds_something_up_is_due_with_it),
+        cmocka_unit_test(test_due_is_that_of_all_deletions_that_wait),
         cmocka_unit_test(test_next_reaches_everything),
         cmocka_unit_test(test_totals),
         cmocka_unit_test(test_decisions_over_random_histories),

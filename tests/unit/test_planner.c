@@ -199,12 +199,15 @@ static void test_a_batch_is_held_until_it_is_full(void **state)
     assert_true(planner_next(&fixture.planner, 0, 1, &grant));
     assert_int_equal(planner_count_ready(&fixture.planner, 100), 2);
     train_next(&fixture, 0);
-    lose(model, 3, 0, far, false); // What comes while they are repaired goes along.
-    train_next(&fixture, 0);
+    lose(model, 3, 0, far, false); // What comes while they are repaired gathers anew,
     train_next(&fixture, 0);
     assert_false(planner_next(&fixture.planner, 0, 1, &grant));
-    lose(model, 2, 0, far, false); // Gathering has begun anew.
+    assert_true(planned_holds(model, 0, 1));
+    lose(model, 3, 0, far, false);
     assert_false(planner_next(&fixture.planner, 0, 1, &grant));
+    lose(model, 2, 0, far, false); // to the same number.
+    assert_true(planner_next(&fixture.planner, 0, 1, &grant));
+    assert_int_equal(planner_count_ready(&fixture.planner, 100), 2);
     end(&fixture);
 }
 
@@ -235,6 +238,28 @@ static void test_a_batch_is_released_by_haste_and_before_it_is_late(void **state
     end(&fixture);
 }
 
+// What was already waiting, but not held back, is trained for later deletions, too.
+static void test_what_waits_is_not_held_again(void **state)
+{
+    (void)state;
+    struct fixture fixture = {0};
+    struct planned *const model = add(&fixture, 1, 4, 1);
+    struct grant grant;
+    train_all(model);
+    lose(model, 1, 0, 1000 * SECOND, false);
+    assert_int_equal(repair_parse("batch:9", &model->policy), OK);
+    lose(model, 1, 0, 1000 * SECOND, false);
+    lose(model, 2, 0, 1000 * SECOND, false);
+    assert_true(planner_next(&fixture.planner, 0, 1, &grant));
+    assert_int_equal(grant.shard, 1);
+    train_next(&fixture, 0);
+    assert_false(planner_next(&fixture.planner, 0, 1, &grant));
+    model->policy.kind = REPAIR_DEADLINE; // Then nothing is.
+    assert_true(planner_next(&fixture.planner, 0, 1, &grant));
+    assert_int_equal(grant.shard, 2);
+    end(&fixture);
+}
+
 // After a restart nothing tells whether the repairs had begun: they go on.
 static void test_a_batch_goes_on_after_a_restart(void **state)
 {
@@ -245,6 +270,9 @@ static void test_a_batch_goes_on_after_a_restart(void **state)
     assert_int_equal(repair_parse("batch:9", &model->policy), OK);
     train_all(model);
     ensemble_set_invalid(model->ensemble, 2, 0);
+    assert_true(planner_next(&fixture.planner, 0, 1, &grant));
+    train_next(&fixture, 0);
+    lose(model, 1, 0, 1000 * SECOND, false);
     assert_false(planner_next(&fixture.planner, 0, 1, &grant));
     planned_resume(model);
     assert_true(planner_next(&fixture.planner, 0, 1, &grant));
@@ -378,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_principals_share),
         cmocka_unit_test(test_a_batch_is_held_until_it_is_full),
         cmocka_unit_test(test_a_batch_is_released_by_haste_and_before_it_is_late),
+        cmocka_unit_test(test_what_waits_is_not_held_again),
         cmocka_unit_test(test_a_batch_goes_on_after_a_restart),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_policies_as_texts),
