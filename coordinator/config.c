@@ -92,6 +92,19 @@ static enum err set(void *context, const char *key, const char *value)
          key);
 }
 
+struct config config_default(void)
+{
+    return (struct config){
+        .listen = "tcp://127.0.0.1:*",
+        .listen_workers = "tcp://127.0.0.1:*",
+        .map_bytes = (uint64_t)64 << 30,
+        .predict_threads = 2,
+        .ranks = 2,
+        .due = DUE_DEFAULT,
+        .lease_ms = 4000, // 8 beats missed; the ranks of a dead member are free within 6 s.
+    };
+}
+
 enum err config_load(const char *dir, struct config *config_out)
 {
     char path[4200], text[CONFIG_BYTES_MAX + 1];
@@ -107,14 +120,6 @@ enum err config_load(const char *dir, struct config *config_out)
         FAIL(ERR_INVALID, "%s cannot be read, or is longer than %d bytes", path,
              (int)CONFIG_BYTES_MAX);
     }
-    *config_out = (struct config){
-        .listen = "tcp://127.0.0.1:*",
-        .listen_workers = "tcp://127.0.0.1:*",
-        .map_bytes = (uint64_t)64 << 30,
-        .predict_threads = 2,
-        .ranks = 2,
-        .due = DUE_DEFAULT,
-        .lease_ms = 4000, // 8 beats missed; the ranks of a dead member are free within 6 s.
-    };
+    *config_out = config_default();
     return yaml_pairs(path, span_of(text, (size_t)bytes), set, config_out);
 }

@@ -466,3 +466,4 @@ void predict_finished(struct core *core);        // Sends what the threads have 
 
 // Reads DIR/config.yaml. ERR_NOT_FOUND: DIR is no data directory. ERR_INVALID: file, line, key.
 MUST_USE enum err config_load(const char *dir, struct config *config_out);
+struct config config_default(void); // What a file without any key means.

@@ -42,7 +42,9 @@ static inline void desk_open_core(struct desk *desk)
     char endpoint[LINK_ENDPOINT_BYTES];
     struct core *const core = desk->core = mem_alloc(1, sizeof *core);
     snprintf(core->dir, sizeof core->dir, "%s", desk->dir);
+    core->config = config_default();
     core->now_ms = clock_mono_ms();
+    core->wall_us = clock_wall_us();
     assert_int_equal(storage_open(desk->dir, DESK_MAP_BYTES, &core->storage), OK);
     assert_int_equal(receipts_open(core), OK);
     const enum err loaded = catalog_load(core);
