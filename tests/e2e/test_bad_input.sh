@@ -145,7 +145,8 @@ head -c 100 "$labels" >"$E2E_DIR/cut-labels"
 refused 2 'cut-labels is cut off' ctl import other "$images" "$E2E_DIR/cut-labels"
 head -c 10 "$images" >"$E2E_DIR/cut-header"
 refused 2 'ends inside its IDX header' ctl import other "$E2E_DIR/cut-header" --format idx
-gzip -c "$images" | head -c 5000 >"$E2E_DIR/cut.gz"
+gzip -c "$images" >"$E2E_DIR/whole.gz"
+head -c 5000 "$E2E_DIR/whole.gz" >"$E2E_DIR/cut.gz"
 refused 2 'cut.gz|gzip data is cut off or damaged' ctl import other "$E2E_DIR/cut.gz" "$labels"
 refused 2 'no IDX file|expected 00000803' ctl import other "$E2E_DIR/people.csv" --format idx
 refused 2 'holds labels, expected images' ctl import other "$labels" "$images"

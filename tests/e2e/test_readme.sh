@@ -24,7 +24,7 @@ awk -F, -v OFS=, 'NR == 1 { $1 = "person"; $5 = "income" }
   { print }' raw.csv >all.csv
 head -501 all.csv >people.csv
 { head -1 all.csv; tail -100 all.csv; } >held-out.csv
-cut -d, -f1-4 held-out.csv | head -9 >new.csv
+head -9 held-out.csv | cut -d, -f1-4 >new.csv
 
 typed() { # typed WHAT LINES: in one shell, as pasted; the output goes to typed.log.
   local code=0
