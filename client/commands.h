@@ -7,6 +7,7 @@
     COMMAND(init)                                                                                  \
     COMMAND(up)                                                                                    \
     COMMAND(down)                                                                                  \
+    COMMAND(health)                                                                                \
     COMMAND(status)                                                                                \
     COMMAND(sample)                                                                                \
     COMMAND(import)                                                                                \

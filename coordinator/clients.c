@@ -45,6 +45,7 @@ static void on_ping(struct core *core, const struct caller *caller)
     pong.build = wire_text(build_id);
     pong.epoch = core->epoch;
     pong.workers = leases_worker_count(core);
+    pong.draining = core->draining_ms != 0;
     pong.refusal = wire_text(leases_refusal(core));
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_PONG;
@@ -219,6 +220,9 @@ void clients_message(struct core *core, const struct link_message *message)
     struct caller caller = {.peer = message->peer};
     const Unlearn__Request *request = NULL;
     enum err err = wire_get_request(&core->arena, message->envelope, &request);
+    if (request == NULL || request->body_case != UNLEARN__REQUEST__BODY_PING) {
+        core->asked_ms = core->now_ms; // A probe is nobody to wait for.
+    }
     if (request == NULL) { // Nothing could be read, not even whom to answer.
         reply_error(core, &caller, err, err_text());
         return;

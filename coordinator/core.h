@@ -174,8 +174,10 @@ struct core {
     uint64_t epoch;
     uint64_t resident_bytes; // Weights in memory.
     int64_t started_ms;
-    int64_t now_ms;  // Of this turn of the loop, and
-    int64_t wall_us; // the time of day: due dates are told in it.
+    int64_t asked_ms;    // When the last message of a client came that was no ping.
+    int64_t draining_ms; // Since when it is about to end: nothing is leased any more. 0: it is not.
+    int64_t now_ms;      // Of this turn of the loop, and
+    int64_t wall_us;     // the time of day: due dates are told in it.
     struct activity activity;
 
     struct dataset **datasets;
@@ -432,6 +434,7 @@ void leases_tick(struct core *core); // Deadlines, and stages for idle ranks.
 // A deletion hit the cell: training that has read it is cancelled at once.
 void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
 void leases_cancel_model(struct core *core, uint32_t model);
+void leases_return(struct core *core); // All end, and their workers are told to stop.
 uint32_t leases_worker_count(const struct core *core);
 const char *leases_refusal(
     const struct core *core); // Of a worker since the last one joined, or "".

@@ -509,7 +509,9 @@ void leases_tick(struct core *core)
     note_ended_runs(core);
     note_all_stuck(core);
     take_over(core);
-    assign(core);
+    if (core->draining_ms == 0) {
+        assign(core);
+    }
 }
 
 // ---------------------------------------------------------------- deletions
@@ -541,6 +543,18 @@ void leases_cancel_model(struct core *core, uint32_t model)
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         struct lease *const lease = dom->workers[i]->lease;
         if (lease != NULL && lease->model == model) {
+            lease_compared(core, lease, VERIFY_SKIPPED);
+            lease_end(core, lease, true);
+        }
+    }
+}
+
+void leases_return(struct core *core)
+{
+    const struct fleetdom *const dom = core->fleetdom;
+    for (uint32_t i = 0; i < dom->worker_count; i++) {
+        struct lease *const lease = dom->workers[i]->lease;
+        if (lease != NULL) {
             lease_compared(core, lease, VERIFY_SKIPPED);
             lease_end(core, lease, true);
         }

@@ -31,7 +31,17 @@
 #include "store/disk.h"
 #include "store/rotate.h"
 
-enum { TICK_MS = 50, MESSAGES_A_TURN = 64, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_REFUSED = 4 };
+enum {
+    TICK_MS = 50,
+    MESSAGES_A_TURN = 64,
+    // Before it ends: what came before the signal is answered, and no new work begun.
+    DRAIN_QUIET_MS =
+        100,          // Nobody has asked for so long: who asks now asks again after the restart.
+    DRAIN_MS = 10000, // At most.
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_REFUSED = 4,
+};
 
 const char *argp_program_version;
 
@@ -191,6 +201,29 @@ static void tick(struct core *core)
     erasure_tick(core);
 }
 
+// False: it was asked to end before, and ends at once.
+static bool drain_begin(struct core *core, int signals)
+{
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof info) != sizeof info || core->draining_ms != 0) {
+        return false;
+    }
+    core->draining_ms = core->now_ms;
+    leases_return(core);
+    erasure_stop(core); // It goes on after the restart.
+    log_info("coordinator_draining", "signal=%u jobs=%u predictions=%u", info.ssi_signo,
+             storage_count(core->storage), predict_count(core));
+    return true;
+}
+
+static bool is_drained(const struct core *core)
+{
+    const bool idle = storage_count(core->storage) == 0 && predict_count(core) == 0 &&
+                      core->now_ms - core->asked_ms >= DRAIN_QUIET_MS;
+    return core->draining_ms != 0 && core->now_ms - core->draining_ms >= DRAIN_QUIET_MS &&
+           (idle || core->now_ms - core->draining_ms >= DRAIN_MS);
+}
+
 static enum err loop(struct core *core, int signals)
 {
     struct link *const links[2] = {core->clients, core->workers_link};
@@ -202,7 +235,7 @@ static enum err loop(struct core *core, int signals)
         const int64_t began_us = clock_mono_us();
         core->now_ms = began_us / 1000;
         core->wall_us = clock_wall_us();
-        if (fds[2].ready) {
+        if (fds[2].ready && !drain_begin(core, signals)) {
             return OK;
         }
         // First what was committed, so that nothing below answers from an older state.
@@ -214,6 +247,9 @@ static enum err loop(struct core *core, int signals)
         }
         tick(core);
         peak_add(&core->activity.turn_us, core->now_ms, (uint64_t)(clock_mono_us() - began_us));
+        if (is_drained(core)) {
+            return OK;
+        }
     }
 }
 
