@@ -298,6 +298,23 @@ static enum err collect_component(void *context, const struct component *name,
     return OK;
 }
 
+// Only the shards that were hit are looked at.
+static enum err collect_components(struct affected *affected)
+{
+    for (uint32_t shard = 0; shard < affected->shards; shard++) {
+        const uint64_t *const lost = &affected->lost[(size_t)shard * affected->slice_count];
+        bool hit = false;
+        for (uint32_t slice = 0; slice < affected->slice_count; slice++) {
+            hit = hit || lost[slice] > 0;
+        }
+        if (hit) {
+            TRY(component_row_each_of(affected->txn, affected->model, shard, collect_component,
+                                      affected));
+        }
+    }
+    return OK;
+}
+
 static enum err invalidate(struct affected *affected)
 {
     for (uint32_t i = 0; i < affected->invalid_count; i++) {
@@ -382,7 +399,7 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
         mem_alloc((size_t)affected->shards * affected->slice_count, sizeof *affected->lost);
     enum err err = hit_cells(affected, &placement, row->generations);
     if (err == OK) {
-        err = component_row_each(affected->txn, row->number, collect_component, affected);
+        err = collect_components(affected);
     }
     if (err == OK) {
         err = invalidate(affected);

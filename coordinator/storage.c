@@ -16,7 +16,7 @@
 
 enum {
     BATCH_MAX = 256, // Jobs of one shared transaction: bounds the time to the first ack.
-    READ_US = 2000,  // Of reading between two transactions for writing, while acks wait.
+    READ_US = 1000,  // Of reading between two transactions for writing, while acks wait.
 };
 
 struct storage {

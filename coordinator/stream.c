@@ -10,7 +10,7 @@
 #include "coordinator/fleetdom.h"
 #include "model/learner.h"
 
-enum { PULL_US = 2000 };
+enum { PULL_US = 1000 };
 
 // ---------------------------------------------------------------- records, parents and bases
 

@@ -220,14 +220,13 @@ enum err component_row_put(struct txn *txn, uint32_t model, const struct compone
     return err;
 }
 
-static enum err component_each_in(struct txn *txn, uint32_t model, struct kv_cursor *cursor,
+static enum err component_each_in(struct txn *txn, struct span prefix, struct kv_cursor *cursor,
                                   enum err (*each)(void *context, const struct component *name,
                                                    const struct component_row *row),
                                   void *context)
 {
-    const struct kv_key prefix = key_of(model);
-    TRY(kv_cursor_seek(cursor, kv_key_span(&prefix)));
-    while (kv_cursor_within(cursor, kv_key_span(&prefix))) {
+    TRY(kv_cursor_seek(cursor, prefix));
+    while (kv_cursor_within(cursor, prefix)) {
         const struct span key = kv_key_span(&cursor->key);
         struct span value;
         struct component name;
@@ -241,16 +240,35 @@ static enum err component_each_in(struct txn *txn, uint32_t model, struct kv_cur
     return OK;
 }
 
+static enum err component_each(struct txn *txn, const struct kv_key *prefix,
+                               enum err (*each)(void *context, const struct component *name,
+                                                const struct component_row *row),
+                               void *context)
+{
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_COMPONENT, &cursor));
+    const enum err err = component_each_in(txn, kv_key_span(prefix), &cursor, each, context);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
 enum err component_row_each(struct txn *txn, uint32_t model,
                             enum err (*each)(void *context, const struct component *name,
                                              const struct component_row *row),
                             void *context)
 {
-    struct kv_cursor cursor;
-    TRY(kv_cursor_open(&txn->kv, KV_COMPONENT, &cursor));
-    const enum err err = component_each_in(txn, model, &cursor, each, context);
-    kv_cursor_close(&cursor);
-    return err;
+    const struct kv_key prefix = key_of(model);
+    return component_each(txn, &prefix, each, context);
+}
+
+enum err component_row_each_of(struct txn *txn, uint32_t model, uint32_t shard,
+                               enum err (*each)(void *context, const struct component *name,
+                                                const struct component_row *row),
+                               void *context)
+{
+    struct kv_key prefix = key_of(model);
+    kv_key_u32(&prefix, shard);
+    return component_each(txn, &prefix, each, context);
 }
 
 enum err component_rows_drop(struct txn *txn, uint32_t model, size_t row_count_max, bool *more_out)

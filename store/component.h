@@ -64,6 +64,12 @@ MUST_USE enum err component_row_each(struct txn *txn, uint32_t model,
                                      enum err (*each)(void *context, const struct component *name,
                                                       const struct component_row *row),
                                      void *context);
+// The same, of one shard.
+MUST_USE enum err component_row_each_of(struct txn *txn, uint32_t model, uint32_t shard,
+                                        enum err (*each)(void *context,
+                                                         const struct component *name,
+                                                         const struct component_row *row),
+                                        void *context);
 // Drops up to row_count_max rows and cell versions of a model. *more_out: call again.
 MUST_USE enum err component_rows_drop(struct txn *txn, uint32_t model, size_t row_count_max,
                                       bool *more_out);

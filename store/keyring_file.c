@@ -23,7 +23,7 @@ enum {
     HEAD_BYTES = 32, // What the tag covers.
     HEADER_BYTES = 512,
     SLOT_HEAD_BYTES = 16,
-    WINDOW_PAGES = 16, // Read at once: reading a cell goes through slots in order, or nearly.
+    WINDOW_PAGES = 16, // Read at once where slots are read in order, as a cell's are, or nearly.
     FULL_BYTES = 1 << 20,
 };
 static const char magic[MAGIC_BYTES] = {'U', 'N', 'L', 'R', 'K', 'R', '0', '1'};
@@ -117,7 +117,9 @@ enum err keyring_write(struct keyring *keyring, uint64_t offset, struct span byt
 {
     const uint8_t *at = bytes.data;
     size_t left = bytes.bytes;
-    keyring->window_at = UINT64_MAX;
+    for (int i = 0; i < WINDOWS; i++) {
+        keyring->windows[i].pages = 0;
+    }
     while (left > 0) {
         const ssize_t put = pwrite(keyring->fd, at, left, (off_t)offset);
         if (put < 0 && errno == EINTR) {
@@ -178,6 +180,32 @@ static enum err read_all(int fd, uint8_t *out, size_t bytes, uint64_t offset)
     return OK;
 }
 
+// The window that holds the page, or NULL; *least_out: the one that was used least lately.
+static struct window *window_of(struct keyring *keyring, uint64_t page, struct window **least_out)
+{
+    *least_out = &keyring->windows[0];
+    for (int i = 0; i < WINDOWS; i++) {
+        struct window *const window = &keyring->windows[i];
+        if (page >= window->at && page - window->at < window->pages) {
+            return window;
+        }
+        *least_out = window->used < (*least_out)->used ? window : *least_out;
+    }
+    return NULL;
+}
+
+// One page, or many where the last one lay close before it.
+static enum err window_fill(struct keyring *keyring, uint64_t page, struct window *window)
+{
+    const bool near = page > keyring->page_last && page - keyring->page_last <= WINDOW_PAGES;
+    const uint64_t pages = near ? WINDOW_PAGES : 1;
+    window->pages = 0;
+    TRY(read_all(keyring->fd, window->bytes, pages * PAGE_BYTES, page * PAGE_BYTES));
+    window->at = page;
+    window->pages = pages;
+    return OK;
+}
+
 enum err keyring_look(struct keyring *keyring, uint64_t slot, const uint8_t **bytes_out)
 {
     if (slot >= keyring->slot_count) {
@@ -185,16 +213,15 @@ enum err keyring_look(struct keyring *keyring, uint64_t slot, const uint8_t **by
              (unsigned long long)slot, (unsigned long long)keyring->slot_count);
     }
     const uint64_t offset = slot_offset(slot), page = offset / PAGE_BYTES;
-    if (keyring->window_at == UINT64_MAX || page < keyring->window_at ||
-        page >= keyring->window_at + keyring->window_pages) {
-        keyring->window_at = UINT64_MAX;
-        const uint64_t from = page / WINDOW_PAGES * WINDOW_PAGES;
-        TRY(read_all(keyring->fd, keyring->window, (size_t)WINDOW_PAGES * PAGE_BYTES,
-                     from * PAGE_BYTES));
-        keyring->window_at = from;
-        keyring->window_pages = WINDOW_PAGES;
+    struct window *least = NULL;
+    struct window *window = window_of(keyring, page, &least);
+    if (window == NULL) {
+        window = least;
+        TRY(window_fill(keyring, page, window));
+        keyring->page_last = page;
     }
-    *bytes_out = keyring->window + (offset - keyring->window_at * PAGE_BYTES);
+    window->used = ++keyring->looks;
+    *bytes_out = window->bytes + (offset - window->at * PAGE_BYTES);
     return OK;
 }
 
@@ -338,9 +365,11 @@ enum err keyring_open(const char *path, const struct master *master, struct keyr
     struct keyring *const keyring = mem_alloc(1, sizeof *keyring);
     keyring->master = master;
     keyring->fd = keyring->direct_fd = -1;
-    keyring->window_at = UINT64_MAX;
     *keyring_out = NULL;
-    enum err err = mem_try_aligned(WINDOW_PAGES, PAGE_BYTES, &keyring->window);
+    enum err err = OK;
+    for (int i = 0; i < WINDOWS && err == OK; i++) {
+        err = mem_try_aligned(WINDOW_PAGES, PAGE_BYTES, &keyring->windows[i].bytes);
+    }
     if (err == OK && posix_memalign((void **)&keyring->direct, PAGE_BYTES,
                                     (size_t)DIRECT_PAGES * PAGE_BYTES) != 0) {
         err = err_raise(ERR_LIMIT, "no memory to read the keyring back");
@@ -370,7 +399,9 @@ void keyring_close(struct keyring *keyring)
     mem_free(keyring->runs);
     mem_free(keyring->gone);
     mem_free(keyring->expected);
-    mem_free(keyring->window);
+    for (int i = 0; i < WINDOWS; i++) {
+        mem_free(keyring->windows[i].bytes);
+    }
     mem_free(keyring->direct);
     mem_free(keyring);
 }

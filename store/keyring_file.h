@@ -11,6 +11,7 @@ enum {
     RUN_SLOTS_MAX = 16384,
     RUN_BYTES_MAX = RUN_SLOTS_MAX * SLOT_BYTES,
     DIRECT_PAGES = 256,
+    WINDOWS = 4, // A data set's key is asked for again and again, between records anywhere.
 };
 
 struct fresh_slot { // Reserved since the last keyring_end.
@@ -22,6 +23,13 @@ struct fresh_slot { // Reserved since the last keyring_end.
 struct fresh_run { // Slots slot .. slot + count - 1 are fresh[first ..].
     uint64_t slot, count;
     size_t first;
+};
+
+// Pages read lately, through the page cache.
+struct window {
+    uint8_t *bytes;
+    uint64_t at, pages; // 0 pages: nothing.
+    uint64_t used;      // When; the least goes first.
 };
 
 struct keyring {
@@ -43,9 +51,9 @@ struct keyring {
     uint64_t *gone; // Erased since the last keyring_end.
     size_t gone_count;
     uint64_t *expected; // While starting: generation << 1 | doomed.
-    uint8_t *window;    // Pages read last, through the page cache.
-    uint64_t window_at; // Page; UINT64_MAX: none.
-    uint64_t window_pages;
+    struct window windows[WINDOWS];
+    uint64_t page_last; // That was read into one.
+    uint64_t looks;
     uint8_t *direct; // For reading back.
 };
 

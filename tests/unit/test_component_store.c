@@ -250,6 +250,16 @@ static void test_components_in_key_order(void **state)
         assert_int_equal(component_row_get(people.txn, 2, &name, &found), OK);
         assert_int_equal(found.state, COMPONENT_VALID);
     }
+    *seen = (struct names){.count = 0};
+    assert_int_equal(component_row_each_of(people.txn, 1, 1, note_and_invalidate, seen), OK);
+    assert_int_equal(seen->count, 1);
+    assert_string_equal(seen->text[0], "s1:[0]");
+    *seen = (struct names){.count = 0};
+    assert_int_equal(component_row_each_of(people.txn, 1, 0, note_and_invalidate, seen), OK);
+    assert_int_equal(seen->count, 4);
+    *seen = (struct names){.count = 0};
+    assert_int_equal(component_row_each_of(people.txn, 1, 2, note_and_invalidate, seen), OK);
+    assert_int_equal(seen->count, 0);
     *seen = (struct names){.fail_after = 3};
     assert_int_equal(component_row_each(people.txn, 1, note_and_invalidate, seen), ERR_CANCELLED);
     assert_int_equal(seen->count, 3);
