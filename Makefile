@@ -138,14 +138,19 @@ exactness: all  ## what forgetting looks like from outside: the table of docs/ex
 bench-erasure: $(BUILD)/bench/erasure  ## erasing and opening sealed records against their limits
 	@mkdir -p build && $(BUILD)/bench/erasure build
 # What acks and predictions cost under deletions, with the limits, on a cluster of this machine.
-bench-deletions: all $(BUILD)/bench/deletions  ## deletions against bare LMDB and the limits
+bench-deletions: all $(BUILD)/bench/deletions $(BUILD)/bench/count.so  ## deletions against bare LMDB and the limits
 	@mkdir -p build && UNLEARN_BIN=$(BIN) $(BUILD)/bench/deletions build $(MODE)
 bench: bench-erasure bench-deletions  ## all benches: ours, reference, ratio, limit
 bench-quick: bench-erasure  ## the same with fewer records, in less than a minute
 	@$(MAKE) --no-print-directory bench-deletions MODE=quick
+$(BUILD)/bench/deletions: $(BUILD)/bench/bare.o
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@
+# Loaded before unlearnd by bench-deletions.
+$(BUILD)/bench/count.so: bench/count.c bench/count.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(PKG_CFLAGS) -fPIC -shared $< -ldl -o $@
 
 s3t: all  ## what S3T keeps when slices are lost: the tables of docs/s3t.md
 	@bench/s3t.sh

@@ -10,22 +10,21 @@
 //   bulk   one request of many ids (unlearnd was started anew before, so that the longest turn of its loop is
 //          of this time); one client predicts, another deletes single records
 //
-// The reference of the flood is bare LMDB in this process, beside the cluster's directory: 64 threads
-// hand in requests and wait; one thread takes all that waits (at most 64: the coordinator's bound of 256 is
-// never reached), puts for each the rows of
-// `rows` below (tables, key and value sizes as the coordinator's own transaction of an ack writes
-// them; keys of hashes are drawn, keys of numbers count up) and commits with sync, with the flags of
-// store/kv.c. It looks nothing up, hashes and signs nothing, has no network, and neither erases nor
-// repairs afterwards, all of which the coordinator does on the same processors during the flood.
+// The reference of the flood is bare LMDB in this process, after the flood, when the cluster is down:
+// see bare.h. What it writes is what the coordinator was counted to write during the flood (count.h),
+// per acknowledged request; how many requests it takes into a commit, at most, is what the coordinator
+// took into one that journaled any, on the average, rounded up. That is what "per batch" means here. With as
+// many as wait (all 64) it is run, too, and told.
 //
 // Ends with 1 when a limit is missed. Usage: deletions DIR [quick]; UNLEARN_BIN: the programs.
+#include <fcntl.h>
 #include <limits.h>
-#include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +32,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "bench/bare.h"
 #include "client/unlearn.h"
 #include "model/profile.h"
 #include "model/schema.h"
@@ -45,11 +45,12 @@ enum {
     PROBES = 16,
     PATH_BYTES = 512,
     SAMPLES_MAX = 1 << 20,
-    TABLES = 11,
     OTHER = 20000,
+    QUIET = 5000,   // Predictions, at least.
+    SETTLE_S = 180, // Until a bulk is erased and repaired.
 };
 
-static uint32_t records = 400000, each = 100, bulk_ids = 100000, quiet = 500;
+static uint32_t records = 400000, each = 400, bulk_ids = 100000, quiet = QUIET;
 static char dir[PATH_BYTES];
 
 static double now_s(void)
@@ -59,22 +60,40 @@ static double now_s(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
+static int run_ctl(const char *arguments)
+{
+    char command[3 * PATH_BYTES];
+    const char *const bin = getenv("UNLEARN_BIN");
+    snprintf(command, sizeof command,
+             "UNLEARN_DIR='%s/c' LD_PRELOAD=\"$COUNT_LIBRARY\" '%s/unlearnctl' %s >'%s/out' 2>&1",
+             dir, bin == NULL ? "bin" : bin, arguments, dir);
+    return system(command); // NOLINT(cert-env33-c)
+}
+
 static void must(bool good, const char *what)
 {
-    if (!good) {
+    static atomic_flag failing = ATOMIC_FLAG_INIT;
+    if (!good && !atomic_flag_test_and_set(&failing)) {
         fprintf(stderr, "bench: %s: %s\n", what, err_text());
+        (void)run_ctl("down"); // What was started; the directory stays, to be looked at.
         _exit(2);
+    }
+    while (!good) {
+        sleep(1); // Another thread ends the process.
     }
 }
 #define MUST(expr) must((expr) == OK, #expr)
 
 static void ctl(const char *arguments)
 {
-    char command[2 * PATH_BYTES];
-    const char *const bin = getenv("UNLEARN_BIN");
-    snprintf(command, sizeof command, "UNLEARN_DIR=%s/c '%s/unlearnctl' %s >%s/out 2>&1", dir,
-             bin == NULL ? "bin" : bin, arguments, dir);
-    must(system(command) == 0, arguments); // NOLINT(cert-env33-c)
+    must(run_ctl(arguments) == 0, arguments);
+}
+
+static void up(void)
+{
+    char text[PATH_BYTES + 64];
+    snprintf(text, sizeof text, "up '%s/c' --ranks 1 --detach", dir);
+    ctl(text);
 }
 
 // ---------------------------------------------------------------- times
@@ -122,130 +141,40 @@ static bool line(const char *what, double ours, double reference, double limit, 
 
 // ---------------------------------------------------------------- the reference
 
-enum kind { ONE, CELL, HASH, NUMBER }; // Keys: one; of 64; drawn; counting up.
+static struct counts *counts; // What the coordinator writes: count.c tells.
 
-// The rows that one request's transaction puts in the coordinator, counted at mdb_put: a record of a
-// slice after which 3 components come, all of them valid before. Sizes are as stored.
-static const struct row {
-    unsigned table, key, value;
-    enum kind kind;
-} rows[] = {
-    {0, 12, 83, NUMBER}, {1, 21, 49, HASH},   {2, 4, 280, ONE},     {3, 12, 49, CELL},
-    {4, 12, 154, CELL},  {0, 12, 50, NUMBER}, {4, 14, 154, CELL},   {0, 12, 50, NUMBER},
-    {4, 16, 154, CELL},  {0, 12, 50, NUMBER}, {5, 12, 108, NUMBER}, {6, 20, 73, NUMBER},
-    {6, 22, 73, NUMBER}, {6, 24, 73, NUMBER}, {7, 1, 49, ONE},      {8, 8, 183, NUMBER},
-    {9, 16, 49, HASH},   {10, 8, 41, NUMBER},
-};
-
-struct ask {
-    pthread_cond_t done;
-    bool ready;
-};
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t some;
-    struct ask *waiting[CLIENTS];
-    uint32_t count;
-    bool end;
-    MDB_env *env;
-    MDB_dbi dbi[TABLES];
-    uint64_t number;
-} bare = {.lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER};
-
-static void bare_key(const struct row *row, uint8_t which, uint8_t key_out[static 511])
+static void count_open(void)
 {
-    memset(key_out, 0, row->key);
-    if (row->kind == HASH) {
-        digest_random(key_out, row->key);
-    } else if (row->kind == CELL) {
-        digest_random(key_out, 1);
-        key_out[0] &= 63;
-    } else if (row->kind == NUMBER) { // Big-endian, then which of the request's rows.
-        for (unsigned i = 0; i < 8; i++) {
-            key_out[i] = (uint8_t)(bare.number >> (56 - 8 * i));
-        }
-        if (row->key > 8) {
-            key_out[row->key - 1] = which;
-        }
-    }
+    static char path[PATH_BYTES + 16], library[PATH_MAX];
+    snprintf(path, sizeof path, "%s/counts", dir);
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    must(fd >= 0 && ftruncate(fd, sizeof *counts) == 0, path);
+    void *const at = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    must(at != MAP_FAILED && close(fd) == 0, "mmap");
+    counts = at;
+    must(realpath("/proc/self/exe", library) != NULL, "/proc/self/exe");
+    strcpy(strrchr(library, '/') + 1, "count.so"); // NOLINT: shorter than what it replaces.
+    must(access(library, R_OK) == 0, library);
+    setenv("UNLEARN_COUNTS", path, 1);   // NOLINT(concurrency-mt-unsafe): before any thread.
+    setenv("COUNT_LIBRARY", library, 1); // NOLINT(concurrency-mt-unsafe)
 }
 
-static void bare_commit(uint32_t count)
+// Of the coordinator's store, while nothing is written.
+static void copy_store(const char *to)
 {
-    static uint8_t key[511], value[4096];
-    MDB_txn *txn = NULL;
-    must(mdb_txn_begin(bare.env, NULL, 0, &txn) == 0, "mdb_txn_begin");
-    for (uint32_t i = 0; i < count; i++) {
-        bare.number++;
-        for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
-            const struct row *const row = &rows[r];
-            MDB_val k = {row->key, key}, v = {row->value, value};
-            bare_key(row, (uint8_t)r, key);
-            must(mdb_put(txn, bare.dbi[row->table], &k, &v, 0) == 0, "mdb_put");
-        }
-    }
-    must(mdb_txn_commit(txn) == 0, "mdb_txn_commit");
+    char command[3 * PATH_BYTES];
+    snprintf(command, sizeof command,
+             "mkdir '%s/%s' && cp '%s/c/store/data.mdb' '%s/%s/' && sync '%s/%s/data.mdb'", dir, to,
+             dir, dir, to, dir, to);
+    must(system(command) == 0, "copying the store"); // NOLINT(cert-env33-c)
 }
 
-static void *bare_store(void *unused)
+static void add_locked(void *times, double seconds)
 {
-    pthread_mutex_lock(&bare.lock);
-    for (;;) {
-        while (bare.count == 0 && !bare.end) {
-            pthread_cond_wait(&bare.some, &bare.lock);
-        }
-        if (bare.count == 0) {
-            pthread_mutex_unlock(&bare.lock);
-            return unused;
-        }
-        struct ask *taken[CLIENTS];
-        const uint32_t count = bare.count;
-        memcpy(taken, bare.waiting, sizeof taken);
-        bare.count = 0;
-        pthread_mutex_unlock(&bare.lock);
-        bare_commit(count);
-        pthread_mutex_lock(&bare.lock);
-        for (uint32_t i = 0; i < count; i++) {
-            taken[i]->ready = true;
-            pthread_cond_signal(&taken[i]->done);
-        }
-    }
-}
-
-static void *bare_client(void *times)
-{
-    struct ask ask = {.done = PTHREAD_COND_INITIALIZER};
-    for (uint32_t i = 0; i < each; i++) {
-        const double start = now_s();
-        pthread_mutex_lock(&bare.lock);
-        ask.ready = false;
-        bare.waiting[bare.count++] = &ask;
-        pthread_cond_signal(&bare.some);
-        while (!ask.ready) {
-            pthread_cond_wait(&ask.done, &bare.lock);
-        }
-        pthread_mutex_unlock(&bare.lock);
-        times_add(times, now_s() - start);
-    }
-    return NULL;
-}
-
-static void bare_open(void)
-{
-    char path[PATH_BYTES + 16], name[16];
-    MDB_txn *txn = NULL;
-    snprintf(path, sizeof path, "%s/bare", dir);
-    must(mkdir(path, 0700) == 0 && mdb_env_create(&bare.env) == 0 &&
-             mdb_env_set_mapsize(bare.env, (size_t)4 << 30) == 0 &&
-             mdb_env_set_maxdbs(bare.env, TABLES) == 0 &&
-             mdb_env_open(bare.env, path, 0, 0600) == 0 &&
-             mdb_txn_begin(bare.env, NULL, 0, &txn) == 0,
-         "bare LMDB");
-    for (int i = 0; i < TABLES; i++) {
-        snprintf(name, sizeof name, "t%d", i);
-        must(mdb_dbi_open(txn, name, MDB_CREATE, &bare.dbi[i]) == 0, "mdb_dbi_open");
-    }
-    must(mdb_txn_commit(txn) == 0, "mdb_txn_commit");
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    times_add(times, seconds);
+    pthread_mutex_unlock(&lock);
 }
 
 // Runs 64 clients and returns the requests a second; their times into `all`.
@@ -336,7 +265,7 @@ static void *predict_client(void *times)
     for (int i = 0; i < PROBES; i++) {
         must(unlearn_batch_add(&batch, span_of(probe, ROW_BYTES)), "batch");
     }
-    for (uint32_t i = 0; stop ? i < quiet : true; i++) {
+    for (uint32_t i = 0; stop ? i < quiet : true; i++) { // Until told, or so many.
         predict_one(client, &batch, times);
     }
     unlearn_batch_deinit(&batch);
@@ -401,24 +330,43 @@ static void train(struct unlearn *client, const char *model, const char *dataset
 
 static bool bench_flood(struct times *calm)
 {
-    struct times theirs = {0}, ours = {0}, predicted = {0};
-    pthread_t predictor, store;
-    must(pthread_create(&store, NULL, bare_store, NULL) == 0, "pthread_create");
-    const double bare_rate = run_clients(bare_client, &theirs);
-    pthread_mutex_lock(&bare.lock);
-    bare.end = true;
-    pthread_cond_signal(&bare.some);
-    pthread_mutex_unlock(&bare.lock);
-    pthread_join(store, NULL);
+    struct times theirs = {0}, wide = {0}, ours = {0}, predicted = {0};
+    static struct counts before, after;
+    static char copies[2][PATH_BYTES + 16];
+    pthread_t predictor;
+    copy_store("bare");
+    copy_store("wide");
     stop = false;
     must(pthread_create(&predictor, NULL, predict_client, &predicted) == 0, "pthread_create");
-    fprintf(stderr, "FLOOD\n");
+    memcpy(&before, counts, sizeof before);
     const double rate = run_clients(our_client, &ours);
-    fprintf(stderr, "END\n");
+    memcpy(&after, counts, sizeof after);
     quiet = 0;
     stop = true;
     pthread_join(predictor, NULL);
-    describe("bare LMDB, 64 producers", &theirs);
+    ctl("down");
+    const double commits = (double)(after.ack_commits - before.ack_commits);
+    const double requests = (double)ours.count;
+    must(commits > 0, "no commit was counted");
+    struct bare_load load = {.from = &before,
+                             .to = &after,
+                             .requests = requests,
+                             .batch = (uint32_t)(requests / commits) + 1,
+                             .clients = CLIENTS,
+                             .each = each};
+    printf("  %.0f requests in %.0f commits; %.0f other commits meanwhile\n", requests, commits,
+           (double)(after.commits - before.commits) - commits);
+    bare_describe(&load);
+    snprintf(copies[0], sizeof copies[0], "%s/bare", dir);
+    snprintf(copies[1], sizeof copies[1], "%s/wide", dir);
+    load.store = copies[0];
+    const double bare_rate = bare_run(&load, add_locked, &theirs);
+    load.store = copies[1];
+    load.batch = CLIENTS;
+    const double wide_rate = bare_run(&load, add_locked, &wide);
+    describe("bare LMDB, batches like ours", &theirs);
+    describe("bare LMDB, whatever waits", &wide);
+    printf("  bare LMDB, whatever waits: %.0f a second\n", wide_rate);
     describe("acks, 64 clients", &ours);
     describe("predictions, quiet", calm);
     describe("predictions, flood", &predicted);
@@ -428,6 +376,21 @@ static bool bench_flood(struct times *calm)
     return line("p99 of predictions, flood, ms", 1e3 * quantile(&predicted, 0.99),
                 1e3 * quantile(calm, 0.99), 3, false) &&
            good;
+}
+
+// Until the request is completed: erased, its components repaired.
+static double settle(struct unlearn *client, const struct id128 *uuid)
+{
+    const double start = now_s();
+    const Unlearn__RequestState *state;
+    for (;;) {
+        MUST(unlearn_request_show(client, uuid, &state));
+        if (state->phase == UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED) {
+            return now_s() - start;
+        }
+        must(now_s() - start < SETTLE_S, "the bulk is not completed");
+        (void)usleep(50000);
+    }
 }
 
 static bool bench_bulk(struct times *calm)
@@ -444,10 +407,7 @@ static bool bench_bulk(struct times *calm)
         snprintf(ids[i], sizeof ids[i], "r%u", records - 1 - i);
         texts[i] = ids[i];
     }
-    ctl("down");
-    char up[PATH_BYTES + 64];
-    snprintf(up, sizeof up, "up %s/c --ranks 1 --detach", dir);
-    ctl(up); // The longest turn is of what follows.
+    up(); // Anew: the longest turn is of what follows.
     connect_to(&client);
     unlearn_set_timeout(client, 600000);
     stop = false;
@@ -458,11 +418,18 @@ static bool bench_bulk(struct times *calm)
     MUST(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, bulk_ids},
                         (struct unlearn_ids){NULL, 0}, NULL, &state));
     const double took = now_s() - start;
-    stop = true;
-    pthread_join(predictor, NULL);
-    pthread_join(single, NULL);
     MUST(unlearn_cluster_show(client, &cluster));
-    printf("  bulk of %u ids: acknowledged after %.2f s\n", bulk_ids, took);
+    const double turn_ack = (double)cluster->activity->turn_us / 1e3;
+    stop = true;
+    pthread_join(single, NULL);
+    const double settled = settle(client, &uuid);
+    quiet = 0;
+    pthread_join(predictor, NULL);
+    MUST(unlearn_cluster_show(client, &cluster));
+    printf("  bulk of %u ids: acknowledged after %.2f s, completed %.2f s later; longest turn "
+           "until the ack "
+           "%.2f ms\n",
+           bulk_ids, took, settled, turn_ack);
     describe("acks during the bulk", &acks);
     describe("predictions during the bulk", &predicted);
     bool good = line("longest turn in the bulk, ms", (double)cluster->activity->turn_us / 1e3, 20,
@@ -485,21 +452,17 @@ int main(int argc, char **argv)
     }
     if (argc > 2 && strcmp(argv[2], "quick") == 0) {
         records = 120000;
-        each = 20;
+        each = 100;
         bulk_ids = 50000;
-    }
-    if (getenv("EACH") != NULL) {
-        each = (uint32_t)atoi(getenv("EACH"));
     }
     static char base[PATH_MAX];
     must(realpath(argc > 1 ? argv[1] : ".", base) != NULL && strlen(base) < 200, "DIR");
     snprintf(dir, sizeof dir, "%.200s/deletions.XXXXXX", base);
     must(mkdtemp(dir) != NULL, "mkdtemp");
-    snprintf(text, sizeof text, "init %s/c", dir);
+    count_open();
+    snprintf(text, sizeof text, "init '%s/c'", dir);
     ctl(text);
-    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach", dir);
-    ctl(text);
-    bare_open();
+    up();
     connect_to(&client);
     import_all(client, "d", records);
     train(client, "m", "d");

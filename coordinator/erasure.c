@@ -18,8 +18,8 @@ enum {
     BUSY_STEP_US = 2000,  // Of writing, while clients delete fast;
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
     KEYS_MAX = 4096,      // Of one step: some 20 ms.
-    WINDOW_MS = 50,       // Clients delete fast when so many ask in a window:
-    WINDOW_ASKED = 4,
+    WINDOW_MS = 500,      // Clients delete fast when so many ask in a window:
+    WINDOW_ASKED = 16,
     RETRY_MS = 1000,
 };
 
