@@ -47,6 +47,7 @@ enum {
     SAMPLES_MAX = 1 << 20,
     OTHER = 20000,
     QUIET = 5000,   // Predictions, at least.
+    PACE_US = 1000, // Between two.
     SETTLE_S = 180, // Until a bulk is erased and repaired.
 };
 
@@ -117,6 +118,33 @@ static int compare(const void *a, const void *b)
     const double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
+// Seconds of processor that a process has used; 0: this one.
+static double cpu_s(long pid)
+{
+    char path[64], line[1024] = "";
+    unsigned long user = 0, system_ = 0;
+    snprintf(path, sizeof path, pid == 0 ? "/proc/self/stat" : "/proc/%ld/stat", pid);
+    FILE *const file = fopen(path, "re");
+    must(file != NULL && fgets(line, sizeof line, file) != NULL, path);
+    fclose(file);
+    const char *const at = strrchr(line, ')');
+    must(at != NULL && sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                              &system_) == 2,
+         path);
+    return (double)(user + system_) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static long coordinator_pid(void)
+{
+    char path[PATH_BYTES + 32];
+    long pid = 0;
+    snprintf(path, sizeof path, "%s/c/run/unlearnd.pid", dir);
+    FILE *const file = fopen(path, "re");
+    must(file != NULL && fscanf(file, "%ld", &pid) == 1, path);
+    fclose(file);
+    return pid;
+}
+
 static double quantile(struct times *times, double q)
 {
     must(times->count > 0, "nothing was measured");
@@ -267,6 +295,7 @@ static void *predict_client(void *times)
     }
     for (uint32_t i = 0; stop ? i < quiet : true; i++) { // Until told, or so many.
         predict_one(client, &batch, times);
+        (void)usleep(PACE_US);
     }
     unlearn_batch_deinit(&batch);
     unlearn_close(client);
@@ -339,7 +368,10 @@ static bool bench_flood(struct times *calm)
     stop = false;
     must(pthread_create(&predictor, NULL, predict_client, &predicted) == 0, "pthread_create");
     memcpy(&before, counts, sizeof before);
+    const long pid = coordinator_pid();
+    const double cpu[2] = {cpu_s(pid), cpu_s(0)};
     const double rate = run_clients(our_client, &ours);
+    const double used[2] = {cpu_s(pid) - cpu[0], cpu_s(0) - cpu[1]};
     memcpy(&after, counts, sizeof after);
     quiet = 0;
     stop = true;
@@ -356,6 +388,9 @@ static bool bench_flood(struct times *calm)
                              .each = each};
     printf("  %.0f requests in %.0f commits; %.0f other commits meanwhile\n", requests, commits,
            (double)(after.commits - before.commits) - commits);
+    printf("  processor: coordinator %.0f us, clients %.0f us an ack; together %.2f processors\n",
+           1e6 * used[0] / requests, 1e6 * used[1] / requests,
+           (used[0] + used[1]) / requests * rate);
     bare_describe(&load);
     snprintf(copies[0], sizeof copies[0], "%s/bare", dir);
     snprintf(copies[1], sizeof copies[1], "%s/wide", dir);

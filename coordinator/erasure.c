@@ -15,7 +15,7 @@
 enum {
     REQUESTS_MAX = 256,   // Of one step: bounds the turn of the loop in which it is done.
     ROWS_AT_ONCE = 64,    // Between two looks at the clock.
-    BUSY_STEP_US = 2000,  // Of writing, while clients delete fast;
+    BUSY_STEP_US = 1000,  // Of writing, while clients delete fast;
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
     KEYS_MAX = 4096,      // Of one step: some 20 ms.
     WINDOW_MS = 500,      // Clients delete fast when so many ask in a window:
@@ -36,6 +36,7 @@ struct erasure {
     enum step last;
     int64_t window_ms;
     uint32_t asked, asked_before; // In this window and the one before.
+    bool asked_now;               // Since the last step: it can share a commit with acks.
 };
 
 static struct erasure *erasure_of(struct core *core)
@@ -270,6 +271,12 @@ static void step_failed(struct core *core, struct step_job *step)
     give_back(core, step, 0);
 }
 
+static bool is_busy(const struct erasure *erasure, int64_t now_ms)
+{
+    return now_ms - erasure->window_ms < 2 * WINDOW_MS &&
+           (erasure->asked >= WINDOW_ASKED || erasure->asked_before >= WINDOW_ASKED);
+}
+
 static void next_step(struct core *core);
 
 static void step_done(struct job *job, void *core_)
@@ -294,16 +301,13 @@ static void step_done(struct job *job, void *core_)
         erasure->sweeping = step->step == STEP_KEYS && step->more;
     }
     mem_free(step);
-    next_step(core);
+    // While clients delete fast, with the next of them: erasure_tick comes after their messages.
+    if (!is_busy(erasure, core->now_ms)) {
+        next_step(core);
+    }
 }
 
 // ---------------------------------------------------------------- which step is next
-
-static bool is_busy(const struct erasure *erasure, int64_t now_ms)
-{
-    return now_ms - erasure->window_ms < 2 * WINDOW_MS &&
-           (erasure->asked >= WINDOW_ASKED || erasure->asked_before >= WINDOW_ASKED);
-}
 
 void erasure_asked(struct core *core)
 {
@@ -315,6 +319,7 @@ void erasure_asked(struct core *core)
         erasure->window_ms = core->now_ms;
     }
     erasure->asked++;
+    erasure->asked_now = true;
 }
 
 // How long the first of the queue has waited; -1: it is empty.
@@ -336,7 +341,7 @@ static int64_t budget_us(struct core *core, enum step step)
         return step == STEP_KEYS && erasure->rows.count > 0 && age < ERASE_LAG_MS ? 0
                                                                                   : LATE_STEP_US;
     }
-    if (age < ERASE_LAG_MS) {
+    if (age < ERASE_LAG_MS || !erasure->asked_now) {
         return 0;
     }
     const int64_t late = BUSY_STEP_US + (age - ERASE_LAG_MS); // A millisecond more for each second.
@@ -362,6 +367,7 @@ static void submit(struct core *core, enum step which, int64_t budget)
         step->sequences[step->count++] = request->row.sequence;
     }
     erasure->under_way = true;
+    erasure->asked_now = false;
     erasure->last = which;
     storage_submit(core->storage, &step->job);
 }
@@ -396,7 +402,9 @@ void erasure_begin(struct core *core, struct request *request)
 {
     request->since_ms = core->now_ms;
     begin(core, request);
-    next_step(core);
+    if (!is_busy(core->erasure, core->now_ms)) {
+        next_step(core);
+    }
 }
 
 void erasure_resume(struct core *core)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -43,28 +44,30 @@ void mailbox_close(struct mailbox *mailbox)
     }
 }
 
-void mailbox_put(struct mailbox *mailbox, struct mail *mail)
+void mailbox_put_all(struct mailbox *mailbox, struct mail *first, struct mail *last)
 {
     const uint64_t one = 1;
-    mail->next = NULL;
+    last->next = NULL;
     pthread_mutex_lock(&mailbox->lock);
     if (mailbox->last == NULL) {
-        mailbox->first = mail;
+        mailbox->first = first;
         CHECK(write(mailbox->fd, &one, sizeof one) == (ssize_t)sizeof one);
     } else {
-        mailbox->last->next = mail;
+        mailbox->last->next = first;
     }
-    mailbox->last = mail;
+    mailbox->last = last;
     pthread_cond_signal(&mailbox->filled);
     pthread_mutex_unlock(&mailbox->lock);
 }
 
-struct mail *mailbox_take(struct mailbox *mailbox, bool wait)
+void mailbox_put(struct mailbox *mailbox, struct mail *mail)
 {
-    pthread_mutex_lock(&mailbox->lock);
-    while (wait && mailbox->first == NULL && !mailbox->stopped) {
-        pthread_cond_wait(&mailbox->filled, &mailbox->lock);
-    }
+    mailbox_put_all(mailbox, mail, mail);
+}
+
+// The lock is held.
+static struct mail *take(struct mailbox *mailbox)
+{
     struct mail *const mail = mailbox->first;
     if (mail != NULL) {
         mailbox->first = mail->next;
@@ -74,6 +77,29 @@ struct mail *mailbox_take(struct mailbox *mailbox, bool wait)
             CHECK(read(mailbox->fd, &drained, sizeof drained) == (ssize_t)sizeof drained);
         }
     }
+    return mail;
+}
+
+struct mail *mailbox_take(struct mailbox *mailbox, bool wait)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    while (wait && mailbox->first == NULL && !mailbox->stopped) {
+        pthread_cond_wait(&mailbox->filled, &mailbox->lock);
+    }
+    struct mail *const mail = take(mailbox);
+    pthread_mutex_unlock(&mailbox->lock);
+    return mail;
+}
+
+struct mail *mailbox_take_until(struct mailbox *mailbox, int64_t until_us)
+{
+    const struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
+    int waited = 0;
+    pthread_mutex_lock(&mailbox->lock);
+    while (mailbox->first == NULL && !mailbox->stopped && waited == 0) {
+        waited = pthread_cond_clockwait(&mailbox->filled, &mailbox->lock, CLOCK_MONOTONIC, &until);
+    }
+    struct mail *const mail = take(mailbox);
     pthread_mutex_unlock(&mailbox->lock);
     return mail;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -21,7 +22,11 @@ MUST_USE enum err mailbox_open(struct mailbox **mailbox_out);
 void mailbox_close(struct mailbox *mailbox); // Accepts NULL. Mails still inside are not freed.
 
 void mailbox_put(struct mailbox *mailbox, struct mail *mail);
+// The same of a chain of them, linked by `next`, from `first` to `last`: at once.
+void mailbox_put_all(struct mailbox *mailbox, struct mail *first, struct mail *last);
 // The oldest mail, or NULL. With `wait` blocks until there is one or mailbox_stop was called.
 struct mail *mailbox_take(struct mailbox *mailbox, bool wait);
+// The same, or NULL when none came until that time (clock_mono_us).
+struct mail *mailbox_take_until(struct mailbox *mailbox, int64_t until_us);
 void mailbox_stop(struct mailbox *mailbox);    // Later waits return NULL once it is empty.
 int mailbox_fd(const struct mailbox *mailbox); // Readable while not empty.

@@ -15,8 +15,10 @@
 #include "store/request.h"
 
 enum {
-    BATCH_MAX = 256, // Jobs of one shared transaction: bounds the time to the first ack.
-    READ_US = 1000,  // Of reading between two transactions for writing, while acks wait.
+    BATCH_MAX = 256,  // Jobs of one shared transaction: bounds the time to the first ack.
+    GATHER_LEAST = 8, // Jobs of a commit after which the next one waits for as many,
+    GATHER_US = 1000, // this long at most.
+    READ_US = 1000,   // Of reading between two transactions for writing, while acks wait.
 };
 
 struct storage {
@@ -29,6 +31,8 @@ struct storage {
     uint8_t body_key[KEY_BYTES];
     _Atomic uint64_t used_bytes, map_bytes;
     uint64_t submitted, taken; // Jobs; the main loop's.
+    struct mail *first, *last; // Submitted and not yet handed over; the main loop's.
+    size_t shared;             // Jobs of the last shared transaction; the store thread's.
     void (*after_commit)(void *context, struct job **jobs, size_t count);
     void *after_commit_context;
 };
@@ -122,15 +126,17 @@ static void run_batch(struct storage *storage, struct job **jobs, size_t count)
     store_usage(storage->store, &used, &map);
     atomic_store(&storage->used_bytes, used);
     atomic_store(&storage->map_bytes, map);
-    for (size_t i = 0; i < count; i++) {
-        mailbox_put(storage->outbox, &jobs[i]->mail);
+    for (size_t i = 0; i + 1 < count; i++) {
+        jobs[i]->mail.next = &jobs[i + 1]->mail;
     }
+    mailbox_put_all(storage->outbox, &jobs[0]->mail, &jobs[count - 1]->mail);
 }
 
 // ---------------------------------------------------------------- the thread
 
 struct lane {
     struct mail *first, *last;
+    size_t count;
 };
 
 static void lane_put(struct lane *lane, struct mail *mail)
@@ -142,6 +148,7 @@ static void lane_put(struct lane *lane, struct mail *mail)
         lane->last->next = mail;
     }
     lane->last = mail;
+    lane->count++;
 }
 
 static struct job *lane_take(struct lane *lane)
@@ -150,6 +157,7 @@ static struct job *lane_take(struct lane *lane)
     if (mail != NULL) {
         lane->first = mail->next;
         lane->last = lane->first == NULL ? NULL : lane->last;
+        lane->count--;
     }
     return (struct job *)mail;
 }
@@ -172,6 +180,13 @@ static bool may_read(const struct lanes *lanes)
     return reader != NULL && (writer == NULL || reader->number < writer->number);
 }
 
+static void sort_in(struct lanes *lanes, struct mail *mail)
+{
+    struct job *const job = (struct job *)mail;
+    job->number = lanes->taken++;
+    lane_put(job->kind == JOB_READ ? &lanes->readers : &lanes->writers, mail);
+}
+
 // Takes over what was submitted; waits when there is nothing else to do. False: the end.
 static bool take_all(struct storage *storage, struct lanes *lanes)
 {
@@ -181,22 +196,37 @@ static bool take_all(struct storage *storage, struct lanes *lanes)
         return false;
     }
     for (; mail != NULL; mail = mailbox_take(storage->inbox, false)) {
-        struct job *const job = (struct job *)mail;
-        const bool reads = job->kind == JOB_READ;
-        job->number = lanes->taken++;
-        lane_put(reads ? &lanes->readers : &lanes->writers, mail);
+        sort_in(lanes, mail);
     }
     return true;
 }
 
-static void write_some(struct storage *storage, struct lane *writers)
+// After a commit that was shared by many, their clients ask for the next one within a moment: waiting
+// for them saves a commit, and those who are early the wait for one more.
+static void gather(struct storage *storage, struct lanes *lanes)
 {
+    const int64_t until_us = clock_mono_us() + GATHER_US;
+    while (storage->shared >= GATHER_LEAST && lane_shares(&lanes->writers) &&
+           lanes->writers.count < storage->shared) {
+        struct mail *const mail = mailbox_take_until(storage->inbox, until_us);
+        if (mail == NULL) {
+            return;
+        }
+        sort_in(lanes, mail);
+    }
+}
+
+static void write_some(struct storage *storage, struct lanes *lanes)
+{
+    struct lane *const writers = &lanes->writers;
     struct job *jobs[BATCH_MAX];
     size_t count = 0;
+    gather(storage, lanes);
     if (lane_shares(writers)) {
         while (lane_shares(writers) && count < BATCH_MAX) {
             jobs[count++] = lane_take(writers);
         }
+        storage->shared = count;
     } else if (writers->first != NULL) {
         jobs[count++] = lane_take(writers);
     }
@@ -223,7 +253,7 @@ static void *work(void *argument)
     struct storage *const storage = argument;
     struct lanes lanes = {.taken = 0};
     while (take_all(storage, &lanes)) {
-        write_some(storage, &lanes.writers);
+        write_some(storage, &lanes);
         read_some(storage, &lanes);
     }
     return NULL;
@@ -288,12 +318,27 @@ void accepted_deinit(struct accepted *accepted)
 void storage_submit(struct storage *storage, struct job *job)
 {
     storage->submitted++;
-    mailbox_put(storage->inbox, &job->mail);
+    job->mail.next = NULL;
+    if (storage->last == NULL) {
+        storage->first = &job->mail;
+    } else {
+        storage->last->next = &job->mail;
+    }
+    storage->last = &job->mail;
+}
+
+void storage_flush(struct storage *storage)
+{
+    if (storage->first != NULL) {
+        mailbox_put_all(storage->inbox, storage->first, storage->last);
+        storage->first = storage->last = NULL;
+    }
 }
 
 void storage_drain(struct storage *storage, void *core)
 {
     while (storage->submitted > storage->taken) {
+        storage_flush(storage);
         struct job *const job = (struct job *)mailbox_take(storage->outbox, true);
         storage->taken++;
         job->done(job, core);
@@ -317,6 +362,7 @@ int storage_fd(const struct storage *storage)
 
 struct job *storage_finished(struct storage *storage)
 {
+    storage_flush(storage);
     struct job *const job = (struct job *)mailbox_take(storage->outbox, false);
     storage->taken += job != NULL;
     return job;
@@ -325,6 +371,7 @@ struct job *storage_finished(struct storage *storage)
 enum err storage_call(struct storage *storage, struct job *job)
 {
     storage_submit(storage, job);
+    storage_flush(storage);
     struct mail *const back = mailbox_take(storage->outbox, true);
     CHECK(back == &job->mail);
     storage->taken++;

@@ -66,7 +66,9 @@ void storage_after_commit(struct storage *storage,
                           void (*hook)(void *context, struct job **jobs, size_t count),
                           void *context);
 
+// Jobs are handed over together: by storage_flush, storage_finished, storage_drain or storage_call.
 void storage_submit(struct storage *storage, struct job *job);
+void storage_flush(struct storage *storage);
 // True while LIMIT_STORE_QUEUE jobs are under way: clients' requests must be refused. What the loop
 // itself submits is bounded by what it follows from.
 bool storage_is_full(const struct storage *storage);

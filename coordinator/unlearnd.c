@@ -246,6 +246,7 @@ static enum err loop(struct core *core, int signals)
             FAIL(ERR_IO, "a socket failed");
         }
         tick(core);
+        storage_flush(core->storage);
         peak_add(&core->activity.turn_us, core->now_ms, (uint64_t)(clock_mono_us() - began_us));
         if (is_drained(core)) {
             return OK;

@@ -74,6 +74,7 @@ static int steps(void)
     int count = 0;
     struct link_wait_fd fd = {.fd = storage_fd(desk.core->storage)};
     while (desk.core->reports_open > 0) {
+        storage_flush(desk.core->storage);
         assert_int_equal(link_wait(NULL, NULL, 0, &fd, 1, DESK_PATIENCE_MS), OK);
         struct job *const job = storage_finished(desk.core->storage);
         if (job != NULL) {

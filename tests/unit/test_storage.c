@@ -114,6 +114,7 @@ static void submit_together(struct work *works, size_t count)
     pthread_mutex_lock(&gate);
     held = false;
     storage_submit(storage, &first.job);
+    storage_flush(storage);
     while (!held) { // So that it has taken nothing else yet.
         (void)poll(NULL, 0, 1);
     }
@@ -306,6 +307,8 @@ static void test_finished_tells_by_descriptor(void **state)
     assert_null(storage_finished(storage));
     storage_submit(storage, &work.job);
     struct pollfd fd = {.fd = storage_fd(storage), .events = POLLIN};
+    assert_int_equal(poll(&fd, 1, 20), 0); // It waits for others to be handed over with.
+    storage_flush(storage);
     assert_int_equal(poll(&fd, 1, 10000), 1);
     assert_ptr_equal(storage_finished(storage), &work.job);
     assert_null(storage_finished(storage));
