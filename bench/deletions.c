@@ -451,7 +451,8 @@ static bool bench_bulk(struct times *calm)
          "pthread_create");
     const double start = now_s();
     MUST(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, bulk_ids},
-                        (struct unlearn_ids){NULL, 0}, NULL, &state));
+                        (struct unlearn_ids){NULL, 0}, &(struct unlearn_terms){.eager = true},
+                        &state));
     const double took = now_s() - start;
     MUST(unlearn_cluster_show(client, &cluster));
     const double turn_ack = (double)cluster->activity->turn_us / 1e3;

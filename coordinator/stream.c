@@ -30,7 +30,7 @@ static bool add_record(void *context, const struct record *record)
 {
     struct pull_job *const pull = context;
     if (pull->bytes.bytes + ID_BYTES + 4 + record->row.bytes > LIMIT_CHUNK_BYTES ||
-        (pull->count > 0 && pull->count % 64 == 0 && clock_mono_us() >= pull->until_us)) {
+        (pull->count > 0 && pull->count % 16 == 0 && clock_mono_us() >= pull->until_us)) {
         pull->full = true;
         return false;
     }
