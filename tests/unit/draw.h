@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/rng.h"
 
 struct draw {
@@ -32,5 +33,6 @@ static inline uint64_t draw_u64(struct draw *draw)
 // 0 .. bound - 1; the modulo's bias does not matter here.
 static inline uint32_t draw_below(struct draw *draw, uint32_t bound)
 {
+    CHECK(bound > 0);
     return (uint32_t)(draw_u64(draw) % bound);
 }
