@@ -90,6 +90,11 @@ enum {
     LIMIT_REASON_BYTES = LIMIT_NAME_BYTES, // Of a hold: a sentence or a file number.
     LIMIT_REPORTS_OPEN = 2,      // Each looks through the whole journal, up to three times.
     LIMIT_WORKERS = 4096,
+    // Cells and weights that a rank keeps: the coordinator knows those of every rank (4,096 ranks: 200
+    // MiB), and a list of them is a message of 20 KiB.
+    LIMIT_COPIES = 1024,
+    LIMIT_CACHE_MIB = 1 << 24, // Memory of a rank for them: 16 TiB, more than hosts have.
+    CACHE_MIB = 256, // Unless it is told: as much as a rank takes for a small base anyway.
     LIMIT_FLEETS = 256,
     LIMIT_WAITERS = 65536,     // Clients that wait for a state.
     LIMIT_PREDICT_QUEUE = 256, // Predictions accepted and not yet answered.

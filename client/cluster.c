@@ -225,19 +225,20 @@ static enum err start_coordinator(struct cluster *cluster, const char *program,
     return process_start(&start, &cluster->coordinator);
 }
 
-static enum err start_fleet(struct cluster *cluster, const char *program, uint32_t ranks,
-                            bool lives_on)
+static enum err start_fleet(struct cluster *cluster, const char *program,
+                            const struct cluster_start *how)
 {
     char log[PROCESS_PATH_BYTES], rendezvous[PROCESS_PATH_BYTES], pid[PROCESS_PATH_BYTES],
-        count[16];
+        count[16], cache[24];
     path_of(log, cluster->dir, "/run/fleet.log");
     path_of(rendezvous, cluster->dir, "/run/workers");
     path_of(pid, cluster->dir, "/run/fleet.pid");
     cluster->fleet_log = process_log_bytes(log);
-    snprintf(count, sizeof count, "%u", ranks);
-    const char *const args[] = {"unlearn-fleet", "--rendezvous", rendezvous,
-                                "--ranks",       count,          NULL};
-    const struct process_start start = {program, args, log, lives_on};
+    snprintf(count, sizeof count, "%u", how->ranks);
+    snprintf(cache, sizeof cache, "%llu", (unsigned long long)how->cache_mib);
+    const char *const args[] = {"unlearn-fleet", "--rendezvous", rendezvous, "--ranks",
+                                count,           "--cache",      cache,      NULL};
+    const struct process_start start = {program, args, log, how->lives_on};
     TRY(process_start(&start, &cluster->fleet));
     return process_write_pid(pid, cluster->fleet);
 }
@@ -332,7 +333,7 @@ static enum err up_inner(struct cluster *cluster, const struct cluster_start *ho
     TRY(wait_answer(cluster, &client));
     snprintf(cluster->endpoint, sizeof cluster->endpoint, "%s", unlearn_endpoint(client));
     enum err err = ranks == 0 ? OK : set_core(cluster->dir);
-    err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, ranks, how->lives_on);
+    err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, how);
     err = err != OK ? err : wait_workers(cluster, client, ranks, how->patience_s);
     unlearn_close(client);
     return err;

@@ -41,6 +41,7 @@ struct cluster {
 
 struct cluster_start {
     uint32_t ranks;
+    uint64_t cache_mib;   // Of each, for what it keeps between stages.
     uint32_t patience_s;  // So long the workers may take to join.
     bool lives_on;        // They go on when this process ends; else they end with it.
     bool allow_unsafe_fs; // Options of unlearnd.

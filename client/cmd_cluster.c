@@ -42,7 +42,7 @@ enum { PATIENCE_S_MAX = 3600 };
 
 struct up {
     struct ctl_globals globals;
-    struct args_u64 ranks, patience;
+    struct args_u64 ranks, cache, patience;
     bool detach;
     bool allow_unsafe_fs;
     bool rotate_master_key;
@@ -52,6 +52,9 @@ static const struct args_option up_options[] = {
     CTL_GLOBAL_OPTIONS,
     {"ranks", 1200, "N", "Workers on this machine (default: ranks of config.yaml); 0: none",
      ARGS_U64, offsetof(struct up, ranks), LIMIT_WORKERS},
+    {"cache", 1205, "MIB",
+     "Memory of each worker for cells and parents kept between stages (256); 0: none", ARGS_U64,
+     offsetof(struct up, cache), LIMIT_CACHE_MIB},
     {"detach", 1201, NULL, "Come back when all is ready, and let it run", ARGS_FLAG,
      offsetof(struct up, detach), 0},
     {"patience", 1202, "SECONDS", "Give up when the workers have not joined by then (60)", ARGS_U64,
@@ -92,6 +95,7 @@ static enum err run_up(struct ctl *ctl, const void *options, const struct args_l
     interrupt_watch();
     struct cluster cluster;
     const struct cluster_start start = {.ranks = ranks,
+                                        .cache_mib = up->cache.given ? up->cache.value : CACHE_MIB,
                                         .patience_s = patience_s,
                                         .lives_on = up->detach,
                                         .allow_unsafe_fs = up->allow_unsafe_fs,

@@ -70,10 +70,14 @@ static json_t *workers_json(const Unlearn__Cluster *cluster)
         }
         json_array_append_new(
             workers,
-            json_pack("{s:s, s:I, s:s, s:f, s:o, s:o}", "name", worker->name, "rank",
-                      (json_int_t)worker->rank, "task", worker->task, "share", worker->share,
-                      "group_ranks", ranks, "seconds_left",
-                      worker->seconds_left > 0 ? json_real(worker->seconds_left) : json_null()));
+            json_pack("{s:s, s:I, s:s, s:f, s:o, s:o, s:I, s:I, s:I, s:I}", "name", worker->name,
+                      "rank", (json_int_t)worker->rank, "task", worker->task, "share",
+                      worker->share, "group_ranks", ranks, "seconds_left",
+                      worker->seconds_left > 0 ? json_real(worker->seconds_left) : json_null(),
+                      "held_bytes", (json_int_t)worker->held_bytes, "held_limit_bytes",
+                      (json_int_t)worker->held_limit_bytes, "found_bytes",
+                      (json_int_t)worker->found_bytes, "pulled_bytes",
+                      (json_int_t)worker->pulled_bytes));
     }
     return workers;
 }
@@ -146,9 +150,22 @@ static void task_cell(struct grid *grid, const Unlearn__Worker *worker)
               worker->group_more ? " ..." : "");
 }
 
+// What it keeps between stages, and how much of what it needed was there.
+static void held_cell(struct grid *grid, const Unlearn__Worker *worker)
+{
+    const double needed = (double)worker->found_bytes + (double)worker->pulled_bytes;
+    if (worker->held_limit_bytes == 0 || needed == 0) {
+        grid_cell(grid, "-");
+        grid_cell(grid, "-");
+        return;
+    }
+    grid_cell(grid, "%.1f MB", (double)worker->held_bytes / 1e6);
+    grid_cell(grid, "%.0f %%", 100 * (double)worker->found_bytes / needed);
+}
+
 static void print_workers(const Unlearn__Cluster *cluster)
 {
-    struct grid *const grid = grid_new("WORKER|>RANK|>DONE|>LEFT|TASK");
+    struct grid *const grid = grid_new("WORKER|>RANK|>HELD|>HITS|>DONE|>LEFT|TASK");
     const size_t shown = cluster->n_workers < WORKERS_SHOWN ? cluster->n_workers : WORKERS_SHOWN;
     for (size_t i = 0; i < shown; i++) {
         const Unlearn__Worker *const worker = cluster->workers[i];
@@ -158,6 +175,7 @@ static void print_workers(const Unlearn__Cluster *cluster)
         }
         grid_cell(grid, "%s", worker->name);
         grid_cell(grid, "%u", worker->rank);
+        held_cell(grid, worker);
         grid_cell(grid, worker->task[0] == '\0' ? "-" : "%.0f %%", 100 * worker->share);
         grid_cell(grid, "%s", left);
         task_cell(grid, worker);

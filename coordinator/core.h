@@ -127,6 +127,7 @@ struct request {
     bool queued;          // In one of the queues; else a job has it.
     struct request *next; // There.
     int64_t since_ms;     // It waits for its next step.
+    uint64_t forget;      // Of leases_forget: it is erased when workers have forgotten, too.
     bool late_told;       // The log says that it will be late.
 };
 
@@ -435,6 +436,14 @@ void leases_tick(struct core *core); // Deadlines, and stages for idle ranks.
 void leases_cancel_cell(struct core *core, uint32_t model, struct cell cell);
 void leases_cancel_model(struct core *core, uint32_t model);
 void leases_return(struct core *core); // All end, and their workers are told to stop.
+// Tells all workers to wipe what they hold of the cells, and all that was made of it; after their leases
+// were cancelled. The number to wait for; 0: nobody holds anything of it.
+struct fence_hit;
+uint64_t leases_forget(struct core *core, const struct fence_hit *hits, uint32_t hit_count);
+uint64_t leases_forget_model(struct core *core, uint32_t model); // The same of all of a model.
+// Whether every worker has done so, or is gone: it left, or was cut off, and will not be accepted again
+// before it holds nothing.
+bool leases_have_forgotten(const struct core *core, uint64_t number);
 uint32_t leases_worker_count(const struct core *core);
 const char *leases_refusal(
     const struct core *core); // Of a worker since the last one joined, or "".

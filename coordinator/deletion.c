@@ -359,7 +359,10 @@ static struct request *apply_fence(struct core *core, const struct fence *fence)
         }
     }
     core->epoch = fence->request.epoch > core->epoch ? fence->request.epoch : core->epoch;
-    return catalog_put_request(core, &fence->request, fence->awaited, fence->awaited_count);
+    struct request *const request =
+        catalog_put_request(core, row, fence->awaited, fence->awaited_count);
+    request->forget = leases_forget(core, fence->hits, fence->hit_count);
+    return request;
 }
 
 static void delete_done(struct job *job, void *core_)

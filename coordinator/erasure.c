@@ -27,7 +27,8 @@ enum step { STEP_ROWS, STEP_KEYS, STEP_FINISH, STEP_COUNT_ };
 
 struct erasure {
     struct request_queue rows;  // Fenced.
-    struct request_queue keys;  // Their rows are gone.
+    struct request_queue forgetting; // Their rows are gone; workers may hold something of them.
+    struct request_queue keys;       // Nobody does any more.
     struct request_queue later; // Failed: tried again at again_ms.
     int64_t again_ms;           // 0: nothing to be tried again.
     bool paused;                // Until then, all of it: the disk is full.
@@ -213,8 +214,7 @@ static void advance(struct core *core, const struct step_job *step, uint32_t i)
     struct erasure *const erasure = core->erasure;
     struct request *const request = step->requests[i];
     if (step->step == STEP_ROWS) {
-        request->since_ms = core->now_ms; // Keys are worth gathering.
-        queue_put(&erasure->keys, request);
+        queue_put(&erasure->forgetting, request);
     } else if (step->step == STEP_KEYS) {
         request->row.state = REQUEST_ERASED;
         request->row.erased_us = step->erased_us;
@@ -372,9 +372,22 @@ static void submit(struct core *core, enum step which, int64_t budget)
     storage_submit(core->storage, &step->job);
 }
 
+// Workers are asked in the order of the fences, so whoever comes later waits no longer than the first.
+static void note_forgotten(struct core *core)
+{
+    struct erasure *const erasure = erasure_of(core);
+    while (erasure->forgetting.first != NULL &&
+           leases_have_forgotten(core, erasure->forgetting.first->forget)) {
+        struct request *const request = queue_take(&erasure->forgetting);
+        request->since_ms = core->now_ms; // Keys are worth gathering.
+        queue_put(&erasure->keys, request);
+    }
+}
+
 static void next_step(struct core *core)
 {
     const struct erasure *const erasure = erasure_of(core);
+    note_forgotten(core);
     requests_look(core);
     if (erasure->under_way || erasure->paused) {
         return;

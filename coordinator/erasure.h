@@ -3,8 +3,9 @@
 // Whatever was acknowledged goes through the same steps, one job in flight for all requests:
 //
 //   rows    the rows of records and weights go and doom their keys, request after request
+//   forget  workers that may hold something of it in memory say that they have wiped it (copies.c)
 //   keys    that being committed, the keys are overwritten, for all requests together; the
-//           transaction that finds none left says `erased` of every request whose rows are gone
+//           transaction that finds none left says `erased` of every request that has come so far
 //   finish  requests that wait for no component any more get their receipt: `completed`
 //
 // So neither a commit nor a sync of the keyring is spent on a single request while there are many. A step

@@ -1,5 +1,5 @@
 // coordinator/fleetdom.h: fleets, their workers, and the leases they hold; private to leases.c,
-// workers.c and stream.c.
+// workers.c, stream.c and copies.c.
 //
 // A lease is the right of one worker, or of a group of workers of one fleet, to train one stage, until
 // a deadline that its beats renew, under a fencing number that is never used twice (the store's boot
@@ -15,10 +15,14 @@
 //   STORING    the store thread checks and commits
 //
 // A cancelled lease stays allocated until the jobs that point at it have come back.
+//
+// Workers keep cells and weights between stages. What a worker may hold is known here (copies.c), and what
+// was deleted is wiped there before a request says `erased`.
 #pragma once
 
 #include "coordinator/core.h"
 #include "proto/cover.h"
+#include "scheduler/locality.h"
 
 enum lease_phase { LEASE_OPENING, LEASE_TRAINING, LEASE_RECEIVING, LEASE_STORING };
 
@@ -26,7 +30,8 @@ struct stream { // Records on their way to a worker: touched by the store thread
     uint32_t position; // In the component's list.
     bool started;      // `after` is set.
     struct record_key after;
-    uint32_t next_sequence; // Of the chunk that is asked for next; the loop's.
+    uint8_t skip[(LIMIT_SLICES + 7) / 8]; // Bit i: the worker holds the cell of the list's entry i.
+    uint32_t next_sequence;               // Of the chunk that is asked for next; the loop's.
 };
 
 struct member {            // One worker's part in a lease.
@@ -68,6 +73,7 @@ struct lease {
     uint32_t pulls_sent, chunks_received;
     struct digest digest; // As the workers say.
     double seconds;
+    uint64_t stored; // Instance as which the result was stored; 0: not.
 };
 
 struct worker {
@@ -82,6 +88,12 @@ struct worker {
     bool stopping;       // Told to cancel; not idle until it says so.
     int64_t stopping_ms; // Since when.
     int64_t joined_ms;
+    int64_t alive_ms; // When it was last told that the coordinator lives.
+    // What it may hold, the stage that it is at included.
+    struct locality locality;
+    uint64_t forget_first, forget_last; // Not yet answered; 0: all are.
+    int64_t forget_ms;                  // Since when the first one is not.
+    uint64_t held_bytes, held_limit_bytes, found_bytes, pulled_bytes; // As it says.
 };
 
 struct fleet {
@@ -99,9 +111,11 @@ struct fleetdom {
     struct fleet fleets[LIMIT_FLEETS];
     uint32_t fleet_count;
     uint64_t last_worker;
-    uint64_t last_lease;
-    int64_t stuck_ms;  // When to look again for models that do not get on.
-    char refusal[512]; // Why a worker was refused since the last one joined.
+    uint64_t last_lease; // Or stamp: both are numbers of messages that let a worker hold something.
+    uint64_t last_forget;
+    int64_t quiet_until_ms; // Until then workers of an earlier run may hold something: copies.c.
+    int64_t stuck_ms;       // When to look again for models that do not get on.
+    char refusal[512];      // Why a worker was refused since the last one joined.
     struct buf frame;
     struct buf raw; // A sealed chunk on its way out.
     struct wire_arena arena;
@@ -132,6 +146,27 @@ void lease_progress(struct core *core, struct lease *lease, uint64_t samples_don
 void lease_compared(struct core *core, struct lease *lease, enum comparison result);
 // A job that points at the lease has come back. False: the lease had ended and is freed now.
 bool lease_job_back(struct core *core, struct lease *lease);
+
+void worker_free(struct worker *worker);
+
+// --- copies.c: what workers hold
+
+// Before the lease's message is sent to its members.
+void copies_lent(struct core *core, const struct lease *lease);
+// Its result was stored: the first member may keep it. The stamp of the message that says so; 0: it is
+// of no use to anybody.
+uint64_t copies_stored(struct core *core, const struct lease *lease, struct worker *worker);
+// A worker that said hello a second time: what it holds since the first is nobody's.
+void copies_restart(struct core *core, struct worker *worker);
+void copies_held(struct worker *worker, const Unlearn__Held *held);
+void copies_forgotten(struct worker *worker, uint64_t number);
+void copies_tick(struct core *core); // Cuts off who does not answer.
+// After so long without a word from the coordinator a worker holds nothing any more: as long as it has for
+// an answer, but 5 s at most, for which a coordinator that was started again waits.
+int64_t copies_silence_ms(const struct core *core);
+// The worker, or another idle one that holds more of what the stage stands on.
+struct worker *copies_nearest(struct core *core, struct worker *worker, const struct model *model,
+                              uint32_t shard, uint32_t node);
 
 // --- stream.c
 // `member`: index of the sender in the lease.

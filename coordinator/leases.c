@@ -18,6 +18,8 @@ enum err leases_open(struct core *core)
 {
     core->fleetdom = mem_alloc(1, sizeof *core->fleetdom);
     core->fleetdom->last_lease = storage_boot(core->storage) << 32;
+    core->fleetdom->quiet_until_ms =
+        storage_boot(core->storage) > 1 ? core->now_ms + copies_silence_ms(core) : 0;
     return OK;
 }
 
@@ -42,7 +44,7 @@ void leases_free(struct core *core)
         if (worker->lease != NULL && worker->member == 0 && worker->lease->jobs == 0) {
             lease_free(worker->lease);
         }
-        mem_free(worker);
+        worker_free(worker);
     }
     buf_deinit(&dom->frame);
     buf_deinit(&dom->raw);
@@ -63,11 +65,15 @@ static struct model *model_of(struct core *core, const struct lease *lease, uint
     return model;
 }
 
-static void send_cancel(struct core *core, const struct lease *lease, const struct worker *worker)
+static void send_cancel(struct core *core, const struct lease *lease, struct worker *worker)
 {
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Cancel cancel = UNLEARN__CANCEL__INIT;
     cancel.lease = lease->number;
+    if (lease->stored != 0 && worker->lease == lease && worker->member == 0) {
+        cancel.stamp = copies_stored(core, lease, worker);
+        cancel.instance = cancel.stamp == 0 ? 0 : lease->stored;
+    }
     message.body_case = UNLEARN__TO_WORKER__BODY_CANCEL;
     message.cancel = &cancel;
     workers_send(core, &worker->peer, &message, span_of(NULL, 0));
@@ -218,6 +224,8 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     out.cell_versions = lease->versions;
     out.n_cell_versions = lease->name.count;
     out.compare_only = lease->compare;
+    out.model_number = model->number;
+    out.parent_instance = lease->parent == NULL ? 0 : lease->parent->instance;
     out.stream_key = wire_bytes(span_of(lease->key, sizeof lease->key));
     if (lease->base != NULL) {
         const struct base_entry *const entry = catalog_base_number(core, model->base);
@@ -227,6 +235,7 @@ static void send_lease(struct core *core, struct lease *lease, const struct mode
     }
     lease->phase = LEASE_TRAINING;
     lease->began_ms = core->now_ms;
+    copies_lent(core, lease);
     if (!send_to_members(core, lease, &out)) {
         return;
     }
@@ -373,6 +382,7 @@ static bool lend(struct core *core, struct worker *leader, struct model *model, 
     const uint32_t chunks = model->spec.gradient_chunks;
     struct worker **const idle = mem_alloc(core->fleetdom->worker_count, sizeof *idle);
     uint32_t count = 1;
+    leader = task == NULL ? copies_nearest(core, leader, model, shard, node) : leader;
     idle[0] = leader;
     if (chunks > 1) {
         const uint32_t idle_all = count_idle(core);
@@ -495,6 +505,7 @@ void leases_tick(struct core *core)
 {
     struct fleetdom *const dom = core->fleetdom;
     workers_tick(core);
+    copies_tick(core);
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         const struct worker *const worker = dom->workers[i];
         struct lease *const lease = worker->lease;
@@ -599,6 +610,20 @@ static void on_beat(struct core *core, struct worker *worker, const Unlearn__Wor
     }
 }
 
+// A worker that hears nothing for so long counts itself as gone.
+static void answer_beat(struct core *core, struct worker *worker)
+{
+    enum { ANSWERS = 8 }; // In that time.
+    if (core->now_ms - worker->alive_ms >= copies_silence_ms(core) / ANSWERS) {
+        Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+        Unlearn__Alive alive = UNLEARN__ALIVE__INIT;
+        message.body_case = UNLEARN__TO_WORKER__BODY_ALIVE;
+        message.alive = &alive;
+        worker->alive_ms = core->now_ms;
+        (void)workers_send(core, &worker->peer, &message, span_of(NULL, 0)); // Or the next one.
+    }
+}
+
 static void on_failed(struct core *core, struct worker *worker, const Unlearn__StageFailed *failed)
 {
     struct lease *const lease = worker->lease;
@@ -625,6 +650,13 @@ static void from_worker(struct core *core, struct worker *worker,
     switch ((int)message->body_case) {
     case UNLEARN__FROM_WORKER__BODY_BEAT:
         on_beat(core, worker, message->beat);
+        answer_beat(core, worker);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_HELD:
+        copies_held(worker, message->held);
+        return;
+    case UNLEARN__FROM_WORKER__BODY_FORGOTTEN:
+        copies_forgotten(worker, message->forgotten->number);
         return;
     case UNLEARN__FROM_WORKER__BODY_PULL:
         if (lease != NULL && lease->number == message->pull->lease) {

@@ -358,9 +358,11 @@ static enum err remove_run(struct job *job, struct store *store, struct txn *txn
     return statement_accepted(txn, row, &remove->accepted.body);
 }
 
-// Out of the loop's memory: nothing of it is served, leased or listed from here on.
-static void forget(struct core *core, const struct request_row *row, uint32_t successor)
+// Out of the loop's memory: nothing of it is served, leased or listed from here on. What workers wipe, as of
+// leases_forget.
+static uint64_t forget(struct core *core, const struct request_row *row, uint32_t successor)
 {
+    uint64_t wiping = 0;
     struct model *const next = successor == 0 ? NULL : catalog_model_number(core, successor);
     if (next != NULL) {
         next->replaces = 0;
@@ -372,6 +374,8 @@ static void forget(struct core *core, const struct request_row *row, uint32_t su
                                : model->dataset == row->dataset;
         if (meant) {
             leases_cancel_model(core, model->number);
+            const uint64_t number = leases_forget_model(core, model->number);
+            wiping = number > wiping ? number : wiping;
             catalog_drop_model(core, model->number);
         } else {
             i++;
@@ -384,16 +388,19 @@ static void forget(struct core *core, const struct request_row *row, uint32_t su
             catalog_drop_dataset(core, row->dataset);
         }
     }
+    return wiping;
 }
 
 // The loop's memory follows the commit.
 static struct request *apply(struct core *core, const struct request_row *row, uint32_t successor)
 {
-    forget(core, row, successor);
+    const uint64_t wiping = forget(core, row, successor);
     core->epoch = row->epoch > core->epoch ? row->epoch : core->epoch;
     log_info("removal_fenced", "dataset=%u model=%u components=%llu", row->dataset, row->model,
              (unsigned long long)row->components_invalidated);
-    return catalog_put_request(core, row, NULL, 0);
+    struct request *const request = catalog_put_request(core, row, NULL, 0);
+    request->forget = wiping;
+    return request;
 }
 
 void removal_fenced(struct core *core, const struct request_row *row)

@@ -53,6 +53,10 @@ static enum err pull_run(struct job *job, struct store *store, struct txn *txn)
     pull->until_us = clock_mono_us() + PULL_US;
     while (stream->position < lease->name.count && !pull->full) {
         const struct cell cell = {lease->name.shard, lease->name.list[stream->position]};
+        if ((stream->skip[stream->position / 8] >> stream->position % 8 & 1) != 0) {
+            stream->position++;
+            continue;
+        }
         TRY(cell_walk(txn, lease->dataset, &lease->placement, cell,
                       stream->started ? &stream->after : NULL, false, add_record, pull));
         if (!pull->full) {
@@ -106,12 +110,20 @@ static void pull_done(struct job *job, void *core_)
     mem_free(pull);
 }
 
-static void pull_records(struct core *core, struct lease *lease, uint32_t index, uint32_t sequence)
+static void pull_records(struct core *core, struct lease *lease, uint32_t index, uint32_t sequence,
+                         ProtobufCBinaryData skip)
 {
     struct member *const member = &lease->members[index];
     if (sequence != member->stream.next_sequence || member->pulls >= LIMIT_CREDIT) {
         lease_failed(core, lease, true, "the worker asked for records out of turn");
         return;
+    }
+    if (skip.len > (sequence == 0 ? sizeof member->stream.skip : 0)) {
+        lease_failed(core, lease, true, "the worker said too late or too much of what it holds");
+        return;
+    }
+    if (skip.len > 0) { // No job of this stream is under way yet.
+        memcpy(member->stream.skip, skip.data, skip.len);
     }
     struct pull_job *const pull = mem_alloc(1, sizeof *pull);
     pull->job = (struct job){.kind = JOB_READ, .run = pull_run, .done = pull_done};
@@ -151,7 +163,7 @@ void stream_pull(struct core *core, struct lease *lease, uint32_t member,
     const struct weights *const parent = lease->parent;
     const struct base *const base = lease->base;
     if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS) {
-        pull_records(core, lease, member, pull->sequence);
+        pull_records(core, lease, member, pull->sequence, pull->skip);
     } else if (pull->stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT) {
         pull_weights(core, lease, member, pull->stream, pull->sequence,
                      parent == NULL ? NULL : parent->params,
@@ -356,6 +368,7 @@ static void keep_done(struct job *job, void *core_)
     if (job->result == OK) {
         apply_kept(core, keep);
         if (current) {
+            lease->stored = keep->row.instance;
             lease_end(core, lease, true);
         }
     } else if (job->result == ERR_CONFLICT && current) {

@@ -42,6 +42,12 @@ static struct fleet *fleet_find(struct core *core, const struct id128 *id)
     return NULL;
 }
 
+void worker_free(struct worker *worker)
+{
+    locality_deinit(&worker->locality);
+    mem_free(worker);
+}
+
 void workers_drop(struct core *core, struct worker *worker, bool lost)
 {
     struct fleetdom *const dom = core->fleetdom;
@@ -55,7 +61,7 @@ void workers_drop(struct core *core, struct worker *worker, bool lost)
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         if (dom->workers[i] == worker) {
             dom->workers[i] = dom->workers[--dom->worker_count];
-            mem_free(worker);
+            worker_free(worker);
             return;
         }
     }
@@ -128,14 +134,17 @@ void workers_hello(struct core *core, const struct link_peer *peer,
         lease_end_without(core, worker);
     }
     worker->stopping = false;
-    worker->last_ms = core->now_ms;
+    worker->last_ms = worker->alive_ms = core->now_ms;
+    worker->held_limit_bytes = hello->cache_bytes;
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Welcome welcome = UNLEARN__WELCOME__INIT;
     welcome.worker = worker->number;
     welcome.beat_ms = BEAT_MS;
+    welcome.silence_ms = (uint32_t)copies_silence_ms(core);
     message.body_case = UNLEARN__TO_WORKER__BODY_WELCOME;
     message.welcome = &welcome;
     workers_send(core, peer, &message, span_of(NULL, 0));
+    copies_restart(core, worker);
 }
 
 // ---------------------------------------------------------------- fleets
@@ -313,6 +322,10 @@ static uint32_t describe_some(struct core *core, bool busy, bool idle, size_t *b
         unlearn__worker__init(&row->row);
         row->row.name = wire_text(worker->name);
         row->row.rank = worker->rank;
+        row->row.held_bytes = worker->held_bytes;
+        row->row.held_limit_bytes = worker->held_limit_bytes;
+        row->row.found_bytes = worker->found_bytes;
+        row->row.pulled_bytes = worker->pulled_bytes;
         row->task[0] = '\0';
         row->row.task = row->task;
         if (worker->lease != NULL) {

@@ -356,6 +356,11 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
         }
         fleet->plan.ranks = (uint32_t)ranks;
         return 0;
+    case 'm':
+        if (text_u64(value, LIMIT_CACHE_MIB, &fleet->plan.cache_mib) != OK) {
+            argp_error(state, "--cache is %s, expected 0 to %d MiB", value, (int)LIMIT_CACHE_MIB);
+        }
+        return 0;
     case 'w':
         fleet->worker_given = value;
         return 0;
@@ -379,6 +384,8 @@ static const struct argp_option options[] = {
     {"rendezvous", 'r', "FILE", 0, "File in which the coordinator names its endpoint", 0},
     {"coordinator", 'c', "ENDPOINT", 0, "The endpoint itself, tcp://HOST:PORT", 0},
     {"ranks", 'n', "N", 0, "Ranks to start", 0},
+    {"cache", 'm', "MIB", 0,
+     "Memory of each rank for cells and parents kept between stages (256); 0: none", 0},
     {"worker", 'w', "PATH", 0, "The worker; default: unlearn-worker beside this program", 0},
     {"hostfile", 'h', "FILE", 0, "Hosts to start ranks on, as mpirun reads it", 0},
     {0},
@@ -442,7 +449,7 @@ int main(int argc, char **argv)
     guard_no_core();
     log_start("fleet", LOG_INFO);
     argp_err_exit_status = EXIT_USAGE;
-    struct fleet fleet = {0};
+    struct fleet fleet = {.plan.cache_mib = CACHE_MIB};
     argp_parse(&parser, argc, argv, 0, NULL, &fleet);
     catch_signals();
     const enum err err = run(&fleet);

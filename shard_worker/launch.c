@@ -87,9 +87,10 @@ static void become(const char *path, const char *const argv[], pid_t parent)
 
 enum err launch_start(const struct launch_plan *plan, pid_t *pid_out)
 {
-    char ranks[16];
+    char ranks[16], cache[24];
     char fleet[2 * ID_BYTES + 1];
     snprintf(ranks, sizeof ranks, "%u", plan->ranks);
+    snprintf(cache, sizeof cache, "%llu", (unsigned long long)plan->cache_mib);
     hex_put(fleet, plan->fleet, sizeof plan->fleet);
     // Recovery keeps the other ranks when one dies; the rest is for hosts with fewer cores than
     // ranks, and for containers, where one process may not read another's memory.
@@ -115,7 +116,8 @@ enum err launch_start(const struct launch_plan *plan, pid_t *pid_out)
         argv[count++] = "-x";
         argv[count++] = "OPENBLAS_CORETYPE";
     }
-    const char *const rest[] = {plan->worker, "--coordinator", plan->endpoint, "--fleet", fleet};
+    const char *const rest[] = {plan->worker, "--coordinator", plan->endpoint, "--fleet",
+                                fleet,        "--cache",       cache};
     memcpy(argv + count, rest, sizeof rest);
     const pid_t parent = getpid();
     const pid_t pid = fork();

@@ -22,6 +22,7 @@ struct launch_plan {
     const char *worker;
     const char *hostfile; // NULL: this host.
     uint32_t ranks;
+    uint64_t cache_mib;
     const char *endpoint; // Of the coordinator.
     uint8_t fleet[ID_BYTES];
 };

@@ -12,18 +12,9 @@
 #include "model/schema.h"
 #include "model/spec.h"
 #include "proto/wire.h"
+#include "shard_worker/inputs.h"
 
 _Static_assert(BYTE_ORDER == LITTLE_ENDIAN && sizeof(float) == 4, "weights are sent as they lie");
-
-enum { RECORD_HEAD_BYTES = ID_BYTES + 4 };
-
-// One received chunk of records. Chunks are kept as they came: growing one array would leave copies
-// of records behind in freed memory.
-struct block {
-    uint8_t *data;
-    size_t bytes;
-    uint32_t count;
-};
 
 struct lease {
     uint64_t number;
@@ -36,7 +27,6 @@ struct lease {
     uint32_t passes;
     uint64_t param_count, parent_count; // Of the component, of its parent.
     uint64_t records;
-    uint64_t slice_records[LIMIT_SLICES];
     bool compare_only;
     struct bases *bases; // Kept between stages. Borrowed.
     struct base *base;   // Held; NULL: the spec names none, or it is not there yet.
@@ -46,12 +36,10 @@ struct lease {
 
     Unlearn__StreamKind stream; // Being fetched; UNSPECIFIED: all is there.
     uint32_t asked, taken;      // Chunks of that stream.
-    float *parent;              // NULL: none.
     float *base_weights;        // While the base is fetched.
     size_t weights_taken;       // Bytes received so far of base or parent.
-    struct block *blocks;
-    size_t block_count;
-    uint64_t records_taken;
+
+    struct inputs inputs;
 
     float *params;
     bool trained;
@@ -88,7 +76,7 @@ static float *fetched(const struct lease *lease, size_t *bytes_out)
                           : parent ? lease->parent_count
                                    : 0) *
                  sizeof(float);
-    return base ? lease->base_weights : parent ? lease->parent : NULL;
+    return base ? lease->base_weights : parent ? lease->inputs.parent->params : NULL;
 }
 
 static size_t chunks_of(size_t bytes)
@@ -96,17 +84,10 @@ static size_t chunks_of(size_t bytes)
     return (bytes + LIMIT_CHUNK_BYTES - 1) / LIMIT_CHUNK_BYTES;
 }
 
-// The one place where inputs of a stage are given back. Memory that held records or weights.
+// The one place where what a stage is trained on is given back.
 static void free_inputs(struct lease *lease)
 {
-    for (size_t i = 0; i < lease->block_count; i++) {
-        mem_free(lease->blocks[i].data);
-    }
-    mem_free(lease->blocks);
-    lease->blocks = NULL;
-    lease->block_count = 0;
-    mem_free(lease->parent);
-    lease->parent = NULL;
+    inputs_free(&lease->inputs);
     mem_free(lease->base_weights);
     lease->base_weights = NULL;
 }
@@ -150,7 +131,6 @@ static enum err read_records(const Unlearn__Lease *offer, struct lease *lease)
                  (unsigned long long)offer->slice_records[i], (int)LIMIT_STAGE_RECORDS);
         }
         earlier = sum;
-        lease->slice_records[i] = offer->slice_records[i];
         sum += offer->slice_records[i];
     }
     if (sum != offer->records) {
@@ -173,6 +153,12 @@ static enum err read_records(const Unlearn__Lease *offer, struct lease *lease)
              "a lease of component %s %s its parent's weights, though its parent has "
              "seen %llu records",
              lease->name, offer->has_parent ? "with" : "without", (unsigned long long)earlier);
+    }
+    if (offer->has_parent != (offer->parent_instance != 0)) {
+        FAIL(ERR_INVALID,
+             "a lease of component %s %s its parent's weights that names instance %llu",
+             lease->name, offer->has_parent ? "with" : "without",
+             (unsigned long long)offer->parent_instance);
     }
     lease->records = sum;
     return OK;
@@ -230,16 +216,30 @@ static enum err read_base(const Unlearn__Lease *offer, struct lease *lease)
     return OK;
 }
 
-// What is fetched first: the base unless it is kept here, then the parent if there is one.
+// What is fetched after a stream, UNSPECIFIED: first of all. The base, the parent, the records, each where
+// there is one and it is not here.
+static Unlearn__StreamKind stream_after(const struct lease *lease, Unlearn__StreamKind ended)
+{
+    const bool first = ended == UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
+    if (first && lease->has_base && lease->base == NULL) {
+        return UNLEARN__STREAM_KIND__STREAM_KIND_BASE;
+    }
+    if ((first || ended == UNLEARN__STREAM_KIND__STREAM_KIND_BASE) &&
+        lease->inputs.parent != NULL && !lease->inputs.parent_found) {
+        return UNLEARN__STREAM_KIND__STREAM_KIND_PARENT;
+    }
+    return ended != UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS && lease->inputs.records_wanted > 0
+               ? UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
+               : UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
+}
+
 static enum err begin_fetching(struct lease *lease)
 {
     if (lease->has_base) {
         lease->base = bases_find(lease->bases, &lease->awaited.digest);
     }
-    lease->stream = lease->parent != NULL ? UNLEARN__STREAM_KIND__STREAM_KIND_PARENT
-                                          : UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
-    if (lease->has_base && lease->base == NULL) {
-        lease->stream = UNLEARN__STREAM_KIND__STREAM_KIND_BASE;
+    lease->stream = stream_after(lease, UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED);
+    if (lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_BASE) {
         return mem_try_aligned((size_t)lease->awaited.weight_count, sizeof(float),
                                &lease->base_weights);
     }
@@ -278,15 +278,17 @@ static enum err read_offer(const Unlearn__Lease *offer, struct lease *lease)
     if (offer->has_parent) {
         CHECK(lease->component.count > 1); // Slices before the last one have records.
         TRY(learner_param_count(&recipe, lease->component.count - 1u, &lease->parent_count));
-        TRY(mem_try_aligned((size_t)lease->parent_count, sizeof(float), &lease->parent));
     }
+    TRY(inputs_find(offer, &lease->component, lease->parent_count, &lease->inputs));
     return begin_fetching(lease);
 }
 
-enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases, struct lease **lease_out)
+enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases, struct cache *cache,
+                     struct lease **lease_out)
 {
     struct lease *lease = mem_alloc(1, sizeof *lease);
     lease->bases = bases;
+    lease->inputs.cache = offer->compare_only ? NULL : cache;
     const enum err err = read_offer(offer, lease);
     if (err != OK) {
         lease_free(lease);
@@ -354,6 +356,15 @@ void lease_asked(struct lease *lease)
     lease->asked++;
 }
 
+const uint8_t *lease_skips(const struct lease *lease, size_t *bytes_out)
+{
+    *bytes_out = (lease->component.count + 7u) / 8;
+    while (*bytes_out > 0 && lease->inputs.skips[*bytes_out - 1] == 0) {
+        (*bytes_out)--;
+    }
+    return lease->inputs.skips;
+}
+
 static enum err take_weights(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
 {
     size_t bytes;
@@ -392,25 +403,11 @@ static enum err next_stream(struct lease *lease)
     lease->weights_taken = 0;
     if (ended == UNLEARN__STREAM_KIND__STREAM_KIND_BASE) {
         TRY(finish_base(lease));
+    } else if (ended == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT) {
+        inputs_whole(&lease->inputs, lease->inputs.parent);
     }
-    lease->stream = ended == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS
-                        ? UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED
-                    : ended == UNLEARN__STREAM_KIND__STREAM_KIND_BASE && lease->parent != NULL
-                        ? UNLEARN__STREAM_KIND__STREAM_KIND_PARENT
-                        : UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS;
+    lease->stream = stream_after(lease, ended);
     return OK;
-}
-
-// Reads the next record of a chunk.
-static struct span next_record(struct cursor *cursor, struct id128 *rid_out)
-{
-    const struct span rid = cursor_take(cursor, ID_BYTES);
-    *rid_out = (struct id128){{0}};
-    if (rid.bytes == ID_BYTES) {
-        memcpy(rid_out->bytes, rid.data, ID_BYTES);
-    }
-    const uint32_t bytes = cursor_u32(cursor);
-    return cursor_take(cursor, bytes);
 }
 
 static enum err check_records(const struct lease *lease, uint32_t count, struct span raw)
@@ -418,14 +415,14 @@ static enum err check_records(const struct lease *lease, uint32_t count, struct 
     struct cursor cursor = cursor_of(raw);
     for (uint32_t i = 0; i < count; i++) {
         struct id128 rid;
-        const struct span row = next_record(&cursor, &rid);
+        const struct span row = inputs_next_record(&cursor, &rid);
         if (cursor.bad) {
             FAIL(ERR_CORRUPT, "a chunk of %u records ends within record %u", count, i);
         }
         // The rules of a row are a caller's error elsewhere; here they say that bytes got damaged.
         if (schema_check_row(&lease->schema, row) != OK) {
             return err_context(ERR_CORRUPT, "record %llu of component %s",
-                               (unsigned long long)lease->records_taken + i, lease->name);
+                               (unsigned long long)lease->inputs.records_taken + i, lease->name);
         }
     }
     return cursor_done(&cursor, "a chunk of records");
@@ -433,7 +430,7 @@ static enum err check_records(const struct lease *lease, uint32_t count, struct 
 
 static enum err take_records(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
 {
-    const uint64_t left = lease->records - lease->records_taken;
+    const uint64_t left = lease->inputs.records_wanted - lease->inputs.records_taken;
     // A sender that reads ahead knows the last chunk; one that does not ends with an empty one.
     const bool good = chunk->count <= left && (!chunk->last || chunk->count == left) &&
                       (chunk->count > 0 || chunk->last);
@@ -445,15 +442,7 @@ static enum err take_records(struct lease *lease, const Unlearn__Chunk *chunk, s
              (unsigned long long)left);
     }
     TRY(check_records(lease, chunk->count, raw));
-    if (chunk->count > 0) {
-        struct block block = {.bytes = raw.bytes, .count = chunk->count};
-        TRY(mem_try_aligned(raw.bytes, 1, &block.data));
-        memcpy(block.data, raw.data, raw.bytes);
-        lease->blocks = mem_resize(lease->blocks, lease->block_count + 1, sizeof block);
-        lease->blocks[lease->block_count++] = block;
-    }
-    lease->records_taken += chunk->count;
-    return OK;
+    return inputs_fill(&lease->inputs, chunk->count, raw);
 }
 
 enum err lease_take(struct lease *lease, const Unlearn__Chunk *chunk, struct span raw)
@@ -485,25 +474,10 @@ bool lease_complete(const struct lease *lease)
     return lease->stream == UNLEARN__STREAM_KIND__STREAM_KIND_UNSPECIFIED;
 }
 
-// Points rows and rids into the blocks. Their shape was checked when they came.
-static void index_rows(const struct lease *lease, struct span *rows, struct id128 *rids)
-{
-    size_t at = 0;
-    for (size_t i = 0; i < lease->block_count; i++) {
-        const struct block *const block = &lease->blocks[i];
-        struct cursor cursor = cursor_of(span_of(block->data, block->bytes));
-        for (uint32_t j = 0; j < block->count; j++, at++) {
-            rows[at] = next_record(&cursor, &rids[at]);
-        }
-        CHECK(!cursor.bad && cursor.left == 0);
-    }
-    CHECK(at == lease->records);
-}
-
 static enum err train(struct lease *lease, struct span *rows, struct id128 *rids,
                       const struct stage_watch *watch, const struct stage_peers *peers)
 {
-    index_rows(lease, rows, rids);
+    inputs_index(&lease->inputs, rows, rids);
     const struct stage stage = {
         .recipe = recipe_of(lease),
         .shard = lease->component.shard,
@@ -511,8 +485,10 @@ static enum err train(struct lease *lease, struct span *rows, struct id128 *rids
         .list_count = lease->component.count,
         .passes = lease->passes,
     };
-    const struct stage_data data = {rows, rids, lease->slice_records, lease->records};
-    TRY(stage_train_shared(&stage, &data, lease->parent, watch, peers, lease->params));
+    const struct stage_data data = {rows, rids, lease->inputs.slice_records, lease->records};
+    const struct kept *const kept = lease->inputs.parent;
+    const float *const parent = kept == NULL ? NULL : kept->params;
+    TRY(stage_train_shared(&stage, &data, parent, watch, peers, lease->params));
     const struct digest spec = spec_digest(&lease->spec);
     const struct digest schema = schema_digest(&lease->schema);
     lease->digest = component_digest(lease->name, &spec, &schema, lease->base, lease->params,
@@ -556,4 +532,16 @@ struct span lease_weights(const struct lease *lease, uint32_t sequence)
     const size_t left = bytes - at;
     return span_of((const uint8_t *)lease->params + at,
                    left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES);
+}
+
+void lease_keep_result(struct lease *lease, uint64_t instance)
+{
+    CHECK(lease->trained && lease->params != NULL);
+    inputs_keep_result(&lease->inputs, instance, lease->params, lease->param_count);
+    lease->params = NULL;
+}
+
+const struct inputs *lease_inputs(const struct lease *lease)
+{
+    return &lease->inputs;
 }

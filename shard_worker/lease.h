@@ -4,8 +4,9 @@
 // parts do not fit each other is refused, a stream that does not bring what the lease announced
 // fails the stage. Nothing here sends, waits or looks at a clock, so it can be tested alone.
 //
-// Records and weights live in this struct and nowhere else, in memory only, and go away in one
-// function: inputs as soon as the stage is trained, the rest with lease_free.
+// Cells and parent come from the cache where it has them; what was fetched is given to it. A comparison
+// does without: it says what training from the store gives. All else lives in this struct alone; inputs
+// go as soon as the stage is trained, the rest with lease_free.
 //
 // Lifetime  lease_begin to lease_free.
 // Threads   One.
@@ -22,25 +23,27 @@
 #include "model/learner.h"
 #include "proto/unlearn.pb-c.h"
 #include "shard_worker/bases.h"
+#include "shard_worker/cache.h"
 
 struct lease;
+struct inputs; // shard_worker/inputs.h
 
-// Reads the coordinator's offer; keeps nothing of it. `bases` is borrowed until lease_free: a base
-// that is there is not fetched, one that was is kept there.
+// Reads the coordinator's offer; keeps nothing of it. `bases` and `cache` are borrowed until lease_free:
+// what is there is not fetched, what was fetched is kept there.
 //   ERR_INVALID  its parts are not readable or do not fit each other: the message says which.
 //                Another attempt would fail too.
 //   ERR_LIMIT    it asks for more than limits.h allows, or than the machine has.
-MUST_USE enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases,
+MUST_USE enum err lease_begin(const Unlearn__Lease *offer, struct bases *bases, struct cache *cache,
                               struct lease **lease_out);
 
 // Frees everything that the lease holds. Accepts NULL.
 void lease_free(struct lease *lease);
 
-uint64_t lease_number(const struct lease *lease);       // The fencing number.
+uint64_t lease_number(const struct lease *lease);           // The fencing number.
 const uint8_t *lease_stream_key(const struct lease *lease); // [SEAL_KEY_BYTES]; borrowed.
-bool lease_compare_only(const struct lease *lease);     // The result is a digest, not weights.
-const char *lease_model(const struct lease *lease);     // For messages; borrowed.
-const char *lease_component(const struct lease *lease); // Canonical name; borrowed.
+bool lease_compare_only(const struct lease *lease);         // The result is a digest, not weights.
+const char *lease_model(const struct lease *lease);         // For messages; borrowed.
+const char *lease_component(const struct lease *lease);     // Canonical name; borrowed.
 uint64_t lease_records(const struct lease *lease);
 uint64_t lease_samples(const struct lease *lease); // Records times passes.
 
@@ -62,6 +65,9 @@ bool lease_wants(const struct lease *lease, Unlearn__StreamKind *stream_out,
                  uint32_t *sequence_out);
 // That chunk has been asked for.
 void lease_asked(struct lease *lease);
+// Which cells of the list are not asked for: bit i of byte i / 8, up to *bytes_out bytes; 0: none.
+// Borrowed until lease_free. Goes with the first pull of records.
+const uint8_t *lease_skips(const struct lease *lease, size_t *bytes_out);
 
 // Takes one chunk; every row in it is checked. The bytes are copied.
 //   ERR_CORRUPT  out of order, not asked for, of a wrong length or count, or a row that is not one
@@ -84,3 +90,10 @@ struct digest lease_digest(const struct lease *lease);
 // Chunk `sequence` of the result, LIMIT_CHUNK_BYTES long, the last one shorter; empty past the
 // last. Borrowed until lease_free.
 struct span lease_weights(const struct lease *lease, uint32_t sequence);
+
+// --- What it holds
+
+// Gives the result to the cache, as that instance. After lease_train returned OK; there is no
+// lease_weights any more.
+void lease_keep_result(struct lease *lease, uint64_t instance);
+const struct inputs *lease_inputs(const struct lease *lease); // Borrowed.

@@ -13,6 +13,8 @@
 #include "base/text.h"
 #include "proto/cover.h"
 #include "proto/wire.h"
+#include "shard_worker/held.h"
+#include "shard_worker/inputs.h"
 #include "shard_worker/lease.h"
 
 enum {
@@ -48,10 +50,15 @@ struct session {
     bool joined;
     uint64_t worker; // Number given by the coordinator.
     int64_t beat_ms;
+    int64_t silence_ms; // Of the coordinator, that is too long.
     int64_t beat_due_ms, hello_due_ms, heard_ms;
     char refusal[WIRE_MESSAGE_BYTES_MAX + 1];
 
     struct bases bases;  // Kept between leases.
+    struct cache cache;  // The same, of what is not public.
+    uint64_t stamp;      // Of the last message that let something be held.
+    bool held_due;       // What is held has changed.
+    uint64_t forget;     // Number of the Forget that is to be answered; 0: none.
     struct lease *lease; // Being fetched, trained or returned; NULL: idle.
     struct lease *next;  // Offered while a stage was trained.
     bool training;       // stage_train is on the stack: `lease` must stay.
@@ -83,6 +90,8 @@ enum err session_open(struct link_context *context, const struct session_options
     session->options = *options;
     session->link = link;
     session->bases.bytes_max = BASES_BYTES_MAX;
+    session->cache.bytes_max = options->cache_bytes;
+    session->silence_ms = SESSION_SILENCE_MS;
     session->beat_ms = BEAT_MS_UNWELCOME;
     session->heard_ms = clock_mono_ms();
     *session_out = session;
@@ -167,6 +176,7 @@ static enum err send_hello(struct session *session)
     hello.profile = wire_bytes(span_of(options->profile.bytes, sizeof options->profile.bytes));
     hello.core = wire_text(options->core);
     hello.build = wire_text(options->build);
+    hello.cache_bytes = options->cache_bytes;
     Unlearn__FromWorker message = envelope(UNLEARN__FROM_WORKER__BODY_HELLO);
     message.hello = &hello;
     return send(session, &message, span_of(NULL, 0));
@@ -201,6 +211,11 @@ static enum err send_pulls(struct session *session)
     Unlearn__WorkerPull pull = UNLEARN__WORKER_PULL__INIT;
     pull.lease = lease_number(session->lease);
     while (lease_wants(session->lease, &pull.stream, &pull.sequence)) {
+        size_t skip_bytes = 0;
+        const bool first =
+            pull.stream == UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS && pull.sequence == 0;
+        const uint8_t *const skips = lease_skips(session->lease, &skip_bytes);
+        pull.skip = wire_bytes(span_of(skips, first ? skip_bytes : 0));
         Unlearn__FromWorker message = envelope(UNLEARN__FROM_WORKER__BODY_PULL);
         message.pull = &pull;
         TRY(send(session, &message, span_of(NULL, 0)));
@@ -233,12 +248,36 @@ static enum err send_weights(struct session *session)
     return OK;
 }
 
+static enum err send_forgotten(struct session *session)
+{
+    Unlearn__Forgotten forgotten = UNLEARN__FORGOTTEN__INIT;
+    forgotten.number = session->forget;
+    Unlearn__FromWorker message = envelope(UNLEARN__FROM_WORKER__BODY_FORGOTTEN);
+    message.forgotten = &forgotten;
+    return send(session, &message, span_of(NULL, 0));
+}
+
+// What is held, and that something is not any more: not while a stage that was stopped still ends.
+static enum err send_copies(struct session *session)
+{
+    if (session->forget != 0 && !(session->training && session->stop != STOP_NO)) {
+        TRY(send_forgotten(session));
+        session->forget = 0;
+    }
+    if (session->held_due) {
+        const struct lease *const leases[HELD_LEASES] = {session->lease, session->next};
+        held_put(&session->cache, leases, session->stamp, &session->frame);
+        TRY(link_send(session->link, NULL, buf_span(&session->frame), span_of(NULL, 0)));
+        session->held_due = false;
+    }
+    return OK;
+}
+
 // Sends a beat or a hello where it is due. Beats are sent twice as often as asked for, since one may
-// be lost.
+// be lost. While a stage is trained, even one that shall end, something is held: no hello.
 static enum err send_signs_of_life(struct session *session, int64_t now_ms)
 {
-    const bool silent = session->lease == NULL && now_ms - session->heard_ms >= SESSION_SILENCE_MS;
-    if ((!session->joined || silent) && now_ms >= session->hello_due_ms) {
+    if (!session->joined && !session->training && now_ms >= session->hello_due_ms) {
         TRY(send_hello(session));
         session->hello_due_ms = now_ms + SESSION_HELLO_MS;
     }
@@ -254,6 +293,7 @@ static enum err send_all(struct session *session)
     TRY(send_signs_of_life(session, clock_mono_ms()));
     if (session->joined) {
         TRY(send_outbox(session));
+        TRY(send_copies(session));
         if (session->lease != NULL && session->returning) {
             TRY(send_weights(session));
         } else if (session->lease != NULL && !session->training) {
@@ -276,6 +316,7 @@ static enum err flush(struct session *session, bool *unsent_out)
 static void drop_lease(struct session *session)
 {
     CHECK(!session->training);
+    session->held_due = session->held_due || session->lease != NULL;
     lease_free(session->lease);
     session->lease = NULL;
     session->returning = false;
@@ -315,10 +356,12 @@ static void start_lease(struct session *session, struct lease *lease)
 
 // --- Receiving. These may run between the steps of a stage: `lease` is then only marked.
 
-// Whatever is held is nobody's any more: no report is due.
-static void forget_leases(struct session *session)
+// Whatever is held is nobody's any more: it goes, and no report is due.
+static void forget_all(struct session *session)
 {
     session->outbox_count = 0;
+    session->forget = 0;
+    cache_clear(&session->cache);
     lease_free(session->next);
     session->next = NULL;
     if (session->training) {
@@ -339,16 +382,17 @@ static void take_welcome(struct session *session, const Unlearn__Welcome *welcom
                  session->options.core, session->beat_ms);
         session->beat_due_ms = clock_mono_ms();
     }
+    session->silence_ms = welcome->silence_ms > 0 ? welcome->silence_ms : SESSION_SILENCE_MS;
     session->joined = true;
     session->worker = welcome->worker;
     // To the coordinator a hello is a new beginning, also where a lease crossed it on the way.
-    forget_leases(session);
+    forget_all(session);
 }
 
 static enum err begin_lease(struct session *session, const Unlearn__Lease *offer,
                             struct lease **lease_out)
 {
-    TRY(lease_begin(offer, &session->bases, lease_out));
+    TRY(lease_begin(offer, &session->bases, &session->cache, lease_out));
     const struct lease_group *const group = lease_group(*lease_out);
     const bool able = group->count == 1 || session->options.groups != NULL;
     if (able && (group->count == 1 || (group->ranks[group->index] == session->options.rank &&
@@ -372,9 +416,11 @@ static void take_offer(struct session *session, const Unlearn__Lease *offer)
         return;
     }
     struct lease *lease = NULL;
+    session->stamp = offer->lease;
     const enum err err = begin_lease(session, offer, &lease);
     if (err != OK) {
         log_error("lease_refused", "lease=%" PRIu64 " reason=\"%s\"", offer->lease, err_text());
+        session->held_due = true;
         post_failed(session, offer->lease, false, err == ERR_LIMIT);
     }
     // Whatever was held is no longer wanted: the coordinator offers only to idle workers.
@@ -404,6 +450,10 @@ static void take_cancel(struct session *session, const Unlearn__Cancel *cancel)
             session->stop = STOP_CANCELLED;
         } else if (session->returning) {
             log_debug("result_released", "lease=%" PRIu64, cancel->lease);
+            if (cancel->instance != 0) {
+                session->stamp = cancel->stamp;
+                lease_keep_result(session->lease, cancel->instance);
+            }
             drop_lease(session);
         } else {
             cancel_lease(session);
@@ -411,15 +461,66 @@ static void take_cancel(struct session *session, const Unlearn__Cancel *cancel)
     }
 }
 
-static void take_unknown(struct session *session)
+static void begin_anew(struct session *session, const char *why)
 {
     if (session->joined) { // Each message sent meanwhile is answered so: one hello is enough.
-        log_info("forgotten", "worker=%" PRIu64 " was_training=%d", session->worker,
-                 session->training);
+        log_info(why, "worker=%" PRIu64 " was_training=%d", session->worker, session->training);
         session->joined = false;
         session->hello_due_ms = 0;
     }
-    forget_leases(session);
+    forget_all(session);
+}
+
+// A coordinator that hears nothing of this worker counts it as gone, and what it holds with it.
+static void check_silence(struct session *session)
+{
+    if (session->joined && clock_mono_ms() - session->heard_ms >= session->silence_ms) {
+        begin_anew(session, "coordinator_silent");
+    }
+}
+
+static bool stands_on(const struct lease *lease, const Unlearn__Forget *forget)
+{
+    bool found = lease != NULL && forget->all;
+    for (size_t i = 0; lease != NULL && !found && i < forget->n_copies; i++) {
+        const Unlearn__Copy *const copy = forget->copies[i];
+        const struct kept_name name = {copy->model, copy->shard, copy->slice,
+                                       .instance = copy->instance};
+        found = inputs_stand_on(lease_inputs(lease), &name);
+    }
+    return found;
+}
+
+// A lease that stands on it was cancelled before. Were it not, the answer would be a lie.
+static void forget_in_leases(struct session *session, const Unlearn__Forget *forget)
+{
+    if (stands_on(session->next, forget)) {
+        lease_free(session->next);
+        session->next = NULL;
+    }
+    if (stands_on(session->lease, forget)) {
+        if (!session->training) {
+            cancel_lease(session);
+        } else if (session->stop == STOP_NO) {
+            session->stop = STOP_CANCELLED;
+        }
+    }
+}
+
+static void take_forget(struct session *session, const Unlearn__Forget *forget)
+{
+    if (forget->all) {
+        cache_clear(&session->cache);
+    }
+    for (size_t i = 0; i < forget->n_copies; i++) {
+        const Unlearn__Copy *const copy = forget->copies[i];
+        const struct kept_name name = {copy->model, copy->shard, copy->slice,
+                                       .instance = copy->instance};
+        cache_forget(&session->cache, &name);
+    }
+    forget_in_leases(session, forget);
+    session->forget = forget->number;
+    session->held_due = true;
 }
 
 static enum err open_chunk(struct session *session, const Unlearn__Chunk *chunk, struct span raw)
@@ -499,7 +600,12 @@ static void take_message(struct session *session, const struct link_message *mes
         take_weights_pull(session, to_worker->weights_pull);
         break;
     case UNLEARN__TO_WORKER__BODY_UNKNOWN:
-        take_unknown(session);
+        begin_anew(session, "forgotten");
+        break;
+    case UNLEARN__TO_WORKER__BODY_FORGET:
+        take_forget(session, to_worker->forget);
+        break;
+    case UNLEARN__TO_WORKER__BODY_ALIVE: // It was heard: that is all.
         break;
     case UNLEARN__TO_WORKER__BODY_FLEET_ORDER: // For fleets.
     case UNLEARN__TO_WORKER__BODY__NOT_SET:
@@ -526,6 +632,7 @@ static enum err converse(struct session *session, bool *unsent_out)
         }
         take_message(session, &message);
     }
+    check_silence(session);
     return flush(session, unsent_out);
 }
 
@@ -606,6 +713,7 @@ static void finish_stage(struct session *session, int64_t took_ms)
              (double)samples * 1000 / (double)(took_ms > 0 ? took_ms : 1), group->index,
              group->count);
     post_done(session, took_ms);
+    session->held_due = true;
     if (lease_compare_only(session->lease) || group->index > 0) {
         drop_lease(session);
     } else {
@@ -709,6 +817,7 @@ void session_close(struct session *session)
     lease_free(session->next);
     drop_lease(session);
     bases_deinit(&session->bases);
+    cache_clear(&session->cache);
     for (size_t i = 0; i < OUTBOX_COUNT; i++) {
         buf_deinit(&session->outbox[i]);
     }

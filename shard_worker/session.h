@@ -4,8 +4,12 @@
 // trains and returns it. There is no second thread: while a stage is trained, the conversation goes
 // on between its steps and while it waits for other ranks of a group, so a cancelled stage ends
 // within one batch. A lost connection, a restarted
-// coordinator, an Unknown all come to the same: drop what is being done and say hello again; the
-// coordinator's deadline frees the lease.
+// coordinator, an Unknown, a coordinator that was silent for too long all come to the same: drop what
+// is being done and kept (cache.h), and only then say hello again; the coordinator's deadline frees the
+// lease. So a hello says that nothing is held of any record.
+//
+// What was deleted is wiped when the coordinator says Forget; the answer waits until a stage that is being
+// trained on it has ended, too. What is held is told after each stage.
 //
 // Lifetime  session_open to session_close, inside the life of the link's context.
 // Threads   One, which alone uses the link.
@@ -21,7 +25,7 @@
 
 enum {
     SESSION_HELLO_MS = 2000,    // Between hellos that nobody answers.
-    SESSION_SILENCE_MS = 60000, // After so much silence the worker makes itself known again.
+    SESSION_SILENCE_MS = 60000, // Silence that is too long, unless the welcome says otherwise.
     SESSION_STALL_MS = 30000,   // A stream that brings nothing for so long fails its stage.
     SESSION_DRAIN_MS = 5,       // Between looks at the link while a stage is trained.
 };
@@ -38,6 +42,7 @@ struct session_options {
     const char *build;
     const volatile sig_atomic_t *stop; // Becomes non-zero when the worker shall leave; may be NULL.
     const struct group_calls *groups;  // NULL: it trains alone, and refuses leases of groups.
+    uint64_t cache_bytes;              // Of cells and weights kept between stages; 0: none.
 };
 
 struct session;

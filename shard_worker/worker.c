@@ -15,7 +15,9 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "base/guard.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "model/profile.h"
 #include "shard_worker/group.h"
 #include "shard_worker/ranks.h"
@@ -50,6 +52,7 @@ struct arguments {
     const char *coordinator;
     uint8_t fleet[ID_BYTES];
     bool has_fleet;
+    uint64_t cache_mib;
 };
 
 static error_t take_argument(int key, char *value, struct argp_state *state)
@@ -65,6 +68,11 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
         }
         arguments->has_fleet = true;
         return 0;
+    case 'm':
+        if (text_u64(value, LIMIT_CACHE_MIB, &arguments->cache_mib) != OK) {
+            argp_error(state, "--cache is %s, expected 0 to %d MiB", value, (int)LIMIT_CACHE_MIB);
+        }
+        return 0;
     case ARGP_KEY_END:
         if (arguments->coordinator == NULL || !arguments->has_fleet) {
             argp_error(state, "--coordinator and --fleet are required");
@@ -78,6 +86,7 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
 static const struct argp_option options[] = {
     {"coordinator", 'c', "ENDPOINT", 0, "Where the coordinator takes workers, tcp://HOST:PORT", 0},
     {"fleet", 'f', "HEX", 0, "32 hex digits that name this run of mpirun", 0},
+    {"cache", 'm', "MIB", 0, "Memory for cells and parents kept between stages (256); 0: none", 0},
     {0},
 };
 
@@ -120,6 +129,7 @@ static enum err run(const struct arguments *arguments)
         .build = build_id,
         .stop = &stop_asked,
         .groups = &group_mpi,
+        .cache_bytes = arguments->cache_mib << 20,
     };
     memcpy(who.fleet, arguments->fleet, sizeof who.fleet);
     char host[256] = "";
@@ -143,7 +153,7 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     argp_err_exit_status = EXIT_USAGE;
-    struct arguments arguments = {0};
+    struct arguments arguments = {.cache_mib = CACHE_MIB};
     argp_parse(&parser, argc, argv, 0, NULL, &arguments);
     const bool locked = guard_process(); // Records and weights are to come.
     check_hook(leave_after_bug);
@@ -156,9 +166,10 @@ int main(int argc, char **argv)
     snprintf(who, sizeof who, "worker/%u", ranks_index());
     log_start(who, LOG_INFO);
     if (!locked) {
-        log_info("memory_not_locked",
-                 "reason=\"plain records and weights may be swapped out: raise LimitMEMLOCK (ulimit "
-                 "-l unlimited), or encrypt the swap\"");
+        log_info(
+            "memory_not_locked",
+            "reason=\"plain records and weights may be swapped out: raise LimitMEMLOCK (ulimit "
+            "-l unlimited), or encrypt the swap\"");
     }
     const enum err err = run(&arguments);
     if (err == ERR_CANCELLED) {

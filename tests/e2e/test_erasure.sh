@@ -40,14 +40,22 @@ make_sources() {
     }' "$S" "${PLANTED[@]}"
 }
 
-# Trains on everything, forgets the planted, and waits until that is completed.
+# Trains on everything, forgets the planted, and waits until that is completed. Workers keep what they have
+# trained on, and what they train on after a deletion takes its place there. Where nobody is left nothing does,
+# nor where a model is gone: what is wiped there was wiped because of the deletion alone.
 live_and_forget() {
   ctl --json import people "$S/people.csv" --id id --subject who --label y >/dev/null
   ctl --json import images "$S/images" "$S/labels" --subjects "$S/subjects.txt" >/dev/null
   ctl --json train p --dataset people --set hidden=16 shards=2 slices=2 epochs=4 gradient_chunks=2 --wait >/dev/null
   ctl --json train i --dataset images --set hidden=16 shards=2 slices=2 epochs=4 --wait >/dev/null
+  grep 'NEEDLE\|^id,' "$S/people.csv" >"$S/planted.csv"
+  ctl --json import planted "$S/planted.csv" --id id --subject who --label y >/dev/null
+  ctl --json train n --dataset planted --set hidden=4 shards=1 slices=1 epochs=1 --wait >/dev/null
+  ctl --json train g --dataset images --set hidden=4 shards=1 slices=2 epochs=1 --wait >/dev/null
+  KEPT=$(json '[.workers[].held_bytes] | add' status)
+  ctl --json model remove g >/dev/null
   ctl --json predict p "$S/people.csv" --id id --subject who >/dev/null
-  for dataset in people images; do
+  for dataset in people images planted; do
     ctl --json delete "$dataset" --subject "${PLANTED[@]}" --wait completed >/dev/null
   done
   sleep 1 # The carrying connections are closed.
@@ -93,6 +101,7 @@ expect_equal "nothing is found in $(jq .bytes "$E2E_DIR/scan.json") bytes of $(j
   "$(jq .found "$E2E_DIR/scan.json")" 0
 expect_true "$(jq .needles "$E2E_DIR/scan.json") needles were looked for" "$(jq .needles "$E2E_DIR/scan.json") >= 36"
 expect_true "the memory of the processes was read" "$(jq .bytes "$E2E_DIR/scan.json") > 50000000"
+expect_true "workers had kept $KEPT bytes of cells and parents" "$KEPT > 20000"
 verified p
 verified i
 # What a receipt says was destroyed: records, weights.

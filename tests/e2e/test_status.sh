@@ -81,17 +81,18 @@ cancelled=$(json .since_start.stages_cancelled status)
 request=$(json .request delete digits --subject writer-002 writer-006 writer-009 writer-010)
 expect_equal "a stage that has read what is deleted is cancelled and counted" \
   "$(($(json .since_start.stages_cancelled status) > cancelled))" 1
-open_one() { [[ $(json '.requests | [.fenced.count, .erased.count, .repaired.count]' status) == '[0,1,0]' ]]; }
-wait_for "the request is erased, and waits for its repair" 30 open_one
+open_one() { [[ $(json '.requests | [.fenced.count, .erased.count, .repaired.count]' status) == '[1,0,0]' ]]; }
+# The workers stand still, and what they were training on lies in their memory: it cannot be erased.
+wait_for "the request is fenced, and waits for its repair" 30 open_one
 first=$(json '.requests_first' status)
 expect_equal "it is listed with its state, age, and what it waits for" "$(jq -c '.[] | [.request, .kind, .name, .state, .late,
   .components_awaited > 0, .samples_left > 0, .awaited_more, .age_seconds > 0]' <<<"$first")" \
-  "[\"$request\",\"delete\",\"digits\",\"erased\",false,true,true,false,true]"
-expect_equal "its age is that of the oldest of its state" "$(json .requests.erased.oldest_at status)" \
+  "[\"$request\",\"delete\",\"digits\",\"fenced\",false,true,true,false,true]"
+expect_equal "its age is that of the oldest of its state" "$(json .requests.fenced.oldest_at status)" \
   "$(jq -r '.[].accepted_at' <<<"$first")"
 adds_up "after the deletion"
 ctl status >"$E2E_DIR/people"
-expect_equal "people see the same" "$(grep -c "^requests  *1 open: 1 erased (oldest\|^$request  delete  digits  erased\|^WORKER  *RANK\|^samples a second\|^longest turn" "$E2E_DIR/people")" 5
+expect_equal "people see the same" "$(grep -c "^requests  *1 open: 1 fenced (oldest\|^$request  delete  digits  fenced\|^WORKER  *RANK\|^samples a second\|^longest turn" "$E2E_DIR/people")" 5
 ctl status m >"$E2E_DIR/people"
 expect_equal "and a grid of shards and slices" "$(grep -c '^SHARD  SLICE 0  SLICE 1  SLICE 2\|^    [01]  [0-9]' "$E2E_DIR/people")" 3
 go_on

@@ -16,7 +16,7 @@
 
 static void refuses(struct tiny *tiny, enum err code, const char *guard)
 {
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), code);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), code);
     assert_null(tiny->lease);
     assert_non_null(strstr(err_text(), guard));
 }
@@ -24,7 +24,7 @@ static void refuses(struct tiny *tiny, enum err code, const char *guard)
 static void test_offer_good_is_taken(void **state)
 {
     struct tiny *const tiny = *state;
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     assert_int_equal(lease_number(tiny->lease), 11);
     assert_int_equal(lease_records(tiny->lease), RECORDS);
     assert_int_equal(lease_samples(tiny->lease), 3 * RECORDS);
@@ -44,7 +44,7 @@ static void test_offer_with_unreadable_parts_is_refused(void **state)
     refuses(tiny, ERR_INVALID, "the spec of a lease");
     tiny->offer = good;
     tiny->offer.schema.len--;
-    assert_int_not_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    assert_int_not_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     assert_non_null(strstr(err_text(), "the schema of a lease"));
     tiny->offer = good;
     tiny->offer.component = bad_name;
@@ -85,8 +85,10 @@ static void test_offer_with_wrong_counts_is_refused(void **state)
     tiny->offer = good;
     tiny->offer.has_parent = false;
     refuses(tiny, ERR_INVALID, "without its parent's weights");
-    tiny->offer.slice_records = first_only; // An empty parent has none: this is the good case.
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    tiny->offer.slice_records = first_only;
+    refuses(tiny, ERR_INVALID, "that names instance 90");
+    tiny->offer.parent_instance = 0; // An empty parent has none: this is the good case.
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     lease_free(tiny->lease);
     tiny->offer.has_parent = true;
     refuses(tiny, ERR_INVALID, "with its parent's weights");
@@ -126,7 +128,7 @@ static void test_offer_to_a_group_is_taken(void **state)
 {
     struct tiny *const tiny = *state;
     static uint32_t ranks[4] = {2, 3, 5, 900};
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     assert_int_equal(lease_group(tiny->lease)->count, 1); // No group: alone.
     lease_free(tiny->lease);
     allow_groups(tiny);
@@ -134,7 +136,7 @@ static void test_offer_to_a_group_is_taken(void **state)
     for (uint32_t count = 2; count <= 4; count *= 2) {
         tiny->offer.n_group_ranks = count;
         tiny->offer.group_index = count - 1;
-        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
         const struct lease_group *const group = lease_group(tiny->lease);
         assert_int_equal(group->count, count);
         assert_int_equal(group->index, count - 1);
@@ -211,7 +213,7 @@ static uint32_t ask(struct tiny *tiny)
 static void begin_with_parent(struct tiny *tiny)
 {
     lease_free(tiny->lease);
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     assert_int_equal(ask(tiny), 1); // A small parent is one chunk: nothing past it is asked for.
 }
 
@@ -324,6 +326,122 @@ static void test_records_of_wrong_shape_are_refused(void **state)
     assert_int_equal(take_records(tiny, 0, 0, 4, false), OK);
 }
 
+// --- the cache
+
+// Fetches all that is asked for of the good offer, and returns how many chunks that was.
+static uint32_t fetch(struct tiny *tiny)
+{
+    Unlearn__StreamKind stream;
+    uint32_t sequence, chunks = 0;
+    lease_free(tiny->lease);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
+    while (!lease_complete(tiny->lease)) {
+        size_t skip_bytes = 0;
+        const uint8_t *const skips = lease_skips(tiny->lease, &skip_bytes);
+        const bool first = skip_bytes > 0 && (skips[0] & 1) != 0;
+        const bool second = skip_bytes > 0 && (skips[0] & 2) != 0;
+        assert_true(lease_wants(tiny->lease, &stream, &sequence));
+        lease_asked(tiny->lease);
+        chunks++;
+        if (stream == UNLEARN__STREAM_KIND__STREAM_KIND_PARENT) {
+            assert_int_equal(take_parent(tiny), OK);
+        } else { // One chunk: cells are told apart by their counts.
+            assert_false(first && second);
+            assert_int_equal(take_records(tiny, sequence, first ? 4 : 0,
+                                          first || second ? (first ? 2 : 4) : 6, true),
+                             OK);
+        }
+    }
+    return chunks;
+}
+
+static void test_what_is_kept_is_not_fetched_and_gives_the_same_bits(void **state)
+{
+    struct tiny *const tiny = *state;
+    float *const params = mem_alloc((size_t)tiny->param_count, sizeof *params);
+    const struct digest expected = tiny_expected(tiny, 3, params);
+    tiny->cache.bytes_max = 1 << 20;
+    for (int turn = 0; turn < 3; turn++) {
+        assert_int_equal(fetch(tiny), turn == 0 ? 2 : 0);
+        assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
+        const struct digest digest = lease_digest(tiny->lease);
+        assert_memory_equal(digest.bytes, expected.bytes, sizeof digest.bytes);
+    }
+    assert_int_equal(tiny->cache.count, 3); // Two cells and the parent.
+    assert_int_equal(tiny->cache.pulled_bytes * 2, tiny->cache.found_bytes);
+    assert_int_equal(tiny->cache.pulled_bytes,
+                     RECORDS * RECORD_BYTES + tiny->param_count * sizeof(float));
+    mem_free(params);
+}
+
+static void test_another_version_or_instance_is_fetched(void **state)
+{
+    struct tiny *const tiny = *state;
+    uint64_t raised[2] = {versions[0], versions[1] + 1};
+    tiny->cache.bytes_max = 1 << 20;
+    assert_int_equal(fetch(tiny), 2);
+    tiny->offer.cell_versions = raised; // A deletion hit the second cell.
+    assert_int_equal(fetch(tiny), 1);
+    tiny->offer.parent_instance++; // The parent was trained anew.
+    assert_int_equal(fetch(tiny), 1);
+    tiny->offer.model_number++;
+    assert_int_equal(fetch(tiny),
+                     1); // Weights are found whatever the model: an instance names them.
+    tiny->offer.model_number--;
+    raised[0]++;
+    assert_int_equal(fetch(tiny), 1);
+    raised[0]--; // It was replaced by the later one.
+    assert_int_equal(fetch(tiny), 1);
+    assert_int_equal(fetch(tiny), 0);
+}
+
+static void test_a_cell_of_another_size_is_never_trained_on(void **state)
+{
+    struct tiny *const tiny = *state;
+    uint64_t fewer[2] = {4, 1};
+    tiny->cache.bytes_max = 1 << 20;
+    assert_int_equal(fetch(tiny), 2);
+    tiny->offer.slice_records = fewer; // Under the same version: that cannot be.
+    tiny->offer.records = 5;
+    lease_free(tiny->lease);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
+    assert_false(lease_complete(tiny->lease));
+    size_t skip_bytes = 0;
+    assert_int_equal(lease_skips(tiny->lease, &skip_bytes)[0], 1);
+}
+
+static void test_a_comparison_fetches_all_and_keeps_nothing(void **state)
+{
+    struct tiny *const tiny = *state;
+    tiny->cache.bytes_max = 1 << 20;
+    assert_int_equal(fetch(tiny), 2);
+    tiny->offer.compare_only = true;
+    assert_int_equal(fetch(tiny), 2);
+    cache_clear(&tiny->cache);
+    assert_int_equal(fetch(tiny), 2);
+    assert_int_equal(tiny->cache.count, 0);
+}
+
+static void test_a_result_is_kept_as_a_parent(void **state)
+{
+    struct tiny *const tiny = *state;
+    const struct kept_name name = {.model = 6, .shard = 3, .instance = 123};
+    tiny->cache.bytes_max = 1 << 20;
+    fetch(tiny);
+    assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
+    struct buf weights = {0};
+    buf_put(&weights, lease_weights(tiny->lease, 0));
+    lease_keep_result(tiny->lease, 123);
+    lease_free(tiny->lease);
+    tiny->lease = NULL;
+    struct kept *const kept = cache_find(&tiny->cache, &name);
+    assert_non_null(kept);
+    assert_int_equal(kept->param_count, tiny->param_count);
+    assert_memory_equal(kept->params, weights.data, weights.bytes);
+    kept_release(kept);
+    buf_deinit(&weights);
+}
+
 // --- bases
 
 // A model on a base: images of 4 x 4 pixels, a base of two layers whose weights fill a chunk and a half.
@@ -391,6 +509,7 @@ static void stand(struct standing *on, struct tiny *tiny)
     offer->schema = wire_bytes(buf_span(&tiny->schema_bytes));
     offer->passes = 1;
     offer->has_parent = false;
+    offer->parent_instance = 0;
     offer->n_slice_records = offer->n_cell_versions = 1;
     offer->slice_records = records;
     offer->cell_versions = cell_versions;
@@ -442,7 +561,8 @@ static enum err take_images(struct standing *on)
 static void begin_with_base(struct standing *on)
 {
     lease_free(on->tiny->lease);
-    assert_int_equal(lease_begin(&on->tiny->offer, &on->tiny->bases, &on->tiny->lease), OK);
+    assert_int_equal(
+        lease_begin(&on->tiny->offer, &on->tiny->bases, &on->tiny->cache, &on->tiny->lease), OK);
     assert_int_equal(ask(on->tiny), 2); // Nothing past its end.
 }
 
@@ -478,7 +598,8 @@ static void test_a_base_is_fetched_once(void **state)
     const struct digest expected = trained_by_hand(&on);
     for (int turn = 0; turn < 2; turn++) {
         lease_free(on.tiny->lease);
-        assert_int_equal(lease_begin(&on.tiny->offer, &on.tiny->bases, &on.tiny->lease), OK);
+        assert_int_equal(
+            lease_begin(&on.tiny->offer, &on.tiny->bases, &on.tiny->cache, &on.tiny->lease), OK);
         if (turn == 0) { // The second finds it kept.
             assert_int_equal(ask(on.tiny), 2);
             assert_int_equal(take_base(&on, 0), OK);
@@ -511,13 +632,14 @@ static void test_base_parent_and_records_come_in_this_order(void **state)
     tiny->offer.slice_records = records;
     tiny->offer.cell_versions = cell_versions;
     tiny->offer.has_parent = true;
+    on.tiny->offer.parent_instance = 90;
     assert_int_equal(learner_param_count(&recipe, 1, &parent_count), OK);
     assert_int_equal(learner_param_count(&recipe, 2, &tiny->offer.param_count), OK);
     assert_true(tiny->offer.param_count > parent_count); // A block of adapters more.
     float *const parent = mem_alloc((size_t)parent_count, sizeof *parent);
     for (int turn = 0; turn < 2; turn++) { // The second time the base is kept.
         lease_free(tiny->lease);
-        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+        assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
         if (turn == 0) {
             assert_true(lease_wants(tiny->lease, &stream, &sequence));
             assert_int_equal(stream, UNLEARN__STREAM_KIND__STREAM_KIND_BASE);
@@ -645,8 +767,9 @@ static void test_weights_travel_in_chunks(void **state)
     uint64_t first_only[2] = {0, RECORDS};
     tiny->offer.slice_records = first_only;
     tiny->offer.has_parent = false;
+    tiny->offer.parent_instance = 0;
     tiny->offer.passes = 1;
-    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->lease), OK);
+    assert_int_equal(lease_begin(&tiny->offer, &tiny->bases, &tiny->cache, &tiny->lease), OK);
     assert_int_equal(ask(tiny), LIMIT_CREDIT);
     assert_int_equal(take_records(tiny, 0, 0, RECORDS, true), OK);
     assert_int_equal(lease_train(tiny->lease, NULL, NULL), OK);
@@ -682,6 +805,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_records_in_wrong_number_are_refused, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_records_of_wrong_shape_are_refused, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_kept_is_not_fetched_and_gives_the_same_bits,
+                                        tiny_setup, tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_another_version_or_instance_is_fetched, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_cell_of_another_size_is_never_trained_on, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_comparison_fetches_all_and_keeps_nothing, tiny_setup,
+                                        tiny_teardown),
+        cmocka_unit_test_setup_teardown(test_a_result_is_kept_as_a_parent, tiny_setup,
                                         tiny_teardown),
         cmocka_unit_test_setup_teardown(test_a_base_is_fetched_once, tiny_setup, tiny_teardown),
         cmocka_unit_test_setup_teardown(test_base_parent_and_records_come_in_this_order, tiny_setup,

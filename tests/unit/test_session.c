@@ -30,6 +30,8 @@ struct world {
     struct buf frame;
     char endpoint[LINK_ENDPOINT_BYTES];
     volatile sig_atomic_t stop;
+    uint32_t silence_ms;  // Of the welcome.
+    uint64_t cache_bytes; // Of the worker.
     pthread_t thread;
     bool running;
     enum err ended_with; // By the thread, read after it was joined.
@@ -116,7 +118,8 @@ static void *be_worker(void *context)
                                       .core = "Test",
                                       .build = "test",
                                       .groups = partner.plan == PLAN_ABSENT ? NULL : &partner_calls,
-                                      .stop = &world->stop};
+                                      .stop = &world->stop,
+                                      .cache_bytes = world->cache_bytes};
     memset(options.profile.bytes, 0x5A, sizeof options.profile.bytes);
     struct session *session = NULL;
     enum err err = session_open(world->context, &options, &session);
@@ -172,7 +175,8 @@ static const Unlearn__FromWorker *expect(struct world *world, Unlearn__FromWorke
             return from;
         }
         if (from->body_case != UNLEARN__FROM_WORKER__BODY_BEAT &&
-            from->body_case != UNLEARN__FROM_WORKER__BODY_PULL) {
+            from->body_case != UNLEARN__FROM_WORKER__BODY_PULL &&
+            from->body_case != UNLEARN__FROM_WORKER__BODY_HELD) {
             fail_msg("body %d came, expected %d", (int)from->body_case, (int)body);
         }
     }
@@ -187,7 +191,10 @@ static void tell(struct world *world, Unlearn__ToWorker *message, struct span ra
 
 static void tell_welcome(struct world *world)
 {
-    Unlearn__Welcome welcome = {PROTOBUF_C_MESSAGE_INIT(&unlearn__welcome__descriptor), 5, 40};
+    Unlearn__Welcome welcome = UNLEARN__WELCOME__INIT;
+    welcome.worker = 5;
+    welcome.beat_ms = 40;
+    welcome.silence_ms = world->silence_ms;
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     message.body_case = UNLEARN__TO_WORKER__BODY_WELCOME;
     message.welcome = &welcome;
@@ -295,7 +302,7 @@ static void expect_idle(struct world *world)
     } while (world->beat.lease != 0);
 }
 
-static int setup(void **state)
+static int setup_world(void **state, uint64_t cache_bytes, uint32_t silence_ms)
 {
     log_start("test", LOG_ERROR + 1);
     struct world *const world = mem_alloc(1, sizeof *world);
@@ -306,18 +313,44 @@ static int setup(void **state)
     assert_int_equal(link_open(world->context, LINK_ROUTER, &world->router), OK);
     assert_int_equal(link_bind(world->router, "tcp://127.0.0.1:*", world->endpoint), OK);
     *state = world;
+    world->cache_bytes = cache_bytes;
+    world->silence_ms = silence_ms;
     assert_int_equal(pthread_create(&world->thread, NULL, be_worker, world), 0);
     world->running = true;
+    return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_world(state, 0, 0);
+}
+
+static int join(void **state)
+{
+    struct world *const world = *state;
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
+    tell_welcome(world);
     return 0;
 }
 
 static int setup_joined(void **state)
 {
     setup(state);
-    struct world *const world = *state;
-    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
-    tell_welcome(world);
-    return 0;
+    return join(state);
+}
+
+// A worker that keeps cells and weights between stages.
+static int setup_keeping(void **state)
+{
+    setup_world(state, 1 << 20, 0);
+    return join(state);
+}
+
+// The same, and the coordinator must not leave it alone for long.
+static int setup_impatient(void **state)
+{
+    setup_world(state, 1 << 20, 300);
+    return join(state);
 }
 
 static int teardown(void **state)
@@ -537,6 +570,209 @@ static void test_welcome_ends_what_is_held(void **state)
     expect_training(world, 11);
     tell_welcome(world);
     expect_idle(world);
+}
+
+// --- What is kept
+
+static void tell_forget(struct world *world, uint64_t number, Unlearn__Copy *copy)
+{
+    Unlearn__Forget forget = UNLEARN__FORGET__INIT;
+    Unlearn__Copy *copies[1] = {copy};
+    forget.number = number;
+    forget.all = copy == NULL;
+    forget.copies = copies;
+    forget.n_copies = copy != NULL;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_FORGET;
+    message.forget = &forget;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+static void tell_stored(struct world *world, uint64_t lease, uint64_t instance, uint64_t stamp)
+{
+    Unlearn__Cancel cancel = UNLEARN__CANCEL__INIT;
+    cancel.lease = lease;
+    cancel.instance = instance;
+    cancel.stamp = stamp;
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_CANCEL;
+    message.cancel = &cancel;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+// The next report of what is held that is of `stamp`; its copies are counted.
+static uint32_t expect_held(struct world *world, uint64_t stamp, uint64_t *bytes_out)
+{
+    const Unlearn__Held *held = NULL;
+    do {
+        held = expect(world, UNLEARN__FROM_WORKER__BODY_HELD)->held;
+    } while (held->stamp != stamp);
+    *bytes_out = held->bytes;
+    return (uint32_t)held->n_copies;
+}
+
+static void train_whole(struct world *world, uint64_t lease)
+{
+    world->tiny->offer.lease = lease;
+    tell_lease(world);
+    serve_data(world);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_DONE)->done->lease, lease);
+}
+
+static void train_begin(struct world *world, uint64_t lease)
+{
+    world->tiny->offer.lease = lease;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, lease);
+}
+
+static void tell_alive(struct world *world)
+{
+    Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
+    Unlearn__Alive alive = UNLEARN__ALIVE__INIT;
+    message.body_case = UNLEARN__TO_WORKER__BODY_ALIVE;
+    message.alive = &alive;
+    tell(world, &message, span_of(NULL, 0));
+}
+
+// Nothing of the lease is asked for before it is done.
+static void train_from_kept(struct world *world, uint64_t lease)
+{
+    world->tiny->offer.lease = lease;
+    tell_lease(world);
+    for (;;) {
+        const Unlearn__FromWorker *const from = receive(world);
+        assert_false(from->body_case == UNLEARN__FROM_WORKER__BODY_PULL &&
+                     from->pull->lease == lease);
+        if (from->body_case == UNLEARN__FROM_WORKER__BODY_DONE) {
+            assert_int_equal(from->done->lease, lease);
+            return;
+        }
+    }
+}
+
+static void test_what_was_fetched_is_kept_and_told(void **state)
+{
+    struct world *const world = *state;
+    const uint64_t all = RECORDS * RECORD_BYTES + world->tiny->param_count * sizeof(float);
+    uint64_t bytes = 0;
+    train_whole(world, 11);
+    // Two cells and the parent, kept, and once more as what the lease stands on.
+    assert_int_equal(expect_held(world, 11, &bytes), 6);
+    assert_int_equal(bytes, all);
+    tell_stored(world, 11, 91, 12);
+    assert_int_equal(expect_held(world, 12, &bytes), 4); // And the result.
+    assert_int_equal(bytes, all + world->tiny->param_count * sizeof(float));
+    train_from_kept(world, 13);
+    world->tiny->offer.parent_instance = 91; // The result is somebody's parent.
+    train_from_kept(world, 14);
+}
+
+static void test_what_is_to_be_forgotten_is_fetched_again(void **state)
+{
+    struct world *const world = *state;
+    Unlearn__Copy copy = UNLEARN__COPY__INIT;
+    copy.model = 6;
+    copy.shard = 3;
+    uint64_t bytes = 0;
+    train_whole(world, 11);
+    tell_cancel(world, 11);
+    copy.slice = 1; // Of another cell.
+    tell_forget(world, 1, &copy);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN)->forgotten->number, 1);
+    train_from_kept(world, 12);
+    tell_cancel(world, 12);
+    copy.slice = 0; // The second one of the list.
+    tell_forget(world, 2, &copy);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN)->forgotten->number, 2);
+    assert_int_equal(expect_held(world, 12, &bytes), 2);
+    world->tiny->offer.lease = 13;
+    tell_lease(world);
+    const Unlearn__WorkerPull *const pull = expect(world, UNLEARN__FROM_WORKER__BODY_PULL)->pull;
+    assert_int_equal(pull->stream, UNLEARN__STREAM_KIND__STREAM_KIND_RECORDS);
+    assert_int_equal(pull->skip.len, 1);
+    assert_int_equal(pull->skip.data[0], 1); // The first one is there.
+    tell_cancel(world, 13);
+    tell_forget(world, 3, NULL);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed->lease, 13);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN)->forgotten->number, 3);
+    train_whole(world, 14);
+}
+
+// A stage that stands on what is to be forgotten ends first, also where its Cancel was lost.
+static void test_forgotten_is_said_after_the_stage_has_ended(void **state)
+{
+    struct world *const world = *state;
+    Unlearn__Copy copy = UNLEARN__COPY__INIT;
+    copy.model = 6;
+    copy.shard = 3;
+    copy.slice = 2;
+    world->tiny->offer.passes = LONG_PASSES;
+    for (uint64_t lease = 11; lease < 14; lease++) {
+        world->tiny->offer.lease = lease;
+        tell_lease(world);
+        serve_data(world);
+        expect_training(world, lease);
+        if (lease == 11) {
+            tell_cancel(world, lease);
+        }
+        tell_forget(world, lease, lease == 13 ? NULL : &copy);
+        assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FAILED)->failed->lease, lease);
+        assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN)->forgotten->number,
+                         lease);
+        tell_forget(world, 100 + lease, NULL); // The next one serves all again.
+        expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN);
+    }
+}
+
+static void test_a_stage_that_stands_on_nothing_of_it_goes_on(void **state)
+{
+    struct world *const world = *state;
+    Unlearn__Copy copy = UNLEARN__COPY__INIT;
+    copy.model = 7;
+    copy.shard = 3;
+    copy.slice = 2;
+    world->tiny->offer.passes = LONG_PASSES;
+    tell_lease(world);
+    serve_data(world);
+    expect_training(world, 11);
+    tell_forget(world, 1, &copy);
+    assert_int_equal(expect(world, UNLEARN__FROM_WORKER__BODY_FORGOTTEN)->forgotten->number, 1);
+    expect_training(world, 11);
+}
+
+static void test_unknown_and_welcome_leave_nothing_kept(void **state)
+{
+    struct world *const world = *state;
+    uint64_t bytes = 0;
+    train_whole(world, 11);
+    tell_unknown(world);
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
+    tell_welcome(world);
+    train_whole(world, 12); // All is fetched.
+    tell_welcome(world);
+    train_whole(world, 13);
+    assert_int_equal(expect_held(world, 13, &bytes), 6);
+}
+
+static void test_a_silent_coordinator_is_left(void **state)
+{
+    struct world *const world = *state;
+    train_whole(world, 11);
+    const int64_t start_ms = clock_mono_ms();
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO);
+    assert_in_range(clock_mono_ms() - start_ms, 200, 5000);
+    tell_welcome(world);
+    world->tiny->offer.passes = LONG_PASSES;
+    train_begin(world, 12);
+    expect(world, UNLEARN__FROM_WORKER__BODY_HELLO); // Also while it trains; no StageFailed before.
+    tell_welcome(world);
+    for (int i = 0; i < 5; i++) { // A word now and then is enough.
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        tell_alive(world);
+    }
+    train_begin(world, 13);
 }
 
 static void test_leaving_while_training_says_bye(void **state)
@@ -761,6 +997,7 @@ static void test_worker_alone_refuses_groups(void **state)
 
 #define JOINED(test) cmocka_unit_test_setup_teardown(test, setup_joined, teardown)
 
+#define KEEPING(test)            cmocka_unit_test_setup_teardown(test, setup_keeping, teardown)
 #define GROUP(test, setup_group) cmocka_unit_test_setup_teardown(test, setup_group, teardown_group)
 
 int main(void)
@@ -778,6 +1015,14 @@ int main(void)
         JOINED(test_forgotten_worker_says_hello),
         JOINED(test_welcome_ends_what_is_held),
         JOINED(test_leaving_while_training_says_bye),
+        KEEPING(test_what_was_fetched_is_kept_and_told),
+        KEEPING(test_what_is_to_be_forgotten_is_fetched_again),
+        KEEPING(test_forgotten_is_said_after_the_stage_has_ended),
+        JOINED(test_forgotten_is_said_after_the_stage_has_ended),
+        KEEPING(test_a_stage_that_stands_on_nothing_of_it_goes_on),
+        KEEPING(test_unknown_and_welcome_leave_nothing_kept),
+        cmocka_unit_test_setup_teardown(test_a_silent_coordinator_is_left, setup_impatient,
+                                        teardown),
         JOINED(test_bad_lease_is_answered),
         JOINED(test_bad_stream_is_answered),
         JOINED(test_diverging_stage_is_answered),

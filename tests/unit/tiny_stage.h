@@ -22,6 +22,7 @@ struct tiny {
     uint8_t records[RECORDS * RECORD_BYTES];
     Unlearn__Lease offer;
     struct bases bases;
+    struct cache cache; // Of no room, unless a test gives it some.
     struct lease *lease;
 };
 
@@ -92,6 +93,8 @@ static inline int tiny_setup(void **state)
     static uint8_t stream_key[SEAL_KEY_BYTES] = {1, 2, 3};
     tiny->offer.stream_key = (ProtobufCBinaryData){sizeof stream_key, stream_key};
     tiny->offer.has_parent = true;
+    tiny->offer.model_number = 6;
+    tiny->offer.parent_instance = 90;
     tiny->offer.param_count = tiny->param_count;
     tiny->offer.records = RECORDS;
     tiny->offer.n_slice_records = 2;
@@ -107,6 +110,7 @@ static inline int tiny_teardown(void **state)
     struct tiny *const tiny = *state;
     lease_free(tiny->lease);
     bases_deinit(&tiny->bases);
+    cache_clear(&tiny->cache);
     buf_deinit(&tiny->spec_text);
     buf_deinit(&tiny->schema_bytes);
     schema_deinit(&tiny->schema);
