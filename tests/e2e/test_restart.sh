@@ -88,6 +88,41 @@ else
   echo "# not shown: each of $n kills came after the erasure"
 fi
 
+# Many single deletions at once share the steps that follow: killed among these, three times.
+ctl --json import flood "${TRAIN[@]}" >/dev/null
+: >"$SCRATCH/acked"
+one_by_one() {
+  local i
+  for ((i = $1; i < $1 + 160; i++)); do
+    ctl --json delete flood --record "$i" >/dev/null 2>&1 || return 0
+    echo "$i" >>"$SCRATCH/acked"
+  done
+}
+acked() { [[ $(wc -l <"$SCRATCH/acked") -ge $1 ]]; }
+for round in 1 2 3; do
+  had=$(wc -l <"$SCRATCH/acked")
+  loops=()
+  for n in 0 1 2 3 4 5; do
+    one_by_one $((1000 * (round - 1) + 160 * n)) &
+    loops+=($!)
+  done
+  wait_for "deletions are acknowledged" 30 acked $((had + 40 * round))
+  kill_coordinator
+  for pid in "${loops[@]}"; do
+    pkill -TERM -P "$pid" || true # It would wait a minute for an answer.
+  done
+  wait "${loops[@]}" || true
+  up 2
+done
+nothing_open() { [[ $(json '.requests_open' status) == 0 ]]; }
+wait_for "all requests complete" 60 nothing_open
+expect_equal "each record whose deletion was acknowledged is gone" \
+  "$(while read -r id; do ctl plan flood --record "$id" >/dev/null 2>&1 && echo "$id"; done \
+    <"$SCRATCH/acked")" ""
+expect_true "the log has a receipt for each" \
+  "$(json .size log head) >= $(wc -l <"$SCRATCH/acked")"
+ok "killed three times in a flood of single deletions ($(wc -l <"$SCRATCH/acked") acknowledged): all went on to completed"
+
 # In the middle of an import, which is held half way: it has not landed at all, and can be made again.
 sample large 400
 import_runs() { [[ $(json .store_bytes status) -gt $((size + 2000000)) ]]; }
