@@ -76,7 +76,14 @@ enum {
     LIMIT_MODELS = 1024,
     LIMIT_BASES = 1024,            // Retired ones keep their names, and count.
     LIMIT_BASE_SHAPE_BYTES = 1024, // Canonical text of a base's shape.
-    LIMIT_DELETE_IDS = 100000,     // Ids of one deletion request: one fence transaction.
+    // Ids of one deletion request: at 17 bytes each 17 MiB of the store while it is fenced.
+    LIMIT_DELETE_IDS = 1048576,
+    // Ids and records that are fenced in one transaction, which others wait for: some 20 ms. Requests of
+    // more take several.
+    LIMIT_FENCE_IDS = 256,
+    LIMIT_PART_IDS = 4096, // Of one part of a request: hashed in one turn of the loop, some 5 ms.
+    LIMIT_FENCE_RECORDS = 1024,
+    LIMIT_PLAN_RECORDS = 100000, // That one plan looks at: half a second.
     LIMIT_ROWS_PREDICT = 65536,    // Rows of one predict request; also bounded by the chunk.
     // Multiply-adds, in units of 2^30, of one answer about texts, which cost far more than other rows:
     // about two seconds of one core. A longer answer comes in parts, so that others get their turn.

@@ -31,7 +31,7 @@ struct delete
 {
     struct ctl_globals globals;
     struct whom whom;
-    const char *wait, *uuid, *receipt, *due;
+    const char *wait, *uuid, *receipt, *due, *answers;
 };
 
 #define WHOM_OPTIONS(type)                                                                         \
@@ -137,6 +137,9 @@ static const struct args_option delete_options[] = {
      ARGS_TEXT, offsetof(struct delete, due), 0},
     {"receipt", 1205, "FILE", "Write the accepted receipt to FILE, for receipt verify", ARGS_TEXT,
      offsetof(struct delete, receipt), 0},
+    {"answers", 1207, "FILE",
+     "Write what became of each id to FILE, a CSV: deleted, already deleted, not found or held",
+     ARGS_TEXT, offsetof(struct delete, answers), 0},
 };
 
 static enum err phase_of(const char *text, Unlearn__RequestPhase *phase_out)
@@ -243,6 +246,78 @@ static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__R
     return err;
 }
 
+// --- What became of each id ---
+
+static const char *answer_text(uint8_t answer)
+{
+    static const char *const texts[] = {NULL, "deleted", "already deleted", "not found", "held"};
+    return answer < sizeof texts / sizeof texts[0] ? texts[answer] : NULL;
+}
+
+// A field of CSV: quoted where it must be.
+static void put_field(struct buf *csv, const char *text)
+{
+    if (strpbrk(text, ",\"") == NULL) {
+        buf_put(csv, span_text(text));
+        return;
+    }
+    buf_u8(csv, '"');
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '"') {
+            buf_u8(csv, '"');
+        }
+        buf_u8(csv, (uint8_t)*at);
+    }
+    buf_u8(csv, '"');
+}
+
+static enum err put_answers(const Unlearn__AnswerPage *page, struct unlearn_ids records,
+                            struct unlearn_ids subjects, size_t *at, struct buf *csv)
+{
+    const size_t total = records.count + subjects.count;
+    if (page->total != total || page->answers.len == 0 || page->answers.len > total - *at) {
+        FAIL(ERR_CORRUPT, "the coordinator sent %zu of %u answers, expected some of %zu",
+             page->answers.len, page->total, total);
+    }
+    for (size_t i = 0; i < page->answers.len; i++, ++*at) {
+        const char *const text = answer_text(page->answers.data[i]);
+        if (text == NULL) {
+            FAIL(ERR_CORRUPT, "the coordinator sent answer %u, expected 1 to 4",
+                 page->answers.data[i]);
+        }
+        put_field(csv,
+                  *at < records.count ? records.texts[*at] : subjects.texts[*at - records.count]);
+        buf_u8(csv, ',');
+        buf_put(csv, span_text(text));
+        buf_u8(csv, '\n');
+    }
+    return OK;
+}
+
+static enum err pull_answers(struct ctl *ctl, const struct id128 *uuid, struct unlearn_ids records,
+                             struct unlearn_ids subjects, struct buf *csv)
+{
+    buf_put(csv, span_text("id,answer\n"));
+    for (size_t at = 0; at < records.count + subjects.count;) {
+        const Unlearn__AnswerPage *page;
+        TRY(unlearn_answers_get(ctl->client, uuid, (uint32_t)at, &page));
+        TRY(put_answers(page, records, subjects, &at, csv));
+    }
+    return OK;
+}
+
+static enum err write_answers(struct ctl *ctl, const char *path, const struct id128 *uuid,
+                              struct unlearn_ids records, struct unlearn_ids subjects)
+{
+    struct buf csv = {0};
+    enum err err = pull_answers(ctl, uuid, records, subjects, &csv);
+    if (err == OK) {
+        err = files_write(path, buf_span(&csv));
+    }
+    buf_deinit(&csv);
+    return err;
+}
+
 static enum err delete_and_wait(struct ctl *ctl, const struct delete *options, const char *dataset,
                                 const struct id128 *uuid, struct unlearn_ids records,
                                 Unlearn__RequestPhase phase)
@@ -255,6 +330,10 @@ static enum err delete_and_wait(struct ctl *ctl, const struct delete *options, c
     ack_check(ctl, uuid, state->accepted);
     if (options->receipt != NULL) {
         TRY(files_write(options->receipt, wire_span(state->accepted)));
+    }
+    if (options->answers != NULL) {
+        TRY(write_answers(ctl, options->answers, uuid, records, ids_of(&options->whom.subjects)));
+        TRY(unlearn_request_show(ctl->client, uuid, &state));
     }
     TRY(wait_phase(ctl, uuid, phase, &state));
     show_request(ctl, state);

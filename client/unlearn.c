@@ -399,14 +399,35 @@ enum err unlearn_delete(struct unlearn *client, const char *dataset, const struc
         }
         Unlearn__Request request = CALL_REQUEST(DELETE, delete_, &body);
         const Unlearn__Reply *reply;
+        const int timeout_ms = client->timeout_ms;
+        if (!body.more) { // The ack comes when all are fenced.
+            client->timeout_ms += (int)(records_sent + subjects_sent);
+        }
         // Parts stand in order; only a request of one part is complete in itself.
-        TRY(call(client, &request, no_raw, part == 0 && !body.more ? CALL_AGAIN : CALL_ONCE,
-                 body.more ? CALL_ANSWER(DELETE_PART) : CALL_ANSWER(REQUEST_STATE), &reply));
+        const enum err err =
+            call(client, &request, no_raw, part == 0 && !body.more ? CALL_AGAIN : CALL_ONCE,
+                 body.more ? CALL_ANSWER(DELETE_PART) : CALL_ANSWER(REQUEST_STATE), &reply);
+        client->timeout_ms = timeout_ms;
+        TRY(err);
         if (!body.more) {
             *state_out = reply->request_state;
             return OK;
         }
     }
+}
+
+enum err unlearn_answers_get(struct unlearn *client, const struct id128 *uuid, uint32_t from,
+                             const Unlearn__AnswerPage **page_out)
+{
+    Unlearn__AnswersGet body;
+    unlearn__answers_get__init(&body);
+    body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+    body.from = from;
+    Unlearn__Request request = CALL_REQUEST(ANSWERS_GET, answers_get, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(ANSWER_PAGE), &reply));
+    *page_out = reply->answer_page;
+    return OK;
 }
 
 enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,

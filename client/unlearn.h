@@ -277,6 +277,11 @@ MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
                                  const struct id128 *uuid, struct unlearn_ids records,
                                  struct unlearn_ids subjects, const struct unlearn_terms *terms,
                                  const Unlearn__RequestState **state_out);
+// What each id and subject of an acknowledged deletion was answered, from number `from` on: as many as fit
+// a page (proto/unlearn.proto). ERR_UNAVAILABLE: it is not acknowledged yet.
+MUST_USE enum err unlearn_answers_get(struct unlearn *client, const struct id128 *uuid,
+                                      uint32_t from, const Unlearn__AnswerPage **page_out);
+
 // Legal holds. One of record and subject is not NULL. Put is answered by the hold as it is then; the same
 // again is OK. ERR_NOT_FOUND: no such record is there; to release: it is not on hold. ERR_CONFLICT: it is
 // on hold for another reason. ERR_LIMIT: the dataset has LIMIT_HOLDS. Release is asked once.

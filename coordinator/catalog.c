@@ -357,11 +357,15 @@ static enum err fill_model(struct core *core, struct model *model, const struct 
     return OK;
 }
 
-// A model serves until its successor takes over; nothing more is put into it.
-static void pause_replaced(struct core *core)
+// A model serves until its successor takes over; nothing more is put into it. Nor into any of a dataset
+// in which a request of many is being fenced: its next step might undo it.
+void catalog_pause(struct core *core)
 {
     for (uint32_t i = 0; i < core->model_count; i++) {
-        core->models[i]->plan.paused = catalog_successor(core, core->models[i]) != NULL;
+        struct model *const model = core->models[i];
+        const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
+        model->plan.paused =
+            catalog_successor(core, model) != NULL || (dataset != NULL && dataset->fencing > 0);
     }
 }
 
@@ -379,7 +383,7 @@ enum err catalog_put_model(struct core *core, const struct model_row *row, const
         core->models = mem_resize(core->models, core->model_count + 1, sizeof *core->models);
         core->models[core->model_count++] = model;
         planner_add(&core->planner, &model->plan);
-        pause_replaced(core);
+        catalog_pause(core);
     } else if (row->generations > model->generations) {
         extend(model, row->generations);
     }
@@ -395,7 +399,7 @@ void catalog_drop_model(struct core *core, uint32_t number)
             planner_remove(&core->planner, &core->models[i]->plan);
             model_free(core, core->models[i]);
             core->models[i] = core->models[--core->model_count];
-            pause_replaced(core);
+            catalog_pause(core);
             return;
         }
     }

@@ -199,6 +199,9 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_BASE_PULL:
         on_base_pull(core, caller, request->base_pull, raw);
         return;
+    case UNLEARN__REQUEST__BODY_ANSWERS_GET:
+        on_answers_get(core, caller, request->answers_get, raw);
+        return;
     case UNLEARN__REQUEST__BODY_HOLD_PUT:
         on_hold_put(core, caller, request->hold_put, raw);
         return;

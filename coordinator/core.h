@@ -73,6 +73,7 @@ struct dataset {
     struct digest schema_digest;
     struct forecast forecast; // outlook.c
     int64_t forecast_ms;      // When it was made; 0: never.
+    uint32_t fencing; // Requests of many that are being fenced (bulk.c): its models are paused.
 };
 
 // Open requests in order; one is in one queue at most. requests.c.
@@ -160,7 +161,7 @@ struct core {
     struct uploads *uploads;           // Imports under way: uploads.c.
     struct base_uploads *base_uploads; // base_upload.c
     bool bases_tidying;                // The job of bases_tidy is under way.
-    struct deletions *deletions;       // Deletions that come in parts: deletion.c.
+    struct bulks *bulks;               // Deletions of many: bulk.c.
     uint32_t reports_open;             // Being made: report.c.
     struct erasure *erasure;           // What follows a fence: erasure.c.
     struct verifications *verifications;
@@ -231,6 +232,7 @@ MUST_USE enum err catalog_room(const struct core *core, uint64_t bytes, const ch
 MUST_USE enum err catalog_put_model(struct core *core, const struct model_row *row,
                                     const uint64_t *cells, const uint16_t *orders);
 void catalog_drop_model(struct core *core, uint32_t number);
+void catalog_pause(struct core *core); // Decides anew which models nothing is leased of.
 // In the store thread: adds the visible records of each cell to cells (laid out as above, zeroed).
 MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
                                       const struct placement *placement, uint32_t generations,
@@ -347,6 +349,7 @@ VERB(on_base_list, Unlearn__BaseList);
 VERB(on_base_show, Unlearn__BaseShow);
 VERB(on_base_retire, Unlearn__BaseRetire);
 VERB(on_base_pull, Unlearn__BasePull);
+VERB(on_answers_get, Unlearn__AnswersGet);
 VERB(on_hold_put, Unlearn__HoldPut);
 VERB(on_hold_release, Unlearn__HoldRelease);
 VERB(on_hold_list, Unlearn__HoldList);
@@ -368,8 +371,11 @@ void uploads_tick(struct core *core);                           // Gives up what
 void uploads_drop_dataset(struct core *core, const char *name); // The dataset is being removed.
 void imports_tidy(
     struct core *core); // Erases leftovers in the background, and then all doomed keys.
-void deletion_free(struct core *core);
-void deletion_tick(struct core *core); // Gives up uploads that stand still.
+struct fence;
+// What a fence has committed, in the loop's memory: before the ack is sent, so that no reply after the ack
+// holds an output of what was invalidated. As leases_forget: what the request has to wait for.
+uint64_t deletion_apply(struct core *core, const struct fence *fence);
+void deletion_log(const struct request_row *request); // It is acknowledged.
 // What goes with an ack alone.
 struct ack {
     struct span receipt;     // The accepted one; may be empty.

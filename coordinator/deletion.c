@@ -9,26 +9,18 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/fence.h"
 #include "store/tally.h"
 
-enum { PART_IDLE_MS = 60000 };
-
 // ---------------------------------------------------------------- what is asked for
 
-// The ids of the request, hashed: never kept or journaled as they came.
+// The ids of a message, hashed: never kept or journaled as they came.
 static enum err take_ids(const struct dataset *dataset, char *const *texts, size_t count,
-                         bool subjects, struct id128 **ids, uint32_t *id_count)
+                         bool subjects, struct asked *asked_out)
 {
-    if (count > LIMIT_DELETE_IDS - *id_count) {
-        FAIL(ERR_LIMIT, "more than %d ids in one request", (int)LIMIT_DELETE_IDS);
-    }
-    if (count == 0) {
-        return OK;
-    }
-    *ids = mem_resize(*ids, *id_count + count, sizeof **ids);
     for (size_t i = 0; i < count; i++) {
         const struct span text = span_text(texts[i]);
         struct id128 rid, sid;
@@ -38,17 +30,31 @@ static enum err take_ids(const struct dataset *dataset, char *const *texts, size
         } else {
             dataset_ids(dataset->row.placement_key, text, span_of(NULL, 0), &rid, &sid);
         }
-        (*ids)[(*id_count)++] = subjects ? sid : rid;
+        asked_out[i] = (struct asked){subjects, subjects ? sid : rid};
     }
     return OK;
 }
 
+// Records, then subjects: as many as fit a message. Owned by the caller, also on error.
 static enum err take_both(const struct dataset *dataset, char *const *records, size_t record_count,
-                          char *const *subjects, size_t subject_count, struct fence *fence)
+                          char *const *subjects, size_t subject_count, struct asked **asked_out)
 {
-    fence->dataset = dataset->row.number;
-    TRY(take_ids(dataset, records, record_count, false, &fence->rids, &fence->rid_count));
-    return take_ids(dataset, subjects, subject_count, true, &fence->sids, &fence->sid_count);
+    *asked_out = mem_alloc(record_count + subject_count + 1, sizeof **asked_out);
+    TRY(take_ids(dataset, records, record_count, false, *asked_out));
+    return take_ids(dataset, subjects, subject_count, true, *asked_out + record_count);
+}
+
+static void ask_for(struct fence *fence, const struct asked *asked, size_t count)
+{
+    fence->rids = mem_alloc(count + 1, sizeof *fence->rids);
+    fence->sids = mem_alloc(count + 1, sizeof *fence->sids);
+    for (size_t i = 0; i < count; i++) {
+        if (asked[i].subject) {
+            fence->sids[fence->sid_count++] = asked[i].id;
+        } else {
+            fence->rids[fence->rid_count++] = asked[i].id;
+        }
+    }
 }
 
 // ---------------------------------------------------------------- plan
@@ -135,20 +141,24 @@ VERB(on_plan, Unlearn__Plan)
 {
     (void)raw;
     struct dataset *dataset = NULL;
-    struct plan_job *const plan = mem_alloc(1, sizeof *plan);
-    plan->job = (struct job){.kind = JOB_READ, .run = plan_run, .done = plan_done};
-    plan->caller = *caller;
+    struct asked *asked = NULL;
     enum err err = catalog_dataset(core, body->dataset, &dataset);
     if (err == OK) {
         err = take_both(dataset, body->records, body->n_records, body->subjects, body->n_subjects,
-                        &plan->fence);
+                        &asked);
     }
     if (err != OK) {
         reply_error(core, caller, err, err_text());
-        fence_deinit(&plan->fence);
-        mem_free(plan);
+        mem_free(asked);
         return;
     }
+    struct plan_job *const plan = mem_alloc(1, sizeof *plan);
+    plan->job = (struct job){.kind = JOB_READ, .run = plan_run, .done = plan_done};
+    plan->caller = *caller;
+    plan->fence.dataset = dataset->row.number;
+    plan->fence.records_most = LIMIT_PLAN_RECORDS;
+    ask_for(&plan->fence, asked, body->n_records + body->n_subjects);
+    mem_free(asked);
     storage_submit(core->storage, &plan->job);
 }
 
@@ -219,12 +229,7 @@ static enum err show_run(struct job *job, struct store *store, struct txn *txn)
     (void)store;
     struct show_job *const show = (struct show_job *)job;
     TRY(request_find(txn, &show->uuid, &show->row));
-    if (show->row.earlier != 0) {
-        struct request_row earlier;
-        TRY(request_get(txn, show->row.earlier, &earlier));
-        show->earlier = earlier.uuid;
-    }
-    return OK;
+    return bulk_earlier(txn, &show->row, &show->earlier);
 }
 
 static void show_done(struct job *job, void *core)
@@ -240,18 +245,95 @@ static void show_done(struct job *job, void *core)
     mem_free(show);
 }
 
+// A request of many is in the journal only when its fence is done.
+static enum err expect_acknowledged(const struct core *core, const struct id128 *uuid)
+{
+    uint32_t done = 0, ids = 0;
+    if (bulk_find(core, uuid, &done, &ids)) {
+        FAIL(ERR_UNAVAILABLE, "the request is not acknowledged yet: %u of its %u ids so far", done,
+             ids);
+    }
+    return OK;
+}
+
 VERB(on_request_show, Unlearn__RequestShow)
 {
     (void)raw;
     struct show_job *const show = mem_alloc(1, sizeof *show);
     show->job = (struct job){.kind = JOB_READ, .run = show_run, .done = show_done};
     show->caller = *caller;
-    if (wire_copy(body->uuid, show->uuid.bytes, ID_BYTES, "the request's UUID") != OK) {
-        reply_error(core, caller, ERR_INVALID, err_text());
+    enum err err = wire_copy(body->uuid, show->uuid.bytes, ID_BYTES, "the request's UUID");
+    if (err == OK) {
+        err = expect_acknowledged(core, &show->uuid);
+    }
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
         mem_free(show);
         return;
     }
     storage_submit(core->storage, &show->job);
+}
+
+// ---------------------------------------------------------------- answers to its ids
+
+struct answers_job {
+    struct job job;
+    struct caller caller;
+    struct id128 uuid;
+    uint32_t from;
+    uint32_t total, count;
+    uint8_t answers[ANSWERS_ROW];
+};
+
+static enum err answers_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct answers_job *const ask = (struct answers_job *)job;
+    struct request_row row;
+    TRY(request_find(txn, &ask->uuid, &row));
+    for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
+        ask->total += row.answered[i];
+    }
+    return answers_get(txn, &row, ask->from, ask->answers, &ask->count);
+}
+
+static void answers_done(struct job *job, void *core)
+{
+    struct answers_job *const ask = (struct answers_job *)job;
+    if (job->result != OK) {
+        reply_error(core, &ask->caller, job->result,
+                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
+                                                 : job->text);
+    } else {
+        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
+        Unlearn__AnswerPage page = UNLEARN__ANSWER_PAGE__INIT;
+        page.total = ask->total;
+        page.answers = wire_bytes(span_of(ask->answers, ask->count));
+        reply.status = UNLEARN__STATUS__STATUS_OK;
+        reply.body_case = UNLEARN__REPLY__BODY_ANSWER_PAGE;
+        reply.answer_page = &page;
+        reply_send(core, &ask->caller, &reply, span_of(NULL, 0));
+    }
+    mem_free(ask);
+}
+
+VERB(on_answers_get, Unlearn__AnswersGet)
+{
+    (void)raw;
+    struct answers_job *const ask = mem_alloc(1, sizeof *ask);
+    ask->job = (struct job){.kind = JOB_READ, .run = answers_run, .done = answers_done};
+    ask->caller = *caller;
+    ask->from = body->from;
+    enum err err = wire_copy(body->uuid, ask->uuid.bytes, ID_BYTES, "the request's UUID");
+    if (err == OK) {
+        err = expect_acknowledged(core, &ask->uuid);
+    }
+    if (err != OK) {
+        reply_error(core, caller, err, err_text());
+        mem_free(ask);
+        return;
+    }
+    storage_submit(core->storage, &ask->job);
 }
 
 // ---------------------------------------------------------------- delete
@@ -265,51 +347,16 @@ struct delete_job {
     char due[DUE_TEXT_BYTES]; // As it was asked for.
     enum err refused;         // Not OK: nothing was changed, and `refusal` says why.
     char refusal[ERR_TEXT_BYTES];
-    uint32_t next_part; // While it is uploaded in parts.
-    int64_t last_ms;
-};
-
-struct deletions { // Being uploaded.
-    struct delete_job *open[LIMIT_DELETES_OPEN];
+    struct asked *asked; // [count], owned.
     uint32_t count;
 };
-
-static struct deletions *deletions_of(struct core *core)
-{
-    if (core->deletions == NULL) {
-        core->deletions = mem_alloc(1, sizeof *core->deletions);
-    }
-    return core->deletions;
-}
 
 static void delete_free(struct delete_job *deletion)
 {
     fence_deinit(&deletion->fence);
     accepted_deinit(&deletion->accepted);
+    mem_free(deletion->asked);
     mem_free(deletion);
-}
-
-void deletion_free(struct core *core)
-{
-    struct deletions *const deletions = deletions_of(core);
-    while (deletions->count > 0) {
-        delete_free(deletions->open[--deletions->count]);
-    }
-    mem_free(deletions);
-    core->deletions = NULL;
-}
-
-void deletion_tick(struct core *core)
-{
-    struct deletions *const deletions = deletions_of(core);
-    for (uint32_t i = 0; i < deletions->count;) {
-        if (core->now_ms - deletions->open[i]->last_ms > PART_IDLE_MS) {
-            delete_free(deletions->open[i]);
-            deletions->open[i] = deletions->open[--deletions->count];
-        } else {
-            i++;
-        }
-    }
 }
 
 // A deletion that is refused is counted, and the answer waits for that commit, as an ack does.
@@ -319,6 +366,10 @@ static enum err delete_run(struct job *job, struct store *store, struct txn *txn
     const uint64_t before = txn_writes(txn);
     const enum err err = fence_run(&deletion->fence, store, txn);
     deletion->refused = OK;
+    if (err == ERR_LIMIT && deletion->fence.too_many) { // Nothing was written; bulk.c does it.
+        deletion->refused = err;
+        return OK;
+    }
     if ((err != ERR_NOT_FOUND && err != ERR_CONFLICT) || txn_writes(txn) != before) {
         return err;
     }
@@ -337,7 +388,7 @@ static void delete_undo(struct job *job, struct store *store)
 
 // The commit is done: the memory of the loop follows it before the ack is sent, so that no reply
 // after the ack holds an output of what was invalidated.
-static struct request *apply_fence(struct core *core, const struct fence *fence)
+uint64_t deletion_apply(struct core *core, const struct fence *fence)
 {
     struct dataset *const dataset = catalog_dataset_number(core, fence->dataset);
     const struct request_row *const row = &fence->request;
@@ -349,7 +400,7 @@ static struct request *apply_fence(struct core *core, const struct fence *fence)
         const struct fence_hit *const hit = &fence->hits[i];
         struct model *const model = catalog_model_number(core, hit->model);
         if (model != NULL) {
-            if (model != last) { // Hits stand model by model.
+            if (model != last && fence->known == NULL) { // Hits stand model by model.
                 planned_hit(&model->plan, row->eager);
                 last = model;
             }
@@ -359,10 +410,36 @@ static struct request *apply_fence(struct core *core, const struct fence *fence)
         }
     }
     core->epoch = fence->request.epoch > core->epoch ? fence->request.epoch : core->epoch;
-    struct request *const request =
-        catalog_put_request(core, row, fence->awaited, fence->awaited_count);
-    request->forget = leases_forget(core, fence->hits, fence->hit_count);
-    return request;
+    return leases_forget(core, fence->hits, fence->hit_count);
+}
+
+void deletion_log(const struct request_row *request)
+{
+    char uuid[TEXT_UUID_BYTES];
+    text_uuid_put(&request->uuid, uuid);
+    log_info("deletion_fenced", "request=%s records=%llu components_invalidated=%llu epoch=%llu",
+             uuid, (unsigned long long)request->records_deleted,
+             (unsigned long long)request->components_invalidated,
+             (unsigned long long)request->epoch);
+}
+
+// One of its subjects has more records than one transaction is long enough for.
+static void hand_to_bulk(struct core *core, struct delete_job *deletion)
+{
+    struct bulk_part part = {.uuid = deletion->fence.uuid,
+                             .eager = deletion->fence.eager,
+                             .due = deletion->due,
+                             .accepted_us = deletion->fence.accepted_us,
+                             .due_us = deletion->fence.due_us,
+                             .asked = deletion->asked,
+                             .count = deletion->count};
+    const enum err err = catalog_dataset(core, deletion->dataset, &part.dataset);
+    if (err != OK) {
+        reply_error(core, &deletion->caller, err, err_text());
+    } else if (!bulk_joins(core, &deletion->caller, &part.uuid, &deletion->fence.body,
+                           part.eager)) {
+        bulk_take(core, &deletion->caller, &part);
+    }
 }
 
 static void delete_done(struct job *job, void *core_)
@@ -370,6 +447,11 @@ static void delete_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct delete_job *const deletion = (struct delete_job *)job;
     struct fence *const fence = &deletion->fence;
+    if (job->result == OK && deletion->refused == ERR_LIMIT) {
+        hand_to_bulk(core, deletion);
+        delete_free(deletion);
+        return;
+    }
     if (job->result != OK || deletion->refused != OK) {
         reply_error(core, &deletion->caller, job->result != OK ? job->result : deletion->refused,
                     job->result != OK ? job->text : deletion->refusal);
@@ -377,144 +459,99 @@ static void delete_done(struct job *job, void *core_)
         return;
     }
     const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
-    struct request *const open =
-        fenced ? apply_fence(core, fence) : catalog_request(core, fence->request.sequence);
-    if (fence->repeated && fence->request.eager && open != NULL && !open->row.eager) {
+    struct request *open = catalog_request(core, fence->request.sequence);
+    if (fenced) {
+        const uint64_t forget = deletion_apply(core, fence);
+        open = catalog_put_request(core, &fence->request, fence->awaited, fence->awaited_count);
+        open->forget = forget;
+    } else if (fence->repeated && fence->request.eager && open != NULL && !open->row.eager) {
         outlook_hurry(core, open);
     }
     const struct ack ack = {buf_span(&deletion->accepted.receipt), fence->hold_reason};
     reply_request(core, &deletion->caller, &fence->request, &fence->earlier, &ack);
     rate_add(&core->activity.deletions, core->now_ms, 1);
     if (fenced) {
-        char uuid[TEXT_UUID_BYTES];
-        text_uuid_put(&fence->request.uuid, uuid);
-        log_info("deletion_fenced", "request=%s records=%u components_invalidated=%llu epoch=%llu",
-                 uuid, fence->key_count, (unsigned long long)fence->request.components_invalidated,
-                 (unsigned long long)fence->request.epoch);
+        deletion_log(&fence->request);
         erasure_begin(core, open);
     }
     delete_free(deletion);
 }
 
-static struct delete_job *find_open(struct core *core, const struct id128 *uuid)
+// In one transaction.
+static void delete_directly(struct core *core, const struct caller *caller,
+                            const struct bulk_part *part)
 {
-    const struct deletions *const deletions = deletions_of(core);
-    for (uint32_t i = 0; i < deletions->count; i++) {
-        if (id128_compare(&deletions->open[i]->fence.uuid, uuid) == 0) {
-            return deletions->open[i];
-        }
+    const struct id128 none = {{0}};
+    const uint32_t dataset = part->dataset->row.number;
+    const struct id128 body = bulk_digest(core, dataset, &none, part);
+    if (bulk_joins(core, caller, &part->uuid, &body, part->eager)) {
+        return;
     }
-    return NULL;
+    struct delete_job *const deletion = mem_alloc(1, sizeof *deletion);
+    struct fence *const fence = &deletion->fence;
+    deletion->job = (struct job){
+        .kind = JOB_WRITE, .run = delete_run, .undo = delete_undo, .done = delete_done};
+    deletion->job.accepted = fence->accepted = &deletion->accepted;
+    deletion->caller = *caller;
+    deletion->count = part->count;
+    deletion->asked = mem_alloc(part->count, sizeof *deletion->asked);
+    memcpy(deletion->asked, part->asked, part->count * sizeof *deletion->asked);
+    memcpy(deletion->dataset, part->dataset->row.name, sizeof deletion->dataset);
+    fence->uuid = part->uuid;
+    fence->body = body;
+    fence->dataset = dataset;
+    fence->eager = part->eager;
+    fence->records_most = LIMIT_FENCE_RECORDS;
+    fence->accepted_us = part->accepted_us;
+    fence->due_us = part->due_us;
+    snprintf(deletion->due, sizeof deletion->due, "%s", part->due);
+    fence->signer = core->signer;
+    ask_for(fence, part->asked, part->count);
+    storage_submit(core->storage, &deletion->job);
 }
 
-static void forget_open(struct core *core, const struct delete_job *deletion)
+static enum err take_part(struct core *core, const Unlearn__Delete *body, struct bulk_part *part,
+                          struct asked **asked)
 {
-    struct deletions *const deletions = deletions_of(core);
-    for (uint32_t i = 0; i < deletions->count; i++) {
-        if (deletions->open[i] == deletion) {
-            deletions->open[i] = deletions->open[--deletions->count];
-            return;
-        }
+    const size_t count = body->n_records + body->n_subjects;
+    if (count > LIMIT_PART_IDS) {
+        FAIL(ERR_LIMIT, "%zu ids in one message, expected at most %d: send them in parts", count,
+             (int)LIMIT_PART_IDS);
     }
-}
-
-// Keyed digest of all that was asked, so that the same UUID with another body is noticed.
-static struct id128 body_digest(const struct core *core, const struct fence *fence, const char *due)
-{
-    struct buf bytes = {0};
-    buf_u32(&bytes, fence->dataset);
-    buf_short_text(&bytes, due);
-    buf_u32(&bytes, fence->rid_count);
-    buf_put(&bytes, span_of(fence->rids, fence->rid_count * sizeof *fence->rids));
-    buf_u32(&bytes, fence->sid_count);
-    buf_put(&bytes, span_of(fence->sids, fence->sid_count * sizeof *fence->sids));
-    const struct id128 digest = digest_id("unlearnd-request", core->body_key, buf_span(&bytes));
-    buf_deinit(&bytes);
-    return digest;
-}
-
-// Finds or begins the upload of this UUID and adds the part's ids to it.
-static enum err take_part(struct core *core, const Unlearn__Delete *body,
-                          struct delete_job **deletion_out)
-{
-    struct deletions *const deletions = deletions_of(core);
-    struct dataset *dataset = NULL;
-    struct id128 uuid;
-    TRY(wire_copy(body->uuid, uuid.bytes, ID_BYTES, "the request's UUID"));
-    TRY(catalog_dataset(core, body->dataset, &dataset));
-    int64_t due_us = 0;
-    const int64_t now_us = clock_wall_us();
-    if (body->part == 0) {
-        TRY(due_parse(body->due[0] == '\0' ? core->config.due : body->due, now_us, &due_us));
-    }
-    struct delete_job *deletion = find_open(core, &uuid);
-    if (deletion != NULL && body->part == 0) { // The client began anew.
-        forget_open(core, deletion);
-        delete_free(deletion);
-        deletion = NULL;
-    }
-    if (deletion == NULL) {
-        if (body->part != 0) {
-            FAIL(ERR_CONFLICT, "part %u came without the parts before it: begin anew", body->part);
-        }
-        if (deletions->count >= LIMIT_DELETES_OPEN) {
-            FAIL(ERR_LIMIT, "too many deletions are being uploaded: try again later");
-        }
-        deletion = mem_alloc(1, sizeof *deletion);
-        deletion->fence.uuid = uuid;
-        deletion->fence.accepted_us = now_us;
-        deletion->fence.due_us = due_us;
-        snprintf(deletion->due, sizeof deletion->due, "%s", body->due);
-        deletion->fence.dataset = dataset->row.number;
-        memcpy(deletion->dataset, dataset->row.name, sizeof deletion->dataset);
-        deletions->open[deletions->count++] = deletion;
-    }
-    *deletion_out = deletion;
-    if (body->part != deletion->next_part || deletion->fence.dataset != dataset->row.number) {
-        FAIL(ERR_CONFLICT, "part %u of the upload came, expected %u of the same dataset",
-             body->part, deletion->next_part);
-    }
-    deletion->next_part++;
-    deletion->last_ms = core->now_ms;
-    deletion->fence.eager = body->eager;
-    TRY(take_both(dataset, body->records, body->n_records, body->subjects, body->n_subjects,
-                  &deletion->fence));
-    if (!body->more && deletion->fence.rid_count + deletion->fence.sid_count == 0) {
+    TRY(wire_copy(body->uuid, part->uuid.bytes, ID_BYTES, "the request's UUID"));
+    TRY(catalog_dataset(core, body->dataset, &part->dataset));
+    TRY(take_both(part->dataset, body->records, body->n_records, body->subjects, body->n_subjects,
+                  asked));
+    if (count == 0) {
         FAIL(ERR_INVALID, "no record and no subject was named");
     }
+    part->accepted_us = clock_wall_us();
+    if (body->part == 0) {
+        TRY(due_parse(body->due[0] == '\0' ? core->config.due : body->due, part->accepted_us,
+                      &part->due_us));
+    }
+    part->due = body->due;
+    part->asked = *asked;
+    part->count = (uint32_t)count;
+    part->part = body->part;
+    part->more = body->more;
+    part->eager = body->eager;
     return OK;
 }
 
 VERB(on_delete, Unlearn__Delete)
 {
     (void)raw;
-    struct delete_job *deletion = NULL;
-    const enum err err = take_part(core, body, &deletion);
+    struct bulk_part part = {.part = 0};
+    struct asked *asked = NULL;
+    const enum err err = take_part(core, body, &part, &asked);
+    erasure_asked(core);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
-        if (deletion != NULL) {
-            forget_open(core, deletion);
-            delete_free(deletion);
-        }
-        return;
+    } else if (part.part == 0 && !part.more && part.count <= LIMIT_FENCE_IDS) {
+        delete_directly(core, caller, &part);
+    } else {
+        bulk_take(core, caller, &part);
     }
-    if (body->more) {
-        Unlearn__Reply reply = UNLEARN__REPLY__INIT;
-        Unlearn__DeletePart part = UNLEARN__DELETE_PART__INIT;
-        part.part = body->part;
-        reply.status = UNLEARN__STATUS__STATUS_OK;
-        reply.body_case = UNLEARN__REPLY__BODY_DELETE_PART;
-        reply.delete_part = &part;
-        reply_send(core, caller, &reply, span_of(NULL, 0));
-        return;
-    }
-    forget_open(core, deletion);
-    erasure_asked(core);
-    deletion->job = (struct job){
-        .kind = JOB_WRITE, .run = delete_run, .undo = delete_undo, .done = delete_done};
-    deletion->job.accepted = deletion->fence.accepted = &deletion->accepted;
-    deletion->fence.signer = core->signer;
-    deletion->caller = *caller;
-    deletion->fence.body = body_digest(core, &deletion->fence, deletion->due);
-    storage_submit(core->storage, &deletion->job);
+    mem_free(asked);
 }

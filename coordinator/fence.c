@@ -11,6 +11,7 @@
 #include "coordinator/statement.h"
 #include "model/spec.h"
 #include "store/base.h"
+#include "store/bulk.h"
 #include "store/component.h"
 #include "store/dataset.h"
 
@@ -19,7 +20,6 @@ void fence_deinit(struct fence *fence)
     mem_free(fence->rids);
     mem_free(fence->sids);
     mem_free(fence->keys);
-    mem_free(fence->kept);
     mem_free(fence->answers);
     mem_free(fence->hits);
     mem_free(fence->awaited);
@@ -28,186 +28,47 @@ void fence_deinit(struct fence *fence)
 
 // ---------------------------------------------------------------- what is asked for
 
-struct key_list {
-    struct record_key *at; // Owned.
-    uint32_t count, capacity;
-};
-
-struct finding {
-    struct fence *fence;
-    struct txn *txn;
-    uint32_t generations; // Of the dataset.
-    bool holds;           // Anything of it is on hold.
-    struct key_list keys, kept;
-    struct key_list subject; // The records of one.
-    bool too_many;
-    uint64_t earlier; // The request that deleted the first thing that is gone; 0: none is.
-};
-
-static void list_add(struct key_list *list, const struct record_key *key)
+static enum err find_all(struct fence *fence, struct finding *finding, struct txn *txn)
 {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        list->at = mem_resize(list->at, list->capacity, sizeof *list->at);
-    }
-    list->at[list->count++] = *key;
-}
-
-static int compare_keys(const void *a_, const void *b_)
-{
-    uint8_t a[RECORD_KEY_BYTES], b[RECORD_KEY_BYTES];
-    record_key_put(a_, a);
-    record_key_put(b_, b);
-    return memcmp(a, b, sizeof a);
-}
-
-static void list_sort(struct key_list *list)
-{
-    if (list->count > 1) {
-        qsort(list->at, list->count, sizeof *list->at, compare_keys);
-        uint32_t kept = 1;
-        for (uint32_t i = 1; i < list->count; i++) {
-            if (compare_keys(&list->at[i], &list->at[kept - 1]) != 0) {
-                list->at[kept++] = list->at[i];
-            }
+    const uint32_t asked = fence->rid_count + fence->sid_count;
+    TRY(finding_begin(finding, txn));
+    for (uint32_t i = 0; i < asked; i++) {
+        enum id_answer answer = ANSWER_NOT_FOUND;
+        bool more = false;
+        TRY(i < fence->rid_count ? finding_record(finding, txn, &fence->rids[i], &answer)
+                                 : finding_subject(finding, txn, &fence->sids[i - fence->rid_count],
+                                                   fence->records_most, &more, &answer));
+        fence->too_many = more || finding->keys.count > fence->records_most;
+        if (fence->too_many) {
+            FAIL(ERR_LIMIT, "more than %u records at once", fence->records_most);
         }
-        list->count = kept;
-    }
-}
-
-// Whether it is on hold; notes the reason of the first.
-static enum err find_hold(struct finding *finding, enum hold_kind kind, const struct id128 *id,
-                          bool *held_out)
-{
-    struct fence *const fence = finding->fence;
-    *held_out = false;
-    if (!finding->holds) {
-        return OK;
-    }
-    TRY(hold_has(finding->txn, fence->dataset, kind, id, held_out));
-    if (*held_out && fence->hold_reason[0] == '\0') {
-        struct hold hold;
-        TRY(hold_get(finding->txn, fence->dataset, kind, id, &hold));
-        memcpy(fence->hold_reason, hold.reason, sizeof fence->hold_reason);
-    }
-    return OK;
-}
-
-// Nothing visible is there: was it once?
-static enum err find_gone(struct finding *finding, enum tombstone_kind kind, const struct id128 *id,
-                          enum id_answer *answer_out)
-{
-    uint64_t request = 0;
-    const enum err err = tombstone_get(finding->txn, finding->fence->dataset, kind, id, &request);
-    if (err != OK && err != ERR_NOT_FOUND) {
-        return err;
-    }
-    *answer_out = err == OK ? ANSWER_GONE : ANSWER_NOT_FOUND;
-    if (err == OK && finding->earlier == 0) {
-        finding->earlier = request;
-    }
-    return OK;
-}
-
-static enum err find_record(struct finding *finding, const struct id128 *rid,
-                            enum id_answer *answer_out)
-{
-    struct record record;
-    const enum err err = record_find(finding->txn, finding->fence->dataset, rid, &record);
-    if (err == ERR_NOT_FOUND) {
-        return find_gone(finding, TOMBSTONE_RECORD, rid, answer_out);
-    }
-    TRY(err);
-    bool held;
-    TRY(find_hold(finding, HOLD_RECORD, rid, &held));
-    if (!held) {
-        TRY(find_hold(finding, HOLD_SUBJECT, &record.key.sid, &held));
-    }
-    list_add(held ? &finding->kept : &finding->keys, &record.key);
-    *answer_out = held ? ANSWER_HELD : ANSWER_DELETED;
-    return OK;
-}
-
-static bool add_key(void *context, const struct record *record)
-{
-    struct finding *const finding = context;
-    finding->too_many = finding->subject.count >= LIMIT_DELETE_IDS;
-    if (!finding->too_many) {
-        list_add(&finding->subject, &record->key);
-    }
-    return !finding->too_many;
-}
-
-static enum err find_subject(struct finding *finding, const struct id128 *sid,
-                             enum id_answer *answer_out)
-{
-    bool subject_held, any = false;
-    finding->subject.count = 0;
-    TRY(record_walk_subject(finding->txn, finding->fence->dataset, finding->generations, sid,
-                            add_key, finding));
-    if (finding->subject.count == 0) {
-        return find_gone(finding, TOMBSTONE_SUBJECT, sid, answer_out);
-    }
-    TRY(find_hold(finding, HOLD_SUBJECT, sid, &subject_held));
-    for (uint32_t i = 0; i < finding->subject.count; i++) {
-        bool held = subject_held;
-        if (!held) {
-            TRY(find_hold(finding, HOLD_RECORD, &finding->subject.at[i].rid, &held));
-        }
-        any = any || !held;
-        list_add(held ? &finding->kept : &finding->keys, &finding->subject.at[i]);
-    }
-    *answer_out = any ? ANSWER_DELETED : ANSWER_HELD;
-    return OK;
-}
-
-static enum err find_all(struct finding *finding)
-{
-    struct fence *const fence = finding->fence;
-    for (uint32_t i = 0; i < fence->rid_count + fence->sid_count; i++) {
-        enum id_answer *const answer = &fence->answers[i];
-        TRY(i < fence->rid_count
-                ? find_record(finding, &fence->rids[i], answer)
-                : find_subject(finding, &fence->sids[i - fence->rid_count], answer));
-        fence->answered[*answer]++;
-        if (finding->too_many || finding->keys.count > LIMIT_DELETE_IDS) {
-            FAIL(ERR_LIMIT, "more than %d records in one request: ask for them in several",
-                 (int)LIMIT_DELETE_IDS);
-        }
+        fence->answers[i] = (uint8_t)answer;
+        fence->answered[answer]++;
     }
     if (finding->keys.count > 0) {
-        TRY(base_frees_dataset(finding->txn, fence->dataset));
+        TRY(base_frees_dataset(txn, fence->dataset));
     }
-    list_sort(&finding->keys);
-    list_sort(&finding->kept);
+    key_list_sort(&finding->keys);
+    key_list_sort(&finding->kept);
     return OK;
 }
 
 // *earlier_out: the request that deleted the first of the asked-for things that are gone, or 0.
 static enum err find(struct fence *fence, struct txn *txn, uint64_t *earlier_out)
 {
-    struct finding finding = {.fence = fence, .txn = txn};
-    struct dataset_row dataset = {0};
-    TRY(dataset_get(txn, fence->dataset, &dataset));
-    finding.generations = dataset.generation_next;
-    const bool removing = dataset.removing;
-    dataset_row_deinit(&dataset);
-    if (removing) {
-        FAIL(ERR_CONFLICT, "the dataset is being removed");
-    }
-    TRY(hold_any(txn, fence->dataset, &finding.holds));
+    struct finding finding = {.dataset = fence->dataset};
     const uint32_t asked = fence->rid_count + fence->sid_count;
     fence->answers = mem_resize(fence->answers, asked + 1, sizeof *fence->answers);
     memset(fence->answered, 0, sizeof fence->answered);
-    fence->hold_reason[0] = '\0';
-    const enum err err = find_all(&finding);
-    mem_free(finding.subject.at);
+    fence->too_many = false;
+    const enum err err = find_all(fence, &finding, txn);
+    memcpy(fence->hold_reason, finding.hold_reason, sizeof fence->hold_reason);
     mem_free(fence->keys);
-    mem_free(fence->kept);
     fence->keys = finding.keys.at;
     fence->key_count = finding.keys.count;
-    fence->kept = finding.kept.at;
     fence->kept_count = finding.kept.count;
+    finding.keys = (struct key_list){0};
+    finding_deinit(&finding);
     *earlier_out = finding.earlier;
     return err;
 }
@@ -223,21 +84,20 @@ bool fence_is_held(const struct fence *fence)
     return fence->key_count == 0 && fence->answered[ANSWER_HELD] > 0;
 }
 
-// Why a request of which nothing is deleted is refused; OK: an earlier one has deleted it.
-static enum err expect_some(const struct fence *fence, uint64_t earlier)
+enum err fence_expect_some(const uint32_t answered[static ANSWER_COUNT_], uint32_t records,
+                           uint32_t subjects, uint64_t earlier, const char *hold_reason)
 {
-    if (fence_is_held(fence)) {
-        const uint32_t asked = fence->rid_count + fence->sid_count;
+    if (answered[ANSWER_HELD] > 0) {
+        const bool all = answered[ANSWER_HELD] == records + subjects;
         FAIL(ERR_CONFLICT, "%s on legal hold%s: %s",
-             asked == 1                              ? "it is"
-             : fence->answered[ANSWER_HELD] == asked ? "all of it is"
-                                                     : "some of it is",
-             fence->answered[ANSWER_HELD] == asked ? "" : ", and nothing else of it is there",
-             fence->hold_reason);
+             records + subjects == 1 ? "it is"
+             : all                   ? "all of it is"
+                                     : "some of it is",
+             all ? "" : ", and nothing else of it is there", hold_reason);
     }
     if (earlier == 0) {
         FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
-             fence->rid_count, fence->sid_count);
+             records, subjects);
     }
     return OK;
 }
@@ -254,6 +114,7 @@ struct affected { // The models of the dataset, and what happens to one of them.
     struct txn *txn;
     uint32_t model;
     uint64_t *lost; // [shards * slice_count]: records gone from each of its cells. Owned.
+    bool *fresh;    // The same: whether components may stand on it that are not invalid. Owned.
     uint32_t shards, slice_count;
     struct digest schema;      // Of the dataset.
     struct component *invalid; // Rows to be put: collected first, the walk must not be disturbed.
@@ -266,7 +127,7 @@ static bool is_hit(const struct affected *affected, const struct component *name
 {
     for (uint32_t i = 0; i < name->count && name->shard < affected->shards; i++) {
         if (name->list[i] < affected->slice_count &&
-            affected->lost[(size_t)name->shard * affected->slice_count + name->list[i]] > 0) {
+            affected->fresh[(size_t)name->shard * affected->slice_count + name->list[i]]) {
             return true;
         }
     }
@@ -298,16 +159,16 @@ static enum err collect_component(void *context, const struct component *name,
     return OK;
 }
 
-// Only the shards that were hit are looked at.
+// Only the shards in which something may have become invalid are looked at.
 static enum err collect_components(struct affected *affected)
 {
     for (uint32_t shard = 0; shard < affected->shards; shard++) {
-        const uint64_t *const lost = &affected->lost[(size_t)shard * affected->slice_count];
-        bool hit = false;
+        const bool *const fresh = &affected->fresh[(size_t)shard * affected->slice_count];
+        bool any = false;
         for (uint32_t slice = 0; slice < affected->slice_count; slice++) {
-            hit = hit || lost[slice] > 0;
+            any = any || fresh[slice];
         }
-        if (hit) {
+        if (any) {
             TRY(component_row_each_of(affected->txn, affected->model, shard, collect_component,
                                       affected));
         }
@@ -351,6 +212,8 @@ static enum err hit_cells(struct affected *affected, const struct placement *pla
             fence->hits[fence->hit_count++] =
                 (struct fence_hit){affected->model, cell, affected->lost[i]};
             TRY(cell_version_raise(affected->txn, affected->model, cell.shard, cell.slice));
+            affected->fresh[i] =
+                fence->known == NULL || !fence->known(fence->known_context, affected->model, cell);
         }
     }
     return OK;
@@ -397,6 +260,8 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
     affected->slice_count = placement_slice_count(&placement, row->generations);
     affected->lost =
         mem_alloc((size_t)affected->shards * affected->slice_count, sizeof *affected->lost);
+    affected->fresh =
+        mem_alloc((size_t)affected->shards * affected->slice_count, sizeof *affected->fresh);
     enum err err = hit_cells(affected, &placement, row->generations);
     if (err == OK) {
         err = collect_components(affected);
@@ -405,6 +270,7 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
         err = invalidate(affected);
     }
     mem_free(affected->lost);
+    mem_free(affected->fresh);
     if (err == OK && affected->fence->awaited_count > awaited_before) {
         err = name_model(affected, row, &spec);
     }
@@ -468,19 +334,6 @@ static enum err fence_records(const struct fence *fence, struct store *store, st
     return err;
 }
 
-// Nothing is left to delete: journaled as done, so that the same UUID gives the same answer.
-static enum err nothing_left(struct fence *fence, struct txn *txn, uint64_t earlier)
-{
-    struct request_row *const request = &fence->request;
-    struct request_row before;
-    TRY(request_get(txn, earlier, &before));
-    fence->earlier = before.uuid;
-    request->earlier = earlier;
-    request->erased_us = request->repaired_us = request->fenced_us;
-    request->epoch = request->epoch_before;
-    return statement_complete(txn, fence->signer, request);
-}
-
 static enum err fence_schema(const struct fence *fence, struct txn *txn, struct digest *digest_out)
 {
     struct dataset_row dataset = {0};
@@ -492,20 +345,49 @@ static enum err fence_schema(const struct fence *fence, struct txn *txn, struct 
     return OK;
 }
 
-static enum err fence_all(struct fence *fence, struct store *store, struct txn *txn)
+// What an earlier part of the request has put says what the component was then.
+static enum err put_awaited(struct fence *fence, struct txn *txn)
 {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < fence->awaited_count; i++) {
+        bool has = false;
+        if (fence->known != NULL) {
+            TRY(awaited_has(txn, fence->request.sequence, &fence->awaited[i], &has));
+        }
+        if (!has) {
+            TRY(awaited_put(txn, fence->request.sequence, &fence->awaited[i]));
+            fence->awaited[kept++] = fence->awaited[i];
+        }
+    }
+    fence->awaited_count = kept;
+    return OK;
+}
+
+enum err fence_part(struct fence *fence, struct store *store, struct txn *txn)
+{
+    struct request_row *const request = &fence->request;
+    const uint64_t before = request->components_invalidated;
     struct affected affected = {.fence = fence, .txn = txn};
+    // Whatever is pending was counted as one of both.
+    affected.pending_index = (uint32_t)(request->records_deleted + before);
     TRY(fence_schema(fence, txn, &affected.schema));
     TRY(fence_records(fence, store, txn, &affected.pending_index));
     TRY(hit_models(&affected));
-    for (uint32_t i = 0; i < fence->awaited_count; i++) {
-        TRY(awaited_put(txn, fence->request.sequence, &fence->awaited[i]));
-    }
-    fence->request.records_deleted = fence->key_count;
-    TRY(fence->request.components_invalidated > 0
-            ? counter_next(txn, COUNTER_EPOCH, &fence->request.epoch)
-            : counter_get(txn, COUNTER_EPOCH, &fence->request.epoch));
-    return request_put(txn, &fence->request);
+    TRY(put_awaited(fence, txn));
+    request->records_deleted += fence->key_count;
+    return request->components_invalidated > before
+               ? counter_next(txn, COUNTER_EPOCH, &request->epoch)
+               : counter_get(txn, COUNTER_EPOCH, &request->epoch);
+}
+
+enum err fence_nothing_left(struct request_row *request, uint64_t earlier,
+                            const struct signer *signer, struct txn *txn, struct id128 *earlier_out)
+{
+    request->earlier = earlier;
+    TRY(bulk_earlier(txn, request, earlier_out));
+    request->erased_us = request->repaired_us = request->fenced_us;
+    request->epoch = request->epoch_before;
+    return statement_complete(txn, signer, request);
 }
 
 static enum err name_dataset(struct fence *fence, struct txn *txn)
@@ -536,11 +418,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
             request->eager = true;
             TRY(request_put(txn, request));
         }
-        struct request_row before;
-        if (request->earlier != 0) {
-            TRY(request_get(txn, request->earlier, &before));
-            fence->earlier = before.uuid;
-        }
+        TRY(bulk_earlier(txn, request, &fence->earlier));
         return statement_accepted(txn, request, &fence->accepted->body);
     }
     if (known != ERR_NOT_FOUND) {
@@ -560,14 +438,21 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
     uint64_t earlier = 0;
     TRY(find(fence, txn, &earlier));
     if (fence->key_count == 0) {
-        TRY(expect_some(fence, earlier));
+        TRY(fence_expect_some(fence->answered, fence->rid_count, fence->sid_count, earlier,
+                              fence->hold_reason));
     }
     memcpy(request->answered, fence->answered, sizeof request->answered);
     request->records_held = fence->kept_count;
     TRY(name_dataset(fence, txn));
     TRY(counter_get(txn, COUNTER_EPOCH, &request->epoch_before));
     TRY(counter_next(txn, COUNTER_REQUEST, &request->sequence));
-    TRY(fence->key_count == 0 ? nothing_left(fence, txn, earlier) : fence_all(fence, store, txn));
+    if (fence->key_count == 0) {
+        TRY(fence_nothing_left(request, earlier, fence->signer, txn, &fence->earlier));
+    } else {
+        TRY(fence_part(fence, store, txn));
+        TRY(request_put(txn, request));
+    }
+    TRY(answers_put(txn, request, fence->answers));
     return statement_accepted(txn, request, &fence->accepted->body);
 }
 

@@ -173,6 +173,13 @@ static enum err prepare(struct core *core, const char *name, struct adopt_job *a
     TRY(check_name(core, name));
     snprintf(model_name, sizeof model_name, "%s%s", prefix, name);
     TRY(catalog_model(core, model_name, &model));
+    const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
+    if (dataset != NULL && dataset->fencing > 0) {
+        FAIL(ERR_CONFLICT,
+             "a deletion of many is being fenced in the dataset of \"%s\": try again "
+             "when it is acknowledged",
+             model_name);
+    }
     const uint32_t node = longest(model);
     struct weights *const weights = model_extra(model, 0, node)->weights;
     if (weights == NULL || ensemble_slot(&model->ensemble, 0, node)->state != SLOT_VALID) {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/statement.h"
@@ -460,6 +461,12 @@ static void submit(struct core *core, const struct caller *caller, enum request_
         mem_free(remove);
         return;
     }
+    uint32_t done, ids;
+    if (bulk_find(core, &remove->row.uuid, &done, &ids)) {
+        reply_error(core, caller, ERR_CONFLICT, "this request UUID stands for a deletion");
+        mem_free(remove);
+        return;
+    }
     storage_submit(core->storage, &remove->job);
 }
 
@@ -495,6 +502,12 @@ VERB(on_dataset_remove, Unlearn__DatasetRemove)
     struct dataset *dataset = NULL;
     // A name that is not there may be a repetition of the request that removed it: the job knows.
     const bool there = catalog_dataset(core, body->dataset, &dataset) == OK;
+    if (there && dataset->fencing > 0) {
+        reply_error(core, caller, ERR_CONFLICT,
+                    "a deletion of many is being fenced in this dataset: try again when it is "
+                    "acknowledged");
+        return;
+    }
     submit(core, caller, REQUEST_REMOVE_DATASET, there ? dataset->row.number : 0, 0, body->dataset,
            body->uuid);
 }

@@ -8,6 +8,7 @@
 #include "coordinator/cells.h"
 #include "model/spec.h"
 #include "proto/receipt.h"
+#include "store/bulk.h"
 #include "store/component.h"
 #include "store/ledger.h"
 #include "store/record.h"
@@ -41,11 +42,7 @@ static enum err begin(struct txn *txn, const struct request_row *row, enum recei
     memcpy(receipt->name, row->name, sizeof receipt->name);
     const size_t bytes = strnlen(build_id, sizeof receipt->build - 1);
     memcpy(receipt->build, build_id, bytes);
-    if (row->earlier != 0) {
-        struct request_row earlier;
-        TRY(request_get(txn, row->earlier, &earlier));
-        receipt->earlier = earlier.uuid;
-    }
+    TRY(bulk_earlier(txn, row, &receipt->earlier));
     return store_profile(txn, &receipt->profile);
 }
 

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
@@ -197,7 +198,7 @@ static void tick(struct core *core)
     outlook_tick(core);
     uploads_tick(core);
     base_uploads_tick(core);
-    deletion_tick(core);
+    bulk_tick(core);
     erasure_tick(core);
 }
 
@@ -333,6 +334,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
     TRY(catalog_load(core));
+    TRY(bulk_open(core));
     TRY(predict_open(core));
     TRY(leases_open(core));
     TRY(link_context_open(&core->context));
@@ -343,6 +345,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     imports_tidy(core);
     bases_tidy(core);
     erasure_resume(core);
+    bulk_resume(core);
     TRY(publish_all(core, clients, workers));
     log_info("coordinator_started", "clients=%s workers=%s core=%s boot=%llu", clients, workers,
              core->core_type, (unsigned long long)storage_boot(core->storage));
@@ -355,6 +358,7 @@ static void close_all(struct core *core)
     predict_free(core);
     if (core->storage != NULL) {
         erasure_stop(core);
+        bulk_stop(core);
         storage_drain(core->storage, core);
     }
     leases_free(core);
@@ -362,7 +366,7 @@ static void close_all(struct core *core)
     link_close(core->workers_link);
     link_context_close(core->context);
     verify_free(core);
-    deletion_free(core);
+    bulk_free(core);
     erasure_free(core);
     upkeep_free(core);
     uploads_free(core);

@@ -43,6 +43,9 @@ enum kv_table { // docs/format.md, "Store", has the layout of each. Names are fi
     KV_DOOMED,
     KV_TALLY,
     KV_HOLD,
+    KV_BULK,
+    KV_ASKED,
+    KV_ANSWER,
     KV_TABLE_COUNT_,
 };
 const char *kv_table_name(enum kv_table table);

@@ -34,6 +34,9 @@ static const struct table tables[KV_TABLE_COUNT_] = {
     [KV_DOOMED] = {"doomed", 8},
     [KV_TALLY] = {"tally", 4},
     [KV_HOLD] = {"hold", 4},
+    [KV_BULK] = {"bulk", 8},
+    [KV_ASKED] = {"asked", 8},
+    [KV_ANSWER] = {"answer", 8},
 };
 
 const char *kv_table_name(enum kv_table table)

@@ -301,6 +301,26 @@ enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_t generat
     return band_run(txn, &band);
 }
 
+enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset, uint32_t generation_next,
+                                  const struct id128 *sid, const struct record_key *after,
+                                  bool (*each)(void *context, const struct record *record),
+                                  void *context)
+{
+    if (generation_next == 0) {
+        return OK;
+    }
+    const struct band band = {.dataset = dataset,
+                              .generation_last = generation_next - 1,
+                              .risk_last = UINT8_MAX,
+                              .sid_first = *sid,
+                              .sid_last = *sid,
+                              .after = after,
+                              .keys_only = true,
+                              .each = each,
+                              .context = context};
+    return band_run(txn, &band);
+}
+
 static bool note_class(void *context, const struct record *record)
 {
     *(int *)context = record->key.risk;

@@ -68,6 +68,13 @@ MUST_USE enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_
                                       bool (*each)(void *context, const struct record *record),
                                       void *context);
 
+// The same, from behind `after` (NULL: from the first), with the keys alone: far cheaper.
+MUST_USE enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset,
+                                           uint32_t generation_next, const struct id128 *sid,
+                                           const struct record_key *after,
+                                           bool (*each)(void *context, const struct record *record),
+                                           void *context);
+
 // Hides the record from every later read of this process. The caller's transaction journals why.
 // Takes effect at once; record_undeny takes it back when that transaction fails.
 void record_deny(struct store *store, const struct record_key *key);

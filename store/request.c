@@ -44,7 +44,7 @@ static enum err sequence_of(struct span key, uint64_t *sequence_out)
 
 // --- Requests ---
 
-static enum err row_put(struct txn *txn, const struct request_row *row, struct buf *buf)
+void request_row_write(const struct request_row *row, struct buf *buf)
 {
     buf_put(buf, span_of(row->uuid.bytes, ID_BYTES));
     buf_put(buf, span_of(row->body.bytes, ID_BYTES));
@@ -71,15 +71,19 @@ static enum err row_put(struct txn *txn, const struct request_row *row, struct b
     buf_u64(buf, (uint64_t)row->repaired_us);
     buf_u64(buf, (uint64_t)row->completed_us);
     buf_short_text(buf, row->name);
+}
+
+static enum err row_put(struct txn *txn, const struct request_row *row, struct buf *buf)
+{
     const struct kv_key key = key_of(row->sequence);
+    request_row_write(row, buf);
     return value_put(txn, KV_REQUEST, kv_key_span(&key), buf_span(buf));
 }
 
-static enum err row_of(struct span key, struct span value, struct request_row *row_out)
+enum err request_row_read(struct span bytes, const char *where, struct request_row *row_out)
 {
     *row_out = (struct request_row){0};
-    TRY(sequence_of(key, &row_out->sequence));
-    struct cursor cursor = cursor_of(value);
+    struct cursor cursor = cursor_of(bytes);
     const struct span uuid = cursor_take(&cursor, ID_BYTES);
     const struct span body = cursor_take(&cursor, ID_BYTES);
     const uint8_t kind = cursor_u8(&cursor), state = cursor_u8(&cursor);
@@ -104,16 +108,24 @@ static enum err row_of(struct span key, struct span value, struct request_row *r
     row_out->repaired_us = (int64_t)cursor_u64(&cursor);
     row_out->completed_us = (int64_t)cursor_u64(&cursor);
     cursor_short_text(&cursor, row_out->name, sizeof row_out->name);
-    TRY_AS(cursor_done(&cursor, "a request"), "%s", kv_label_of(KV_REQUEST, key).text);
+    TRY_AS(cursor_done(&cursor, "a request"), "%s", where);
     if (kind < REQUEST_DELETE || kind > REQUEST_REMOVE_MODEL || state < REQUEST_FENCED ||
         state > REQUEST_COMPLETED) {
-        FAIL(ERR_CORRUPT, "%s: kind %u and state %u are not known",
-             kv_label_of(KV_REQUEST, key).text, kind, state);
+        FAIL(ERR_CORRUPT, "%s: kind %u and state %u are not known", where, kind, state);
     }
     row_out->kind = (enum request_kind)kind;
     row_out->state = (enum request_state)state;
     memcpy(row_out->uuid.bytes, uuid.data, ID_BYTES);
     memcpy(row_out->body.bytes, body.data, ID_BYTES);
+    return OK;
+}
+
+static enum err row_of(struct span key, struct span value, struct request_row *row_out)
+{
+    uint64_t sequence = 0;
+    TRY(sequence_of(key, &sequence));
+    TRY(request_row_read(value, kv_label_of(KV_REQUEST, key).text, row_out));
+    row_out->sequence = sequence;
     return OK;
 }
 
@@ -347,7 +359,7 @@ enum err pending_drop(struct txn *txn, uint64_t sequence, uint32_t index)
 
 // --- Awaited ---
 
-enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *awaited)
+static struct kv_key awaited_key_of(uint64_t sequence, const struct awaited *awaited)
 {
     CHECK(sequence > 0 && awaited->name.count > 0 && awaited->name.count <= LIMIT_SLICES);
     struct kv_key key = key_of(sequence);
@@ -356,8 +368,21 @@ enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *a
     for (uint16_t i = 0; i < awaited->name.count; i++) {
         kv_key_u16(&key, awaited->name.list[i]);
     }
+    return key;
+}
+
+enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *awaited)
+{
+    const struct kv_key key = awaited_key_of(sequence, awaited);
     return value_put(txn, KV_AWAITED, kv_key_span(&key),
                      span_of(awaited->commitment.bytes, awaited->was_valid ? DIGEST_BYTES : 0));
+}
+
+enum err awaited_has(struct txn *txn, uint64_t sequence, const struct awaited *awaited,
+                     bool *has_out)
+{
+    const struct kv_key key = awaited_key_of(sequence, awaited);
+    return value_exists(txn, KV_AWAITED, kv_key_span(&key), has_out);
 }
 
 static enum err awaited_of(struct span key, struct span value, struct awaited *awaited_out)

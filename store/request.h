@@ -54,6 +54,12 @@ struct request_row {
     int64_t accepted_us, fenced_us, erased_us, repaired_us, completed_us; // 0: not yet.
 };
 
+// The bytes of a row, without its number, as tables keep them; appended. Reading leaves the number 0;
+// ERR_CORRUPT names `where`.
+void request_row_write(const struct request_row *row, struct buf *buf);
+MUST_USE enum err request_row_read(struct span bytes, const char *where,
+                                   struct request_row *row_out);
+
 // Key for the digests of bodies; made at store_create.
 void request_body_key(const struct store *store, uint8_t key_out[static KEY_BYTES]);
 
@@ -100,6 +106,8 @@ struct awaited {
     struct digest commitment; // and this was the commitment to its weights.
 };
 MUST_USE enum err awaited_put(struct txn *txn, uint64_t sequence, const struct awaited *awaited);
+MUST_USE enum err awaited_has(struct txn *txn, uint64_t sequence, const struct awaited *awaited,
+                              bool *has_out);
 MUST_USE enum err awaited_walk(struct txn *txn, uint64_t sequence,
                                enum err (*each)(void *context, uint64_t sequence,
                                                 const struct awaited *awaited),

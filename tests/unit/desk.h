@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
@@ -51,6 +52,7 @@ static inline void desk_open_core(struct desk *desk)
     if (loaded != OK) {
         fail_msg("%s: %s", err_name(loaded), err_text());
     }
+    assert_int_equal(bulk_open(core), OK);
     assert_int_equal(leases_open(core), OK);
     assert_int_equal(link_context_open(&core->context), OK);
     assert_int_equal(link_open(core->context, LINK_ROUTER, &core->clients), OK);
@@ -66,7 +68,7 @@ static inline void desk_close_core(struct desk *desk)
     storage_drain(core->storage, core);
     leases_free(core);
     verify_free(core);
-    deletion_free(core);
+    bulk_free(core);
     erasure_free(core);
     uploads_free(core);
     base_uploads_free(core);

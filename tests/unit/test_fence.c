@@ -144,6 +144,7 @@ static struct fence ask(uint8_t request)
     return (struct fence){.uuid = {{request}},
                           .body = {{request, 1}},
                           .dataset = PEOPLE_DATASET,
+                          .records_most = LIMIT_FENCE_RECORDS,
                           .eager = true,
                           .accepted_us = 77,
                           .signer = signer,
@@ -739,20 +740,25 @@ static void test_too_many_records(void **state)
 {
     (void)state;
     const uint32_t number = some_record();
-    struct fence fence = ask(1);
-    fence.rids = mem_alloc(LIMIT_DELETE_IDS + 1, sizeof *fence.rids);
-    for (uint32_t i = 0; i < LIMIT_DELETE_IDS + 1; i++) {
-        fence.rids[i] = people_rid(number);
+    struct fence fence = ask(1), subject = ask(2);
+    for (uint32_t i = 0; i < LIMIT_FENCE_RECORDS + 1; i++) {
+        add_record(&fence, number);
     }
-    fence.rid_count = LIMIT_DELETE_IDS + 1;
     people_begin(&people);
     assert_int_equal(fence_run(&fence, people.store, people.txn), ERR_LIMIT);
-    assert_true(txn_writes(people.txn) == 0);
+    assert_true(fence.too_many && txn_writes(people.txn) == 0);
     people_roll_back(&people);
-    fence.rid_count = LIMIT_DELETE_IDS; // control
+    add_subject(&subject, records[number].who);
+    subject.records_most = 1;
+    people_begin(&people);
+    assert_int_equal(fence_run(&subject, people.store, people.txn), ERR_LIMIT);
+    assert_true(subject.too_many && txn_writes(people.txn) == 0);
+    people_roll_back(&people);
+    fence.rid_count = LIMIT_FENCE_RECORDS; // control
     assert_int_equal(run(&fence), OK);
-    assert_int_equal(fence.key_count, 1);
+    assert_true(!fence.too_many && fence.key_count == 1);
     fence_deinit(&fence);
+    fence_deinit(&subject);
 }
 
 // Rolled back and undone, nothing has happened; the second run finds it all anew.
