@@ -394,7 +394,8 @@ const struct ctl_command cmd_delete = {
         "completed. The work goes on by itself, also when this command ends before. A due date "
         "orders "
         "the repairs; where it cannot be kept, the answer and `status` say so. --wait repaired, or "
-        "more, has it repaired at once. Exit code "
+        "more, has it repaired at once. A file may name 1048576 ids; the same id several times is "
+        "deleted once and has the same answer each time. Exit code "
         "3 where nothing of it is known; 4 where a base was pre-trained on the dataset, which must "
         "be retired first, or where all of it that is there is on legal hold (unlearnctl hold); 1 "
         "where the deletion is accepted but its receipt or "
@@ -402,7 +403,7 @@ const struct ctl_command cmd_delete = {
         "Examples:\n"
         "  unlearnctl delete adult --record 17 1804 --wait repaired\n"
         "  unlearnctl delete digits --subject writer-003 --due ccpa\n"
-        "  unlearnctl delete adult --from-csv ids.csv --request "
+        "  unlearnctl delete adult --from-csv ids.csv --answers answers.csv --request "
         "7f1d1a52-2c55-4c0e-9d61-0c5a3b0f8a11",
     .options = delete_options,
     .option_count = sizeof delete_options / sizeof delete_options[0],

@@ -187,9 +187,9 @@ static uint8_t same_answer(const struct request_row *request, uint32_t *total_ou
 {
     uint8_t same = 0;
     *total_out = 0;
-    for (uint8_t i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
+    for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
         *total_out += request->answered[i];
-        same = request->answered[i] > 0 ? i : same;
+        same = request->answered[i] > 0 ? (uint8_t)i : same;
     }
     return *total_out > 0 && request->answered[same] == *total_out ? same : 0;
 }

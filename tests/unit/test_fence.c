@@ -694,6 +694,119 @@ static void test_all_on_hold_is_refused(void **state)
     fence_deinit(&after);
 }
 
+// --- in several transactions
+
+static struct {
+    struct fence_hit hits[256];
+    uint32_t count;
+    uint32_t spared; // How often a cell was known.
+} known;
+
+static bool is_known(void *context, uint32_t model, struct cell cell)
+{
+    (void)context;
+    for (uint32_t i = 0; i < known.count; i++) {
+        if (known.hits[i].model == model && known.hits[i].cell.shard == cell.shard &&
+            known.hits[i].cell.slice == cell.slice) {
+            known.spared++;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Fences seven of the keys as a part of the request; false: none is left.
+static bool fence_some(struct fence *part, const struct fence *all, uint32_t from)
+{
+    const uint32_t left = from < all->key_count ? all->key_count - from : 0;
+    const uint32_t count = left < 7 ? left : 7;
+    if (count == 0) {
+        return false;
+    }
+    const struct request_row request = part->request;
+    *part = (struct fence){.dataset = PEOPLE_DATASET, .known = is_known, .request = request};
+    part->keys = mem_alloc(count, sizeof *part->keys);
+    memcpy(part->keys, all->keys + from, count * sizeof *part->keys);
+    part->key_count = count;
+    people_begin(&people);
+    MUST(fence_part(part, people.store, people.txn));
+    people_commit(&people);
+    for (uint32_t i = 0; i < part->hit_count; i++) {
+        assert_true(known.count < 256);
+        known.hits[known.count++] = part->hits[i];
+    }
+    return true;
+}
+
+static void expect_components(const bool *gone, const struct tally *tally, uint32_t *awaited)
+{
+    for (uint32_t m = 0; m < MODELS; m++) {
+        for (uint32_t shard = 0; shard < models[m].shards; shard++) {
+            for (uint32_t node = 0; node < tries[m].count; node++) {
+                const struct component_row *const before = &row_before[m][shard][node];
+                struct component name;
+                struct component_row row = {0};
+                bool hit = false;
+                trie_name(&tries[m], shard, node, &name);
+                for (uint32_t i = 0; i < name.count; i++) {
+                    const struct cell cell = {shard, name.list[i]};
+                    hit = hit || (models[m].hit && lost_of(m, gone, cell) > 0);
+                }
+                (void)!component_row_get(people.txn, models[m].number, &name, &row);
+                assert_int_equal(row.state,
+                                 hit && before->state != 0 ? COMPONENT_INVALID : before->state);
+                assert_true(before->state == 0 || has_instance(tally, row.instance) ==
+                                                      (hit && before->state == COMPONENT_VALID));
+                *awaited += hit && before->state != 0;
+            }
+        }
+    }
+}
+
+// Half of the records, seven at a time: at the end the store says what it would after one fence, and what
+// each component's commitment was.
+static void test_parts_do_what_one_fence_does(void **state)
+{
+    (void)state;
+    bool gone[RECORDS] = {false};
+    struct fence all = ask(1), part = {.request = {.uuid = {{1}},
+                                                   .kind = REQUEST_DELETE,
+                                                   .state = REQUEST_FENCED,
+                                                   .dataset = PEOPLE_DATASET}};
+    known.count = known.spared = 0;
+    for (uint32_t i = 0; i < RECORDS; i += 2) {
+        add_record(&all, i);
+        gone[i] = true;
+    }
+    remember();
+    people_begin(&people);
+    MUST(fence_find(&all, people.txn));
+    MUST(counter_next(people.txn, COUNTER_REQUEST, &part.request.sequence));
+    people_commit(&people);
+    assert_int_equal(all.key_count, RECORDS / 2);
+    uint32_t parts = 0, awaited = 0;
+    for (; fence_some(&part, &all, 7 * parts); parts++) {
+        awaited += part.awaited_count;
+        const struct request_row request = part.request;
+        fence_deinit(&part);
+        part.request = request;
+    }
+    assert_true(parts == 9 && known.spared > 0);
+    assert_int_equal(part.request.records_deleted, RECORDS / 2);
+    struct tally tally = {.gone = gone};
+    uint32_t awaited_there = 0, awaited_expected = 0;
+    people_begin(&people);
+    MUST(pending_walk(people.txn, part.request.sequence, count_pending, &tally));
+    expect_components(gone, &tally, &awaited_expected);
+    MUST(awaited_walk(people.txn, part.request.sequence, count_awaited, &awaited_there));
+    MUST(awaited_walk(people.txn, part.request.sequence, expect_commitment, NULL));
+    people_commit(&people);
+    assert_int_equal(tally.records, RECORDS / 2);
+    assert_int_equal(tally.weights, part.request.components_invalidated);
+    assert_true(awaited == awaited_expected && awaited_there == awaited_expected);
+    fence_deinit(&all);
+}
+
 // A record that came after a model's last training is in none of its components.
 static void test_a_later_generation_is_in_no_component(void **state)
 {
@@ -830,6 +943,7 @@ int main(void)
         WITH_PEOPLE(test_already_deleted),
         WITH_PEOPLE(test_holds_stay_and_the_rest_goes),
         WITH_PEOPLE(test_all_on_hold_is_refused),
+        WITH_PEOPLE(test_parts_do_what_one_fence_does),
         WITH_PEOPLE(test_a_later_generation_is_in_no_component),
         WITH_PEOPLE(test_a_dataset_that_goes_or_is_gone),
         WITH_PEOPLE(test_too_many_records),
