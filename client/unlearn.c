@@ -2,12 +2,19 @@
 #include "client/unlearn.h"
 
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "client/call.h"
+#include "client/interrupt.h"
 
 enum {
-    DELETE_IDS_MAX = 2000,         // Of one part; the coordinator answers parts one by one.
+    FENCE_MS = 5000,       // To wait for the ack of many,
+    FENCE_IDS_MS = 50,     // of whom so many are fenced in a millisecond, on a slow machine.
+    AWAIT_PAUSE_MS = 200,  // Between questions about a deletion of many,
+    ATTEMPTS_MAX = 2,      // which is sent again so often.
+    DELETE_IDS_MAX = 2000, // Of one part; the coordinator answers parts one by one.
     DELETE_BYTES_MAX = 200 * 1024, // Of the ids of one part; with its framing it fits a frame.
 };
 
@@ -380,9 +387,10 @@ static void fill_part(Unlearn__Delete *body, struct unlearn_ids records, size_t 
     body->more = *records_sent < records.count || *subjects_sent < subjects.count;
 }
 
-enum err unlearn_delete(struct unlearn *client, const char *dataset, const struct id128 *uuid,
-                        struct unlearn_ids records, struct unlearn_ids subjects,
-                        const struct unlearn_terms *terms, const Unlearn__RequestState **state_out)
+static enum err send_parts(struct unlearn *client, const char *dataset, const struct id128 *uuid,
+                           struct unlearn_ids records, struct unlearn_ids subjects,
+                           const struct unlearn_terms *terms,
+                           const Unlearn__RequestState **state_out)
 {
     size_t records_sent = 0, subjects_sent = 0;
     for (uint32_t part = 0;; part++) {
@@ -400,8 +408,10 @@ enum err unlearn_delete(struct unlearn *client, const char *dataset, const struc
         Unlearn__Request request = CALL_REQUEST(DELETE, delete_, &body);
         const Unlearn__Reply *reply;
         const int timeout_ms = client->timeout_ms;
-        if (!body.more) { // The ack comes when all are fenced.
-            client->timeout_ms += (int)(records_sent + subjects_sent);
+        if (part > 0 &&
+            !body.more) { // The ack takes so long; if it does not come, await_fence asks.
+            const size_t ids = records.count + subjects.count;
+            client->timeout_ms = FENCE_MS + (int)(ids / FENCE_IDS_MS);
         }
         // Parts stand in order; only a request of one part is complete in itself.
         const enum err err =
@@ -413,6 +423,36 @@ enum err unlearn_delete(struct unlearn *client, const char *dataset, const struc
             *state_out = reply->request_state;
             return OK;
         }
+    }
+}
+
+// Until the coordinator says that it has fenced the request, or does not know it: a deletion of many goes on
+// without us, also over its restart. ERR_UNAVAILABLE: neither came in time.
+static enum err await_fence(struct unlearn *client, const struct id128 *uuid, size_t ids)
+{
+    const int64_t until_ms = clock_mono_ms() + client->timeout_ms + (int64_t)ids;
+    for (;;) {
+        const Unlearn__RequestState *state;
+        const enum err err = unlearn_request_show(client, uuid, &state);
+        if (err != ERR_UNAVAILABLE || clock_mono_ms() >= until_ms) {
+            return err == ERR_NOT_FOUND ? OK : err;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = AWAIT_PAUSE_MS * 1000000L}, NULL);
+        TRY(interrupt_check());
+    }
+}
+
+enum err unlearn_delete(struct unlearn *client, const char *dataset, const struct id128 *uuid,
+                        struct unlearn_ids records, struct unlearn_ids subjects,
+                        const struct unlearn_terms *terms, const Unlearn__RequestState **state_out)
+{
+    const size_t ids = records.count + subjects.count;
+    for (int attempt = 0;; attempt++) {
+        const enum err err = send_parts(client, dataset, uuid, records, subjects, terms, state_out);
+        if (err != ERR_UNAVAILABLE || ids <= LIMIT_FENCE_IDS || attempt == ATTEMPTS_MAX) {
+            return err;
+        }
+        TRY(await_fence(client, uuid, ids));
     }
 }
 

@@ -272,7 +272,7 @@ struct unlearn_terms {
 // Deletes records and subjects under `uuid`, sent in as many parts as it needs. OK: the deletion
 // is fenced and durable. The same uuid with the same ids and due date may be sent again and gives the
 // same answer. ERR_NOT_FOUND: nothing of it is known; nothing was changed. ERR_INVALID: the due date
-// is none, or has passed.
+// is none, or has passed. Of many ids: waits for the fence, also over a restart of the coordinator.
 MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
                                  const struct id128 *uuid, struct unlearn_ids records,
                                  struct unlearn_ids subjects, const struct unlearn_terms *terms,

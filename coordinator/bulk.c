@@ -111,11 +111,6 @@ void bulk_free(struct core *core)
     core->bulks = NULL;
 }
 
-void bulk_stop(struct core *core)
-{
-    bulks_of(core)->stopped = true;
-}
-
 static struct bulk *find(const struct core *core, const struct id128 *uuid, bool sealed)
 {
     for (uint32_t i = 0; core->bulks != NULL && i < core->bulks->count; i++) {
@@ -327,6 +322,19 @@ static void reply_all(struct core *core, const struct bulk *bulk, const struct c
     }
     if (bulk->caller_count == 0 && caller != NULL) {
         reply_error(core, caller, err, text);
+    }
+}
+
+void bulk_stop(struct core *core)
+{
+    struct bulks *const bulks = bulks_of(core);
+    bulks->stopped = true;
+    for (uint32_t i = 0; i < bulks->count; i++) {
+        reply_all(
+            core, bulks->all[i], NULL, ERR_UNAVAILABLE,
+            "the coordinator ends; at its next start the deletion goes on: ask again under the "
+            "same UUID");
+        bulks->all[i]->caller_count = 0;
     }
 }
 

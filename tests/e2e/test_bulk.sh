@@ -86,18 +86,18 @@ rows "$E2E_DIR/e.csv" 60000
 ctl --json import e "$E2E_DIR/e.csv" --label y >/dev/null
 ctl --json train e --dataset e --set "${SPEC[@]}" --wait >/dev/null
 under_way() { { ctl status ${UUID}02 2>&1 || true; } | grep -qE 'not acknowledged yet: [1-9][0-9]* of its 50000'; }
-ctl --json delete e --from-csv "$(range 0 49999)" --request ${UUID}02 >/dev/null 2>&1 || true &
+ctl --json delete e --from-csv "$(range 0 49999)" --request ${UUID}02 >"$E2E_DIR/waited" 2>&1 || true &
 ASK=$!
 wait_for "the fence is under way" 30 under_way
 pid=$(coordinator_pid)
 kill -KILL "$pid"
 wait_for "the coordinator is gone" 10 gone "$pid"
-pkill -TERM -P "$ASK" || true # It would wait a minute for an answer.
-wait "$ASK" || true
 expect_equal "it was not acknowledged" "$(grep -c "event=deletion_fenced request=${UUID}02" "$UNLEARN_DIR/run/unlearnd.log" || true)" 0
 up 2
 expect_equal "it is known again at the start" "$(grep -c 'event=bulk_resumed .* ids=50000' "$UNLEARN_DIR/run/unlearnd.log")" 1
 wait_for "and goes on by itself" 30 fenced ${UUID}02
+wait "$ASK"
+expect_equal "who has waited all the time is told" "$(jq -c '[.records_deleted, .ids.deleted]' "$E2E_DIR/waited")" "[50000,50000]"
 answer=$(json '[.records_deleted, .ids.deleted, .ids.not_found]' delete e --from-csv "$(range 0 49999)" --request ${UUID}02 \
   --answers "$E2E_DIR/answers")
 expect_equal "every id has its answer" "$answer $(answers "$E2E_DIR/answers")" \
@@ -116,7 +116,7 @@ wait_for "half of the ids have come" 30 half
 pid=$(coordinator_pid)
 kill -KILL "$pid"
 wait_for "the coordinator is gone" 10 gone "$pid"
-pkill -TERM -P "$ASK" || true
+pkill -TERM -P "$ASK" || true # It would wait a minute for an answer.
 wait "$ASK" || true
 up 2
 expect_exit 3 "no request with this UUID" ctl status ${UUID}03
