@@ -768,8 +768,8 @@ static void apply(struct core *core, struct step_job *step)
     bulk->row = step->row;
     bulk->progress = step->progress;
     if (fence->key_count > 0) {
-        const uint64_t forget = deletion_apply(core, fence); // Numbers rise.
-        bulk->forget = forget != 0 ? forget : bulk->forget;
+        const uint64_t told = deletion_apply(core, fence); // Numbers rise.
+        bulk->forget = told != 0 ? told : bulk->forget;
         if (!step->use_known) {
             known_clear(bulk);
         }
