@@ -72,6 +72,12 @@ enum {
     LIMIT_DUE_DAYS = 3660,       // Until a deletion is due: no law gives ten years.
     LIMIT_REPAIR_BATCH = 100000, // Deletions that a model gathers before it repairs.
 
+    // Of a simulated cluster. Deletions, and failures of ranks: each takes some microseconds, and one that
+    // is not repaired yet 24 bytes. Ten years, as far as due dates go; a year until a rank is back.
+    LIMIT_SIM_EVENTS = 20000000,
+    LIMIT_SIM_DAYS = LIMIT_DUE_DAYS,
+    LIMIT_SIM_BACK_SECONDS = 366 * 86400,
+
     LIMIT_DATASETS = 1024,
     LIMIT_MODELS = 1024,
     LIMIT_BASES = 1024,            // Retired ones keep their names, and count.
@@ -107,3 +113,6 @@ enum {
     LIMIT_PREDICT_QUEUE = 256, // Predictions accepted and not yet answered.
     LIMIT_STORE_QUEUE = 4096,  // Operations handed to the store thread and not yet answered.
 };
+
+// Records of a simulated dataset: ten for each person alive; sums of samples stay far below 2^64.
+#define LIMIT_SIM_RECORDS 100000000000
