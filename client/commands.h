@@ -40,6 +40,7 @@
     COMMAND(show)                                                                                  \
     COMMAND(compact)                                                                               \
     COMMAND(scan)                                                                                  \
+    COMMAND(simulate_cluster)                                                                      \
     COMMAND(simulate)                                                                              \
     COMMAND(receipt_verify)                                                                        \
     COMMAND(receipt)                                                                               \
