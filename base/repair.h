@@ -3,6 +3,7 @@
 //   deadline   At once, by idle ranks; what is due first goes first.
 //   eager      At once; every deletion is due at once, so the order is that of the lists alone: the
 //              shorter ones, which unlock more, first.
+//              Where ranks are scarce that starves the longer lists (docs/scheduling.md).
 //   batch:N    Not before N deletions have gathered, or one of them asks for haste or would else
 //              become late. Then all that waits by then; what deletions make invalid while that is being
 //              repaired gathers anew, since else a busy model would never come to an end of it.
