@@ -371,6 +371,8 @@ static void part_done(struct job *job, void *core_)
     } else if (!part->last) {
         reply_part(core, &part->caller, bulk->next_part - 1);
     } else {
+        log_info("bulk_sealed", "sequence=%llu ids=%u",
+                 (unsigned long long)bulk->row.request.sequence, bulk->row.ids);
         bulk->answers = mem_alloc(bulk->row.ids, sizeof *bulk->answers);
         step_next(core);
     }

@@ -64,6 +64,10 @@ turn=$(json .since_start.longest_turn_ms status)
 # 20 ms are what it may take (bench/deletions.c); here others may have the processor meanwhile.
 expect_number "the main loop's longest turn: $turn ms" "$turn" '<=' 100
 single=$(wc -l <"$E2E_DIR/side/deleted")
+expect_equal "nothing of the dataset was leased while it was fenced" \
+  "$(awk -v uuid="request=${UUID}01" '/event=bulk_sealed .*ids=999/ { inside = 1; seen++ }
+    index($0, uuid) && /event=deletion_fenced/ { inside = 0; seen++ }
+    inside && /event=lease_granted/ { leased++ } END { print seen, leased + 0 }' "$UNLEARN_DIR/run/unlearnd.log")" "2 0"
 expect_equal "the records have gone" "$(records d)" $((30000 - 10000 - single))
 expect_equal "the same request again has the same answers" \
   "$(json '[.records_deleted, .ids.not_found]' delete d --from-csv "$E2E_DIR/million" --request ${UUID}01 \
