@@ -58,7 +58,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions clean \
+.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions bench-locality clean \
   demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
@@ -140,6 +140,8 @@ bench-erasure: $(BUILD)/bench/erasure  ## erasing and opening sealed records aga
 # What acks and predictions cost under deletions, with the limits, on a cluster of this machine.
 bench-deletions: all $(BUILD)/bench/deletions $(BUILD)/bench/count.so  ## deletions against bare LMDB and the limits
 	@mkdir -p build && UNLEARN_BIN=$(BIN) $(BUILD)/bench/deletions build $(MODE)
+bench-locality: all  ## what workers fetch with and without what they keep in memory
+	@E2E_BIN=$(BIN) bench/locality.sh
 bench: bench-erasure bench-deletions  ## all benches: ours, reference, ratio, limit
 bench-quick: bench-erasure  ## the same with fewer records, in less than a minute
 	@$(MAKE) --no-print-directory bench-deletions MODE=quick
