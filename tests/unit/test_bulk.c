@@ -14,7 +14,9 @@
 
 #include <cmocka.h>
 
+#include "model/spec.h"
 #include "store/bulk.h"
+#include "store/component.h"
 #include "store/hold.h"
 #include "store/private.h"
 #include "store/tally.h"
@@ -615,6 +617,75 @@ static void test_others_go_on_meanwhile(void **state)
     expect_clear(RECORDS - 2 - MANY);
 }
 
+struct component_job {
+    struct job job;
+    uint64_t instance; // 0: only look.
+    struct component_row row;
+};
+
+// The only component of a model of one cell, as if it had been trained just now.
+static enum err component_run(struct job *job, struct store *store, struct txn *txn)
+{
+    (void)store;
+    struct component_job *const put = (struct component_job *)job;
+    const struct component name = {.count = 1};
+    uint64_t epoch = 0;
+    if (put->instance == 0) {
+        return component_row_get(txn, 5, &name, &put->row);
+    }
+    struct spec spec = spec_default();
+    spec.shards = spec.slices = spec.sequences = 1;
+    struct model_row model = {.number = 5, .name = "m", .dataset = 1, .generations = 1};
+    spec_put(&spec, &model.spec);
+    const enum err err = model_put(txn, &model);
+    model_row_deinit(&model);
+    TRY(err);
+    put->row = (struct component_row){.state = COMPONENT_VALID, .instance = put->instance};
+    TRY(component_row_put(txn, 5, &name, &put->row));
+    return counter_next(txn, COUNTER_EPOCH, &epoch);
+}
+
+static struct component_row component(uint64_t instance)
+{
+    struct component_job put = {.job = {.kind = JOB_WRITE_ALONE, .run = component_run},
+                                .instance = instance};
+    storage_submit(desk.core->storage, &put.job);
+    put.job.done = NULL;
+    storage_flush(desk.core->storage);
+    for (struct job *job = NULL; job != &put.job;) { // Steps may come back before it.
+        while ((job = storage_finished(desk.core->storage)) == NULL) {
+            nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+        }
+        if (job != &put.job) {
+            job->done(job, desk.core);
+        }
+    }
+    assert_int_equal(put.job.result, OK);
+    return put.row;
+}
+
+// What became valid between two steps, in a cell that was hit before, is found by the next.
+static void test_nothing_valid_is_passed_over(void **state)
+{
+    (void)state;
+    component(70);
+    ask_for_many();
+    assert_int_equal(component(0).state, COMPONENT_INVALID); // delete_one hit it.
+    component(71);
+    send_whole(16);
+    while (component(0).state == COMPONENT_VALID) {
+        turn();
+    }
+    assert_true(left_now() > RECORDS - 1 - MANY);
+    component(72);
+    drain();
+    expect_ack(desk_answer(&desk, number), MANY, MANY_HELD);
+    const struct component_row row = component(0);
+    assert_true(row.state == COMPONENT_INVALID && row.instance == 72);
+    const struct counted counted = count();
+    assert_int_equal(counted.left, RECORDS - 1 - MANY);
+}
+
 static void test_bad_parts(void **state)
 {
     (void)state;
@@ -748,6 +819,7 @@ int main(void)
         WITH_DESK(test_refused),
         WITH_DESK(test_nothing_left),
         WITH_DESK(test_others_go_on_meanwhile),
+        WITH_DESK(test_nothing_valid_is_passed_over),
         WITH_DESK(test_bad_parts),
         WITH_DESK(test_rows_and_their_damage),
     };
