@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 #include "store/request.h"
 
 enum {
@@ -252,6 +253,7 @@ static void *work(void *argument)
 {
     struct storage *const storage = argument;
     struct lanes lanes = {.taken = 0};
+    (void)prompt_set(false); // Who waits for an answer goes first.
     while (take_all(storage, &lanes)) {
         write_some(storage, &lanes);
         read_some(storage, &lanes);

@@ -22,6 +22,7 @@
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 #include "base/text.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
@@ -410,6 +411,7 @@ int main(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     umask(077);
     log_start("unlearnd", options.level);
+    (void)prompt_set(true); // And so are the threads of ZeroMQ and of predictions; not the store's.
     if (options.user != NULL && guard_become(options.user) != OK) {
         log_error("start_failed", "reason=\"%s\"", err_text());
         return EXIT_USAGE;
