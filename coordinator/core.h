@@ -281,7 +281,8 @@ uint32_t request_waits_for(struct core *core, const struct request *request, uin
                            bool *more_out);
 
 void queue_put(struct request_queue *queue, struct request *request); // It must be in none.
-struct request *queue_take(struct request_queue *queue);              // The first, or NULL.
+void queue_put_first(struct request_queue *queue, struct request *request);
+struct request *queue_take(struct request_queue *queue); // The first, or NULL.
 // All of the queue go to core->woken: a component became valid, or empty, or is gone.
 void requests_wake(struct core *core, struct request_queue *queue);
 // Finds out for what is woken whether it still waits, for 2 ms at most: the rest stays woken.

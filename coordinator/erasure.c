@@ -13,7 +13,7 @@
 #include "store/doom.h"
 
 enum {
-    REQUESTS_MAX = 256,   // Of one step: bounds the turn of the loop in which it is done.
+    REQUESTS_MAX = 128,   // Of one step: bounds the turn of the loop in which it is done.
     ROWS_AT_ONCE = 64,    // Between two looks at the clock.
     BUSY_STEP_US = 1000,  // Of writing, while clients delete fast;
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
@@ -26,14 +26,14 @@ enum {
 enum step { STEP_ROWS, STEP_KEYS, STEP_FINISH, STEP_COUNT_ };
 
 struct erasure {
-    struct request_queue rows;  // Fenced.
+    struct request_queue rows;       // Fenced.
     struct request_queue forgetting; // Their rows are gone; workers may hold something of them.
     struct request_queue keys;       // Nobody does any more.
-    struct request_queue later; // Failed: tried again at again_ms.
-    int64_t again_ms;           // 0: nothing to be tried again.
-    bool paused;                // Until then, all of it: the disk is full.
-    bool sweeping;              // Some doomed keys were erased, others are left: no rows before.
-    bool under_way;             // A job.
+    struct request_queue later;      // Failed: tried again at again_ms.
+    int64_t again_ms;                // 0: nothing to be tried again.
+    bool paused;                     // Until then, all of it: the disk is full.
+    bool sweeping;  // Some doomed keys were erased, others are left: no rows before.
+    bool under_way; // A job.
     enum step last;
     int64_t window_ms;
     uint32_t asked, asked_before; // In this window and the one before.
@@ -241,13 +241,8 @@ static struct request_queue *queue_of(struct core *core, enum step step)
 static void give_back(struct core *core, const struct step_job *step, uint32_t from)
 {
     struct request_queue *const queue = queue_of(core, step->step);
-    struct request_queue others = *queue;
-    *queue = (struct request_queue){0};
-    for (uint32_t i = from; i < step->count; i++) {
-        queue_put(queue, step->requests[i]);
-    }
-    for (struct request *request; (request = queue_take(&others)) != NULL;) {
-        queue_put(queue, request);
+    for (uint32_t i = step->count; i-- > from;) {
+        queue_put_first(queue, step->requests[i]);
     }
 }
 

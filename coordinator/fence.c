@@ -238,11 +238,11 @@ static enum err collect_model(void *context, const struct model_row *row)
 }
 
 // As the receipt will name it: the model itself may be removed before the request is completed.
-static enum err name_model(const struct affected *affected, const struct model_row *row,
-                           const struct spec *spec)
+static enum err name_model(const struct affected *affected, const struct model_row *row)
 {
-    struct request_model model = {
-        .model = row->number, .spec = spec_digest(spec), .schema = affected->schema};
+    struct request_model model = {.model = row->number, .schema = affected->schema};
+    const struct span spec = buf_span(&row->spec); // Canonical text: its digest is the spec's.
+    model.spec = digest_of("unlearnd-spec", &spec, 1);
     memcpy(model.name, row->name, sizeof model.name);
     return request_model_put(affected->txn, affected->fence->request.sequence, &model);
 }
@@ -272,7 +272,7 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
     mem_free(affected->lost);
     mem_free(affected->fresh);
     if (err == OK && affected->fence->awaited_count > awaited_before) {
-        err = name_model(affected, row, &spec);
+        err = name_model(affected, row);
     }
     return err;
 }

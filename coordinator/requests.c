@@ -30,6 +30,16 @@ void queue_put(struct request_queue *queue, struct request *request)
     queue->count++;
 }
 
+void queue_put_first(struct request_queue *queue, struct request *request)
+{
+    CHECK(!request->queued);
+    request->queued = true;
+    request->next = queue->first;
+    queue->first = request;
+    queue->last = queue->last == NULL ? request : queue->last;
+    queue->count++;
+}
+
 struct request *queue_take(struct request_queue *queue)
 {
     struct request *const request = queue->first;

@@ -36,6 +36,7 @@
 enum {
     TICK_MS = 50,
     MESSAGES_A_TURN = 64,
+    JOBS_US = 5000,
     // Before it ends: what came before the signal is answered, and no new work begun.
     DRAIN_QUIET_MS =
         100,          // Nobody has asked for so long: who asks now asks again after the restart.
@@ -186,10 +187,15 @@ static bool take_messages(struct core *core, struct link *link,
     return true;
 }
 
+// The rest waits for the next turn: as long as it was not told, no ack of it has gone out, either.
 static void take_jobs(struct core *core)
 {
+    const int64_t until_us = clock_mono_us() + JOBS_US;
     for (struct job *job; (job = storage_finished(core->storage)) != NULL;) {
         job->done(job, core);
+        if (clock_mono_us() >= until_us) {
+            return;
+        }
     }
 }
 

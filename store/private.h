@@ -63,6 +63,8 @@ struct store {
     struct keyring *keyring;
     struct secrets *secrets;
     struct buf plain;           // The value that was opened last.
+    uint8_t nonces[4096];       // Drawn ahead, for value.c; no secrets.
+    size_t nonces_left;         // Bytes at its end.
     struct anchor anchor;       // As of the last commit.
     struct deny deny;           // Records that no reader may see.
     struct import_list imports; // As the transaction that is open, or the last one, sees them.

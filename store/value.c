@@ -54,6 +54,17 @@ static bool is_plain(enum kv_table table, struct span key)
 
 // --- Writing ---
 
+// Drawing costs a system call, which for a row of a few bytes is more than sealing it.
+static void nonce_draw(struct store *store, uint8_t nonce_out[static SEAL_NONCE_BYTES])
+{
+    if (store->nonces_left < SEAL_NONCE_BYTES) {
+        digest_random(store->nonces, sizeof store->nonces);
+        store->nonces_left = sizeof store->nonces;
+    }
+    memcpy(nonce_out, store->nonces + sizeof store->nonces - store->nonces_left, SEAL_NONCE_BYTES);
+    store->nonces_left -= SEAL_NONCE_BYTES;
+}
+
 // Writes head, nonce and sealed value.
 static enum err seal_row(struct txn *txn, enum kv_table table, struct span key, const uint8_t *head,
                          size_t head_bytes, const uint8_t seal_key[static SEAL_KEY_BYTES],
@@ -64,7 +75,7 @@ static enum err seal_row(struct txn *txn, enum kv_table table, struct span key, 
                     head_bytes + SEAL_NONCE_BYTES + value.bytes + SEAL_TAG_BYTES, &room));
     const struct bound bound = bound_of(table, key, head, head_bytes);
     memcpy(room, head, head_bytes);
-    digest_random(room + head_bytes, SEAL_NONCE_BYTES);
+    nonce_draw(txn->store, room + head_bytes);
     seal_put(seal_key, room + head_bytes, span_of(bound.at, bound.bytes), value,
              room + head_bytes + SEAL_NONCE_BYTES);
     return OK;
