@@ -17,7 +17,7 @@ enum {
     ROWS_AT_ONCE = 64,    // Between two looks at the clock.
     BUSY_STEP_US = 1000,  // Of writing, while clients delete fast;
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
-    KEYS_MAX = 4096,      // Of one step: some 20 ms.
+    KEYS_MAX = 2048,      // Of one step: some 10 ms.
     WINDOW_MS = 500,      // Clients delete fast when so many ask in a window:
     WINDOW_ASKED = 16,
     RETRY_MS = 1000,

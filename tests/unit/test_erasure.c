@@ -15,7 +15,7 @@
 #include "store/private.h"
 #include "tests/unit/desk.h"
 
-enum { DATASET = 1, MODEL = 1, MANY = 300, AT_ONCE = 30, BULK = 4500, PAUSE_MS = 1500 };
+enum { DATASET = 1, MODEL = 1, MANY = 300, AT_ONCE = 30, BULK = 4000, PAUSE_MS = 1500 };
 
 static struct desk desk;
 static uint32_t records; // Of the dataset.
@@ -377,7 +377,11 @@ static void stop_behind_each_step(bool bulk)
         if (bulk) {
             ask_for(0, BULK);
             drain();
-            assert_int_equal(desk_answer(&desk, 0)->request_state->records_deleted, BULK);
+            const Unlearn__Reply *const reply = desk_answer(&desk, 0);
+            if (reply->status != UNLEARN__STATUS__STATUS_OK) {
+                fail_msg("%s", reply->message);
+            }
+            assert_int_equal(reply->request_state->records_deleted, BULK);
         } else {
             delete_some(0, MANY);
         }
