@@ -58,7 +58,7 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all help install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions bench-locality clean \
+.PHONY: all help test-cluster install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions bench-locality clean \
   demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
 
@@ -127,6 +127,10 @@ test: install-test-packages  ## install what is missing, build, and run every te
 	@tests/run.sh
 
 N ?= 100
+test-cluster: install-test-packages  ## three to five hosts in containers, real failures (as root; installs Docker)
+	@$(MAKE) --no-print-directory -j2 all
+	@tests/cluster/test_cluster.sh
+
 histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=S)
 	@$(MAKE) --no-print-directory -j2 all
 	@HISTORIES=$(N) SEED=$${SEED:-$$(date +%s)} tests/e2e/test_histories.sh
