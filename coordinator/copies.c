@@ -30,10 +30,24 @@ struct forgetting { // One worker's.
     uint32_t hit_count;
     uint32_t model;
     bool all;
-    Unlearn__Copy rows[FORGET_NAMED_MAX];
-    Unlearn__Copy *pointers[FORGET_NAMED_MAX];
-    uint32_t count;
+    Unlearn__Copy *rows; // [count], at most FORGET_NAMED_MAX. Owned: most fences need none.
+    uint32_t count, capacity;
 };
+
+static void name_copy(struct forgetting *forgetting, const struct copy *copy)
+{
+    if (forgetting->count == forgetting->capacity) {
+        forgetting->capacity = forgetting->capacity == 0 ? 16 : 2 * forgetting->capacity;
+        forgetting->rows =
+            mem_resize(forgetting->rows, forgetting->capacity, sizeof *forgetting->rows);
+    }
+    Unlearn__Copy *const row = &forgetting->rows[forgetting->count++];
+    unlearn__copy__init(row);
+    row->model = copy->model;
+    row->shard = copy->shard;
+    row->slice = copy->slice;
+    row->instance = copy->instance;
+}
 
 static int compare_hits(const void *a_, const void *b_)
 {
@@ -77,13 +91,7 @@ static bool goes(void *context, const struct copy *copy)
                           ? weights_are_hit(forgetting, copy)
                           : is_hit(forgetting, copy->model, copy->shard, copy->slice);
     if (gone && !forgetting->all && forgetting->count < FORGET_NAMED_MAX) {
-        Unlearn__Copy *const row = &forgetting->rows[forgetting->count];
-        unlearn__copy__init(row);
-        row->model = copy->model;
-        row->shard = copy->shard;
-        row->slice = copy->slice;
-        row->instance = copy->instance;
-        forgetting->pointers[forgetting->count++] = row;
+        name_copy(forgetting, copy);
     }
     return gone;
 }
@@ -100,8 +108,12 @@ static bool forget(struct core *core, struct worker *worker, struct forgetting *
     }
     out.number = ++core->fleetdom->last_forget;
     out.all = forgetting->all || gone > forgetting->count;
-    out.copies = forgetting->pointers;
     out.n_copies = out.all ? 0 : forgetting->count;
+    Unlearn__Copy **const pointers = mem_alloc(out.n_copies, sizeof(Unlearn__Copy *));
+    for (size_t i = 0; i < out.n_copies; i++) {
+        pointers[i] = &forgetting->rows[i];
+    }
+    out.copies = pointers;
     if (worker->forget_first == 0) {
         worker->forget_first = out.number;
         worker->forget_ms = core->now_ms;
@@ -109,11 +121,12 @@ static bool forget(struct core *core, struct worker *worker, struct forgetting *
     worker->forget_last = out.number;
     message.body_case = UNLEARN__TO_WORKER__BODY_FORGET;
     message.forget = &out;
-    if (!workers_send(core, &worker->peer, &message, span_of(NULL, 0))) {
+    const bool sent = workers_send(core, &worker->peer, &message, span_of(NULL, 0));
+    mem_free(pointers);
+    if (!sent) {
         workers_drop(core, worker, true);
-        return false;
     }
-    return true;
+    return sent;
 }
 
 static uint64_t forget_everywhere(struct core *core, struct forgetting *forgetting)
@@ -148,33 +161,30 @@ uint64_t leases_forget(struct core *core, const struct fence_hit *hits, uint32_t
         memcpy(sorted, hits, hit_count * sizeof *sorted);
         qsort(sorted, hit_count, sizeof *sorted, compare_hits);
     }
-    struct forgetting *const forgetting = mem_alloc(1, sizeof *forgetting);
-    forgetting->core = core;
-    forgetting->hits = sorted != NULL ? sorted : hits;
-    forgetting->hit_count = hit_count;
-    const uint64_t number = forget_everywhere(core, forgetting);
-    mem_free(forgetting);
+    struct forgetting forgetting = {.core = core};
+    forgetting.hits = sorted != NULL ? sorted : hits;
+    forgetting.hit_count = hit_count;
+    const uint64_t number = forget_everywhere(core, &forgetting);
+    mem_free(forgetting.rows);
     mem_free(sorted);
     return number;
 }
 
 uint64_t leases_forget_model(struct core *core, uint32_t model)
 {
-    struct forgetting *const forgetting = mem_alloc(1, sizeof *forgetting);
-    forgetting->core = core;
-    forgetting->model = model;
-    const uint64_t number = forget_everywhere(core, forgetting);
-    mem_free(forgetting);
+    struct forgetting forgetting = {.core = core};
+    forgetting.model = model;
+    const uint64_t number = forget_everywhere(core, &forgetting);
+    mem_free(forgetting.rows);
     return number;
 }
 
 static bool forget_all(struct core *core, struct worker *worker)
 {
-    struct forgetting *const forgetting = mem_alloc(1, sizeof *forgetting);
-    forgetting->core = core;
-    forgetting->all = true;
-    const bool told = forget(core, worker, forgetting);
-    mem_free(forgetting);
+    struct forgetting forgetting = {.core = core};
+    forgetting.all = true;
+    const bool told = forget(core, worker, &forgetting);
+    mem_free(forgetting.rows);
     return told;
 }
 
