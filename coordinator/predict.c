@@ -260,8 +260,11 @@ static enum err check(struct core *core, const Unlearn__Predict *body, struct sp
 
 static enum err no_shard(const struct model *model)
 {
+    const bool empty = ensemble_sum(&model->ensemble).empty == ensemble_count(&model->ensemble);
     FAIL(ERR_UNAVAILABLE, "no shard of model \"%s\" has a valid component: %s", model->name,
-         model->run == 0 ? "its repair has not begun" : "its training is under way");
+         empty             ? "all that it was trained on was deleted"
+         : model->run == 0 ? "its repair has not begun"
+                           : "its training is under way");
 }
 
 // Takes along what serves each shard now and hands the prediction to the threads. False: nothing
