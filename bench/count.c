@@ -38,7 +38,7 @@ static void *real(const char *name)
     return at;
 }
 #define REAL(name)                                                                                 \
-    static __typeof__(&name) next;                                                                 \
+    static __typeof__(&(name)) next;                                                               \
     if (next == NULL) {                                                                            \
         void *const at = real(#name);                                                              \
         memcpy(&next, &at, sizeof next);                                                           \

@@ -74,13 +74,16 @@ static int run_ctl(const char *arguments)
 static void must(bool good, const char *what)
 {
     static atomic_flag failing = ATOMIC_FLAG_INIT;
-    if (!good && !atomic_flag_test_and_set(&failing)) {
+    if (good) {
+        return;
+    }
+    if (!atomic_flag_test_and_set(&failing)) {
         fprintf(stderr, "bench: %s: %s\n", what, err_text());
         (void)run_ctl("down"); // What was started; the directory stays, to be looked at.
         _exit(2);
     }
-    while (!good) {
-        sleep(1); // Another thread ends the process.
+    for (;;) {
+        (void)sleep(1); // Another thread ends the process.
     }
 }
 #define MUST(expr) must((expr) == OK, #expr)
@@ -118,31 +121,29 @@ static int compare(const void *a, const void *b)
     const double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
-// Seconds of processor that a process has used; 0: this one.
-static double cpu_s(long pid)
+static void first_line(const char *path, char *line, int room)
 {
-    char path[64], line[1024] = "";
-    unsigned long user = 0, system_ = 0;
-    snprintf(path, sizeof path, pid == 0 ? "/proc/self/stat" : "/proc/%ld/stat", pid);
     FILE *const file = fopen(path, "re");
-    must(file != NULL && fgets(line, sizeof line, file) != NULL, path);
+    must(file != NULL && fgets(line, room, file) != NULL, path);
     fclose(file);
-    const char *const at = strrchr(line, ')');
-    must(at != NULL && sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                              &system_) == 2,
-         path);
-    return (double)(user + system_) / (double)sysconf(_SC_CLK_TCK);
 }
 
-static long coordinator_pid(void)
+// Seconds of processor that a process has used (proc(5): utime and stime are fields 14 and 15).
+static double cpu_s(const char *pid)
 {
-    char path[PATH_BYTES + 32];
-    long pid = 0;
-    snprintf(path, sizeof path, "%s/c/run/unlearnd.pid", dir);
-    FILE *const file = fopen(path, "re");
-    must(file != NULL && fscanf(file, "%ld", &pid) == 1, path);
-    fclose(file);
-    return pid;
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/%.32s/stat", pid);
+    first_line(path, line, sizeof line);
+    char *at = strrchr(line, ')'); // Field 2.
+    for (int field = 2; field < 14 && at != NULL; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    if (at == NULL) {
+        must(false, path);
+        return 0;
+    }
+    const unsigned long user = strtoul(at, &at, 10), kernel = strtoul(at, NULL, 10);
+    return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
 }
 
 static double quantile(struct times *times, double q)
@@ -368,10 +369,13 @@ static bool bench_flood(struct times *calm)
     stop = false;
     must(pthread_create(&predictor, NULL, predict_client, &predicted) == 0, "pthread_create");
     memcpy(&before, counts, sizeof before);
-    const long pid = coordinator_pid();
-    const double cpu[2] = {cpu_s(pid), cpu_s(0)};
+    char path[PATH_BYTES + 32], pid[32];
+    snprintf(path, sizeof path, "%s/c/run/unlearnd.pid", dir);
+    first_line(path, pid, sizeof pid);
+    pid[strcspn(pid, "\n")] = '\0';
+    const double cpu[2] = {cpu_s(pid), cpu_s("self")};
     const double rate = run_clients(our_client, &ours);
-    const double used[2] = {cpu_s(pid) - cpu[0], cpu_s(0) - cpu[1]};
+    const double used[2] = {cpu_s(pid) - cpu[0], cpu_s("self") - cpu[1]};
     memcpy(&after, counts, sizeof after);
     quiet = 0;
     stop = true;

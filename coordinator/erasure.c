@@ -268,7 +268,7 @@ static void step_failed(struct core *core, struct step_job *step)
 
 static bool is_busy(const struct erasure *erasure, int64_t now_ms)
 {
-    return now_ms - erasure->window_ms < 2 * WINDOW_MS &&
+    return now_ms - erasure->window_ms < 2 * (int64_t)WINDOW_MS &&
            (erasure->asked >= WINDOW_ASKED || erasure->asked_before >= WINDOW_ASKED);
 }
 
@@ -309,7 +309,7 @@ void erasure_asked(struct core *core)
     struct erasure *const erasure = erasure_of(core);
     const int64_t since_ms = core->now_ms - erasure->window_ms;
     if (since_ms >= WINDOW_MS) {
-        erasure->asked_before = since_ms < 2 * WINDOW_MS ? erasure->asked : 0;
+        erasure->asked_before = since_ms < 2 * (int64_t)WINDOW_MS ? erasure->asked : 0;
         erasure->asked = 0;
         erasure->window_ms = core->now_ms;
     }
