@@ -29,7 +29,8 @@ bool heap_has(const struct heap *heap, uint32_t member)
 
 static bool is_less(const struct heap *heap, uint32_t a, uint32_t b)
 {
-    return heap->keys[a] < heap->keys[b] || (heap->keys[a] == heap->keys[b] && a < b);
+    const int64_t a_key = heap->keys[a], b_key = heap->keys[b];
+    return a_key != b_key ? a_key < b_key : a < b;
 }
 
 static void put(struct heap *heap, uint32_t at, uint32_t member)
