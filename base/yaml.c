@@ -87,9 +87,9 @@ static enum err take_scalar(const struct reading *file, const yaml_event_t *even
 
 static bool seen(const struct reading *file, const char *key)
 {
-    const char *const end = (const char *)file->keys.data + file->keys.bytes;
-    for (const char *at = (const char *)file->keys.data; at != end; at += strlen(at) + 1) {
-        if (strcmp(at, key) == 0) {
+    const char *const keys = (const char *)file->keys.data; // NULL before the first.
+    for (size_t at = 0; at < file->keys.bytes; at += strlen(keys + at) + 1) {
+        if (strcmp(keys + at, key) == 0) {
             return true;
         }
     }
