@@ -11,6 +11,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler protobuf-compiler 
   libjansson-dev zlib1g-dev procps
 DEMO_PACKAGES := jq
 TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1
+FUZZ_PACKAGES := clang
 
 FLAVOUR ?= release
 # V=1 shows whole commands.
@@ -21,7 +22,8 @@ GEN     := build/gen
 
 LIBS := libprotobuf-c libzmq lmdb libsodium openblas yaml-0.1 jansson zlib
 
-CC       := gcc
+# libFuzzer is clang's.
+CC       := $(if $(filter fuzz cover,$(FLAVOUR)),clang,gcc)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wdouble-promotion \
   -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wcast-qual \
   -Wformat=2 -Wnull-dereference -Wswitch-enum -Wimplicit-fallthrough -Wwrite-strings \
@@ -35,9 +37,13 @@ HARDEN_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 HARDEN_bare    := -O2 -DUNLEARN_BARE
 HARDEN_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
   -fno-omit-frame-pointer
+# For `make fuzz` alone: what libFuzzer needs, or where it got to.
+HARDEN_fuzz    := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+  -fno-omit-frame-pointer -w
+HARDEN_cover   := -O1 -fprofile-instr-generate -fcoverage-mapping -w
 CFLAGS   = $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -D_GNU_SOURCE -I. -isystem $(GEN) $(WARNINGS) \
   $(if $(WERROR),-Werror) -pthread
-LDFLAGS  = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(HARDEN_$(FLAVOUR)))
+LDFLAGS  = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=% -fprofile-%,$(HARDEN_$(FLAVOUR)))
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lm
 MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
@@ -58,6 +64,12 @@ PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl
 E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
+# A fuzz target is one file, tests/fuzz/fuzz_<name>.c. With libFuzzer's main where FLAVOUR=fuzz, else with
+# one that feeds it the files that it is given.
+FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_LIB := $(addprefix $(BUILD)/tests/fuzz/,fuzz.o readers.o envelope.o $(if $(filter fuzz,$(FLAVOUR)),,replay.o))
+
+.PHONY: fuzz fuzz-targets
 .PHONY: all help test-cluster install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions bench-locality clean \
   demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
@@ -120,9 +132,20 @@ demo: install-packages  ## install what is missing, build, and show the main job
 e2e: $(E2E)
 unit: $(UNIT)  ## build the unit tests (FLAVOUR=asan: with sanitizers)
 
+fuzz-targets: $(FUZZ)
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(FUZZ_LIB) $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(if $(filter fuzz,$(FLAVOUR)),-fsanitize=fuzzer) $< $(FUZZ_LIB) $(ARCHIVE) $(PKG_LIBS) -o $@
+
+TIME ?= 60
+fuzz: install-packages  ## fuzz every parser, TIME seconds each (TIME=60, ONLY="csv npy")
+	@scripts/install.sh $(FUZZ_PACKAGES)
+	@$(MAKE) --no-print-directory -j2 FLAVOUR=fuzz fuzz-targets
+	@TIME=$(TIME) ONLY="$(ONLY)" scripts/fuzz.sh
+
 test: install-test-packages  ## install what is missing, build, and run every test
 	@$(MAKE) --no-print-directory -j2 WERROR=1 all unit e2e
-	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit
+	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=asan unit fuzz-targets
 	@$(MAKE) --no-print-directory -j2 WERROR=1 FLAVOUR=bare all
 	@tests/run.sh
 
@@ -179,7 +202,7 @@ valgrind: install-test-packages  ## the unit tests under valgrind
 
 format:  ## format every source with clang-format
 	@scripts/install.sh clang-format
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch])
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch] tests/fuzz/*.[ch])
 
 $(BUILD)/e2e/%: $(BUILD)/tests/e2e/%.o $(ARCHIVE)
 	@mkdir -p $(@D)

@@ -17,7 +17,15 @@
 
 enum { ALIGNMENT = 64 };
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(UNLEARN_BARE)
+#if defined(__has_feature) // clang's; gcc defines __SANITIZE_ADDRESS__.
+#if __has_feature(address_sanitizer)
+#define SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SANITIZED
+#endif
+
+#if !defined(SANITIZED) && !defined(UNLEARN_BARE)
 
 extern void __libc_free(void *memory);
 extern void *__libc_malloc(size_t bytes);

@@ -3,6 +3,7 @@
 #
 #   1. unit tests (cmocka), as they are released
 #   2. the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#      and the fuzz targets under them, each over its corpus (tests/fuzz)
 #   3. end-to-end tests with real mpirun, ZeroMQ and LMDB, and the demo
 #   4. lint: layering, clang-tidy, cppcheck, where these are installed (make lint installs them)
 #
@@ -80,6 +81,13 @@ for flavour in release asan; do
         [ -x "$test" ] && [ -f "tests/unit/$(basename "$test").c" ] || continue
         start "$flavour $(basename "$test")" 240 "$test"
     done
+done
+
+# Each fuzz target takes its corpus.
+for target in build/asan/fuzz/fuzz_*; do
+    name=${target##*/fuzz_}
+    [ -x "$target" ] && [ -f "tests/fuzz/fuzz_$name.c" ] || continue
+    start "fuzz $name" 120 "$target" "tests/fuzz/corpus/$name"
 done
 
 if [ -z "${UNIT_ONLY:-}" ]; then
