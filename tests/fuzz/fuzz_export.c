@@ -20,6 +20,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint32_t position;
         if (replay_check(&export) == OK && replay_load(fuzz_dir(), &export, &records) == OK) {
             CHECK(records.count == export.records);
+            for (uint64_t i = 0; i < records.count; i++) {
+                CHECK(schema_check_row(&export.schema, records.rows[i]) == OK);
+            }
             (void)replay_fits(&records, &export, &position);
             (void)replay_samples(&export);
             replay_deinit(&records);
