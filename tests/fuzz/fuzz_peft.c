@@ -1,5 +1,5 @@
 // tests/fuzz/fuzz_peft.c: a directory of adapters: adapter_config.json, adapter_model.safetensors,
-// head.safetensors, for a vit or (first byte 1) a text of one layer.
+// head.safetensors, for a vit or (first byte 1) a text of twelve layers.
 #include <math.h>
 
 #include "base/check.h"
@@ -11,11 +11,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct base_shape shapes[2] = {
         {.kind = BASE_VIT,
          .gelu = BASE_GELU_ERF,
-         .layers = 4,
-         .width = 8,
+         .layers = 12,
+         .width = 4,
          .heads = 2,
-         .inner = 12,
-         .epsilon = 1e-12,
+         .inner = 6,
+         .epsilon = 1e-5,
          .rows = 4,
          .cols = 4,
          .channels = 1,
@@ -24,10 +24,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
          .deviation = {0.5F}},
         {.kind = BASE_TEXT,
          .gelu = BASE_GELU_TANH,
-         .layers = 4,
-         .width = 8,
+         .layers = 12,
+         .width = 4,
          .heads = 2,
-         .inner = 12,
+         .inner = 6,
          .epsilon = 1e-5,
          .context = 16},
     };
