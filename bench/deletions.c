@@ -4,7 +4,8 @@
 // worker. Clients are threads of this process with libunlearn.
 //
 // Predictions are asked of a second model over a data set of its own: a flood leaves nothing valid in the
-// first one, and a refusal costs less than an answer. Quiet and flooded, the same client asks the same.
+// first one, and a refusal costs less than an answer. Quiet and flooded, the same client asks the same; it gets
+// the processor before the other clients (base/prompt.h), which in real life are not on this machine.
 //
 //   flood  64 clients delete single records, one at a time each; another client predicts meanwhile
 //   bulk   one request of many ids (unlearnd was started anew before, so that the longest turn of its loop is
@@ -31,6 +32,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/prompt.h"
 #include "base/text.h"
 #include "bench/bare.h"
 #include "client/unlearn.h"
@@ -290,6 +292,7 @@ static void *predict_client(void *times)
 {
     struct unlearn *client;
     struct unlearn_batch batch = {.width = 2};
+    (void)prompt_set(true);
     connect_to(&client);
     for (int i = 0; i < PROBES; i++) {
         must(unlearn_batch_add(&batch, span_of(probe, ROW_BYTES)), "batch");

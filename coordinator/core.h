@@ -193,6 +193,7 @@ struct core {
     uint32_t request_count, request_capacity;
     struct request_queue woken;    // What they waited for has changed: to be looked at.
     struct request_queue repaired; // Erased, and nothing is left to wait for.
+    uint32_t outlook_at;           // The next one to be looked at, and
     int64_t outlook_ms;            // When open deletions are looked at again: outlook.c.
 };
 

@@ -36,7 +36,9 @@
 enum {
     TICK_MS = 50,
     MESSAGES_A_TURN = 64,
-    JOBS_US = 5000,
+    // Of a turn, so that who comes behind others waits for a few short ones.
+    JOBS_US = 500,
+    MESSAGES_US = 500, // Of each socket.
     // Before it ends: what came before the signal is answered, and no new work begun.
     DRAIN_QUIET_MS =
         100,          // Nobody has asked for so long: who asks now asks again after the restart.
@@ -171,6 +173,7 @@ static bool take_messages(struct core *core, struct link *link,
                           void (*take)(struct core *, const struct link_message *))
 {
     struct link_message message;
+    const int64_t until_us = clock_mono_us() + MESSAGES_US;
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         const enum err err = link_receive(link, &message);
         if (err == ERR_UNAVAILABLE) {
@@ -182,6 +185,9 @@ static bool take_messages(struct core *core, struct link *link,
         }
         take(core, &message);
         wire_arena_clear(&core->arena); // A client's message holds ids and subjects.
+        if (clock_mono_us() >= until_us) {
+            break;
+        }
     }
     link_release(link); // Not only with the next message.
     return true;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/build.h"
@@ -23,7 +24,7 @@
 #include "shard_worker/ranks.h"
 #include "shard_worker/session.h"
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4, TURN_MS = 100 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4, TURN_MS = 100, WORKER_NICE = 5 };
 
 static volatile sig_atomic_t stop_asked = 0;
 
@@ -156,6 +157,8 @@ int main(int argc, char **argv)
     struct arguments arguments = {.cache_mib = CACHE_MIB};
     argp_parse(&parser, argc, argv, 0, NULL, &arguments);
     const bool locked = guard_process(); // Records and weights are to come.
+    // Where coordinator and ranks share a machine, whoever waits for an answer goes first.
+    (void)setpriority(PRIO_PROCESS, 0, WORKER_NICE);
     check_hook(leave_after_bug);
     if (ranks_start(&argc, &argv) != OK || group_start() != OK) {
         log_error("start_failed", "reason=\"%s\"", err_text());
