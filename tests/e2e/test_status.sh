@@ -97,7 +97,10 @@ ctl status m >"$E2E_DIR/people"
 expect_equal "and a grid of shards and slices" "$(grep -c '^SHARD  SLICE 0  SLICE 1  SLICE 2\|^    [01]  [0-9]' "$E2E_DIR/people")" 3
 go_on
 wait_for "the training ends" 90 all_valid m
-expect_equal "nothing waits any more" "$(json '[.requests_open, (.requests_first | length), .requests.erased.count]' status)" "[0,0,0]"
+waits() { json '[.requests_open, (.requests_first | length), .requests.erased.count]' status; }
+none_waits() { [[ $(waits) == "[0,0,0]" ]]; }
+wait_for "nothing waits any more" 30 none_waits
+ok "nothing waits any more"
 adds_up "when it is trained"
 expect_equal "what was trained is counted" "$(json '.since_start as $s | .last_minute as $m | [$s.samples > 0, $s.components > 0,
   $s.longest_turn_ms > 0, $m.samples <= $s.samples, $m.longest_turn_ms <= $s.longest_turn_ms]' status)" '[true,true,true,true,true]'
