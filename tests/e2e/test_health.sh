@@ -79,6 +79,7 @@ wait_for "a second signal ends it at once" 3 gone "$pid"
 rm "$E2E_DIR/asking"
 wait "${loops[@]}" || true
 up 2
+wait_for "all is repaired" 60 all_valid m # Deletions of the last moment, too.
 verified m
 down
 finish
