@@ -30,11 +30,11 @@ static enum err set_core(struct config *config, const char *value)
 static enum err set_due(struct config *config, const char *value)
 {
     int64_t due_us = 0;
-    TRY_AS(due_parse(value, clock_wall_us(), &due_us), "due");
-    if (strlen(value) >= sizeof config->due || value[0] == '2') {
+    if (strchr(value, '-') != NULL) { // 2026-12-24
         FAIL(ERR_INVALID, "due is a date, expected gdpr, ccpa, or a number of days or hours");
     }
-    memcpy(config->due, value, strlen(value) + 1);
+    TRY_AS(due_parse(value, clock_wall_us(), &due_us), "due");
+    snprintf(config->due, sizeof config->due, "%s", value); // What is accepted is short.
     return OK;
 }
 
