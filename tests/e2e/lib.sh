@@ -246,7 +246,7 @@ descendants() {
     descendants "$child"
   done
 }
-gone() { [[ ! -e /proc/$1/exe || $(awk '/^State:/ {print $2}' "/proc/$1/status" 2>/dev/null) == Z ]]; }
+gone() { [[ ! -e /proc/$1/status || $(awk '/^State:/ {print $2}' "/proc/$1/status" 2>/dev/null) == Z ]]; }
 
 digests() { # digests MODEL: sorted lines "name state records digest".
   json '.components[] | "\(.name) \(.state) \(.records) \(.digest)"' components "$1" | sort
