@@ -1,4 +1,4 @@
-// base/digest.c: see digest.h. sodium.h is included here, in sign.c and in seal.c alone.
+// base/digest.c: see digest.h. sodium.h is included here, in curvekey.c, in sign.c and in seal.c alone.
 #include "base/digest.h"
 
 #include <sodium.h>

@@ -1,4 +1,4 @@
-// base/seal.c: see seal.h. sodium.h is included here, in digest.c and in sign.c alone.
+// base/seal.c: see seal.h. sodium.h is included here, in curvekey.c, in digest.c and in sign.c alone.
 #include "base/seal.h"
 
 #include <sodium.h>

@@ -1,4 +1,4 @@
-// base/sign.c: see sign.h. sodium.h is included here, in digest.c and in seal.c alone.
+// base/sign.c: see sign.h. sodium.h is included here, in curvekey.c, in digest.c and in seal.c alone.
 //
 //   signing.key   "UNLRSK01" | seed [32] | public key [32]              72 bytes
 //   receipt.pub   64 hex digits, a blank, 16 hex digits of the key id, a line end
@@ -9,11 +9,11 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/digest.h"
+#include "base/keyfile.h"
 #include "base/mem.h"
 
 enum {
@@ -49,23 +49,6 @@ const struct sign_public *sign_public_of(const struct signer *signer)
 
 // --- Files ---
 
-static enum err write_new(const char *path, mode_t mode, struct span bytes)
-{
-    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-    if (file < 0) {
-        FAIL(errno == EEXIST ? ERR_CONFLICT : ERR_IO, "cannot make %s: %s", path, strerror(errno));
-    }
-    const bool written =
-        write(file, bytes.data, bytes.bytes) == (ssize_t)bytes.bytes && fsync(file) == 0;
-    const int why = errno;
-    close(file);
-    if (!written) {
-        (void)unlink(path);
-        FAIL(ERR_IO, "cannot write %s: %s", path, strerror(why));
-    }
-    return OK;
-}
-
 static enum err write_pair(const char *secret_path, const char *public_path,
                            const uint8_t file[static FILE_BYTES])
 {
@@ -76,8 +59,8 @@ static enum err write_pair(const char *secret_path, const char *public_path,
     hex_put(key_hex, public.bytes, sizeof public.bytes);
     hex_put(id_hex, id.bytes, sizeof id.bytes);
     snprintf(text, sizeof text, "%s %s\n", key_hex, id_hex);
-    TRY(write_new(secret_path, 0600, span_of(file, FILE_BYTES)));
-    const enum err err = write_new(public_path, 0644, span_text(text));
+    TRY(keyfile_write(secret_path, 0600, span_of(file, FILE_BYTES)));
+    const enum err err = keyfile_write(public_path, 0644, span_text(text));
     if (err != OK) {
         (void)unlink(secret_path);
     }
@@ -95,40 +78,6 @@ enum err sign_create(const char *secret_path, const char *public_path)
     sodium_memzero(secret, sizeof secret);
     sodium_memzero(file, sizeof file);
     return err;
-}
-
-// Reads a whole plain file of at most `capacity` bytes that only its owner may touch.
-static enum err read_private(const char *path, uint8_t *out, size_t capacity, size_t *bytes_out)
-{
-    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (file < 0) {
-        const int why = errno;
-        FAIL(why == ENOENT || why == ENOTDIR ? ERR_NOT_FOUND
-             : why == ELOOP || why == EACCES ? ERR_DENIED
-                                             : ERR_IO,
-             "cannot open the signing key %s: %s", path, strerror(why));
-    }
-    struct stat found;
-    const bool known = fstat(file, &found) == 0;
-    const bool plain = known && S_ISREG(found.st_mode);
-    const unsigned mode = known ? (unsigned)found.st_mode & 07777 : 0;
-    ssize_t got = -1;
-    if (plain && (mode & 077) == 0) {
-        got = read(file, out, capacity);
-    }
-    close(file);
-    if (!plain) {
-        FAIL(ERR_DENIED, "the signing key %s is no plain file", path);
-    }
-    if ((mode & 077) != 0) {
-        FAIL(ERR_DENIED, "the signing key %s has mode %04o, expected 0600: others may read it",
-             path, mode);
-    }
-    if (got < 0) {
-        FAIL(ERR_IO, "cannot read the signing key %s", path);
-    }
-    *bytes_out = (size_t)got;
-    return OK;
 }
 
 static enum err take(const char *path, const uint8_t *file, size_t bytes, struct signer *signer)
@@ -150,7 +99,7 @@ enum err sign_open(const char *secret_path, struct signer **signer_out)
     *signer_out = NULL;
     uint8_t file[FILE_BYTES + 1]; // One more tells a longer file.
     size_t bytes = 0;
-    TRY(read_private(secret_path, file, sizeof file, &bytes));
+    TRY(keyfile_read(secret_path, "signing key", KEYFILE_SECRET, file, sizeof file, &bytes));
     struct signer *const signer = sodium_malloc(sizeof *signer);
     if (signer == NULL) {
         sodium_memzero(file, sizeof file);

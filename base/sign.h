@@ -43,7 +43,7 @@ struct signer;
 MUST_USE enum err sign_create(const char *secret_path, const char *public_path);
 
 //   ERR_NOT_FOUND  no such file.
-//   ERR_DENIED     it is no plain file, or others than its owner may read or write it.
+//   ERR_DENIED     it is no plain file, another user's, or one that others may read (keyfile.h).
 //   ERR_CORRUPT    it is not a key of ours, or its two halves do not belong together.
 //   ERR_IO         the kernel refused.
 MUST_USE enum err sign_open(const char *secret_path, struct signer **signer_out);

@@ -71,7 +71,7 @@ static enum err reconnect(struct unlearn *client)
     if (client->dir != NULL) {
         TRY(read_address(client->dir, client->endpoint));
     }
-    TRY(link_open(client->context, LINK_DEALER, &client->link));
+    TRY(link_open(client->context, LINK_DEALER, NULL, &client->link));
     return link_connect(client->link, client->endpoint);
 }
 

@@ -220,7 +220,10 @@ static void dispatch(struct core *core, const struct caller *caller,
 
 void clients_message(struct core *core, const struct link_message *message)
 {
-    struct caller caller = {.peer = message->peer};
+    struct caller caller = {.peer = message->peer, .has_key = message->key != NULL};
+    if (caller.has_key) {
+        memcpy(caller.key, message->key, sizeof caller.key);
+    }
     const Unlearn__Request *request = NULL;
     enum err err = wire_get_request(&core->arena, message->envelope, &request);
     if (request == NULL || request->body_case != UNLEARN__REQUEST__BODY_PING) {

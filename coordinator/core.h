@@ -136,6 +136,8 @@ struct request {
 struct caller {
     struct link_peer peer;
     uint64_t request_id;
+    bool has_key; // False without keys (--insecure-loopback): then everybody may do everything.
+    uint8_t key[CURVEKEY_BYTES]; // The public key that it has proved to hold.
 };
 
 // What has happened since the start, and in the last minute.

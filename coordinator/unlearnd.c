@@ -351,8 +351,8 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     TRY(predict_open(core));
     TRY(leases_open(core));
     TRY(link_context_open(&core->context));
-    TRY(link_open(core->context, LINK_ROUTER, &core->clients));
-    TRY(link_open(core->context, LINK_ROUTER, &core->workers_link));
+    TRY(link_open(core->context, LINK_ROUTER, NULL, &core->clients));
+    TRY(link_open(core->context, LINK_ROUTER, NULL, &core->workers_link));
     TRY_AS(link_bind(core->clients, core->config.listen, clients), "listen");
     TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
     imports_tidy(core);

@@ -1,4 +1,9 @@
-// proto/link.h: ZeroMQ sockets, and waiting on them. link.c is the only file that includes zmq.h.
+// proto/link.h: ZeroMQ sockets, and waiting on them. link.c and zap.c alone include zmq.h.
+//
+// With keys a link is CurveZMQ: both sides prove that they hold their long-term keys, and what passes is
+// encrypted under keys of the connection's own. A ROUTER asks the ZAP handler of its context (zap.h) who
+// may come in; where there is none, nobody may. Without keys (`security` NULL) it is plain: for tests and
+// for --insecure-loopback alone.
 //
 // A message is an envelope frame, or an envelope and one raw frame; on a ROUTER it comes with its
 // peer. Anything else is dropped and counted. Sending never blocks: a full or unknown peer is
@@ -17,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/curvekey.h"
 #include "base/err.h"
 
 struct link_context;
@@ -33,8 +39,16 @@ struct link_peer {
 MUST_USE enum err link_context_open(struct link_context **context_out);
 void link_context_close(struct link_context *context); // Accepts NULL.
 
+// Who one is, and whom one talks to. Copied by link_open; the caller wipes its own.
+struct link_security {
+    struct curvekey own;
+    uint8_t server[CURVEKEY_BYTES]; // DEALER: the only key that the other side may have.
+    const char *domain;             // ROUTER: what zap.h knows the peers that may come in by.
+};
+
+// security: NULL: plain.
 MUST_USE enum err link_open(struct link_context *context, enum link_kind kind,
-                            struct link **link_out);
+                            const struct link_security *security, struct link **link_out);
 void link_close(struct link *link); // Accepts NULL.
 
 // Binds, and tells the endpoint that peers connect to (a port given as * is chosen by the system).
@@ -45,8 +59,11 @@ MUST_USE enum err link_connect(struct link *link, const char *endpoint);
 
 struct link_message {
     struct link_peer peer; // ROUTER only.
-    struct span envelope;  // Borrowed until the link's next receive.
-    struct span raw;       // Empty when there is none.
+    // ROUTER with keys: the peer's public key[CURVEKEY_BYTES], which it has proved to hold; borrowed
+    // like the frames. Else NULL.
+    const uint8_t *key;
+    struct span envelope; // Borrowed until the link's next receive.
+    struct span raw;      // Empty when there is none.
 };
 
 // Takes the next message. ERR_UNAVAILABLE: none is waiting, or too many in a row were dropped. ERR_IO: ZeroMQ refused.
@@ -60,8 +77,17 @@ void link_release(struct link *link);
 MUST_USE enum err link_send(struct link *link, const struct link_peer *peer, struct span envelope,
                             struct span raw);
 
-// Messages dropped so far because of their shape.
+// Messages dropped so far because of their shape, or of a peer whose key is not known.
 uint64_t link_dropped(const struct link *link);
+
+// Why a DEALER has no connection, as far as it was told since its last message came. ZeroMQ goes on
+// trying.
+enum link_trouble {
+    LINK_FINE, // Nothing is known: most often nobody listens there.
+    LINK_STRANGE, // Somebody does, who does not hold the expected key, or wants keys, or none, or hangs.
+    LINK_REFUSED, // The peer is the expected one, and refuses this key.
+};
+enum link_trouble link_trouble(struct link *link);
 
 // Waits until a link or a file descriptor is ready, a signal came, or timeout_ms passed (-1: no
 // end). Sets the flags of what is ready; both arrays may be empty.
@@ -71,3 +97,6 @@ struct link_wait_fd {
 };
 MUST_USE enum err link_wait(struct link *const *links, bool *links_ready, size_t link_count,
                             struct link_wait_fd *fds, size_t fd_count, int timeout_ms);
+
+// ZeroMQ's own context: for zap.c alone.
+void *link_context_zmq(const struct link_context *context);

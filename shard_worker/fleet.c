@@ -274,7 +274,7 @@ static enum err start_run(struct fleet *fleet)
     fleet->said_hello = fleet->restart = fleet->refused = false;
     fleet->joined = fleet->joined_max = 0;
     fleet->due_ms = fleet->look_ms = 0;
-    TRY(link_open(fleet->context, LINK_DEALER, &fleet->link));
+    TRY(link_open(fleet->context, LINK_DEALER, NULL, &fleet->link));
     TRY(link_connect(fleet->link, fleet->endpoint));
     TRY(launch_check(fleet->worker)); // An upgrade may have taken it away.
     TRY(launch_start(&fleet->plan, &fleet->pid));

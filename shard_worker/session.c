@@ -80,7 +80,7 @@ enum err session_open(struct link_context *context, const struct session_options
 {
     *session_out = NULL;
     struct link *link = NULL;
-    TRY(link_open(context, LINK_DEALER, &link));
+    TRY(link_open(context, LINK_DEALER, NULL, &link));
     const enum err err = link_connect(link, options->endpoint);
     if (err != OK) {
         link_close(link);

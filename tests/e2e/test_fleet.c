@@ -59,7 +59,7 @@ static void write_rendezvous(struct world *world, const char *endpoint)
 static void open_router(struct world *world)
 {
     char endpoint[LINK_ENDPOINT_BYTES];
-    assert_int_equal(link_open(world->context, LINK_ROUTER, &world->router), OK);
+    assert_int_equal(link_open(world->context, LINK_ROUTER, NULL, &world->router), OK);
     assert_int_equal(link_bind(world->router, "tcp://127.0.0.1:*", endpoint), OK);
     write_rendezvous(world, endpoint);
 }

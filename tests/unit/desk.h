@@ -55,9 +55,9 @@ static inline void desk_open_core(struct desk *desk)
     assert_int_equal(bulk_open(core), OK);
     assert_int_equal(leases_open(core), OK);
     assert_int_equal(link_context_open(&core->context), OK);
-    assert_int_equal(link_open(core->context, LINK_ROUTER, &core->clients), OK);
+    assert_int_equal(link_open(core->context, LINK_ROUTER, NULL, &core->clients), OK);
     assert_int_equal(link_bind(core->clients, "tcp://127.0.0.1:*", endpoint), OK);
-    assert_int_equal(link_open(core->context, LINK_DEALER, &desk->client), OK);
+    assert_int_equal(link_open(core->context, LINK_DEALER, NULL, &desk->client), OK);
     assert_int_equal(link_connect(desk->client, endpoint), OK);
     desk_meet(desk);
 }

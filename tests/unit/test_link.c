@@ -32,7 +32,7 @@ static int set_up(void **state)
 {
     (void)state;
     assert_int_equal(link_context_open(&context), OK);
-    assert_int_equal(link_open(context, LINK_ROUTER, &router), OK);
+    assert_int_equal(link_open(context, LINK_ROUTER, NULL, &router), OK);
     assert_int_equal(link_bind(router, "tcp://127.0.0.1:*", endpoint), OK);
     plain = zmq_ctx_new();
     return 0;
@@ -50,7 +50,7 @@ static int tear_down(void **state)
 static struct link *dealer(void)
 {
     struct link *link = NULL;
-    assert_int_equal(link_open(context, LINK_DEALER, &link), OK);
+    assert_int_equal(link_open(context, LINK_DEALER, NULL, &link), OK);
     assert_int_equal(link_connect(link, endpoint), OK);
     return link;
 }
@@ -336,7 +336,7 @@ static void test_nobody_listens(void **state)
     char refusing[LINK_ENDPOINT_BYTES];
     snprintf(refusing, sizeof refusing, "tcp://127.0.0.1:%u", ntohs(address.sin_port));
     struct link *lonely = NULL;
-    assert_int_equal(link_open(context, LINK_DEALER, &lonely), OK);
+    assert_int_equal(link_open(context, LINK_DEALER, NULL, &lonely), OK);
     assert_int_equal(link_connect(lonely, refusing), OK); // ZeroMQ tries in the background.
     assert_int_equal(link_send(lonely, NULL, span_text("hello"), none), ERR_UNAVAILABLE);
     link_close(lonely);
@@ -361,16 +361,16 @@ static void test_bad_addresses(void **state)
     char out[LINK_ENDPOINT_BYTES];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct link *link = NULL;
-        assert_int_equal(link_open(context, LINK_ROUTER, &link), OK);
+        assert_int_equal(link_open(context, LINK_ROUTER, NULL, &link), OK);
         assert_int_equal(link_bind(link, bad[i].text, out), bad[i].err);
         assert_non_null(strstr(err_text(), bad[i].text));
         link_close(link);
-        assert_int_equal(link_open(context, LINK_DEALER, &link), OK);
+        assert_int_equal(link_open(context, LINK_DEALER, NULL, &link), OK);
         assert_int_equal(link_connect(link, bad[i].text), bad[i].err);
         link_close(link);
     }
     struct link *second = NULL;
-    assert_int_equal(link_open(context, LINK_ROUTER, &second), OK);
+    assert_int_equal(link_open(context, LINK_ROUTER, NULL, &second), OK);
     assert_int_equal(link_bind(second, endpoint, out), ERR_IO); // Taken.
     assert_non_null(strstr(err_text(), endpoint));
     assert_int_equal(link_bind(second, "tcp://127.0.0.1:*", out), OK); // control

@@ -310,7 +310,7 @@ static int setup_world(void **state, uint64_t cache_bytes, uint32_t silence_ms)
     tiny_setup(&tiny);
     world->tiny = tiny;
     assert_int_equal(link_context_open(&world->context), OK);
-    assert_int_equal(link_open(world->context, LINK_ROUTER, &world->router), OK);
+    assert_int_equal(link_open(world->context, LINK_ROUTER, NULL, &world->router), OK);
     assert_int_equal(link_bind(world->router, "tcp://127.0.0.1:*", world->endpoint), OK);
     *state = world;
     world->cache_bytes = cache_bytes;

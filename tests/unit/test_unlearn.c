@@ -357,7 +357,7 @@ static void *serve(void *context)
 static void peer_start(struct peer *peer)
 {
     assert_int_equal(link_context_open(&peer->context), OK);
-    assert_int_equal(link_open(peer->context, LINK_ROUTER, &peer->link), OK);
+    assert_int_equal(link_open(peer->context, LINK_ROUTER, NULL, &peer->link), OK);
     assert_int_equal(link_bind(peer->link, "tcp://127.0.0.1:*", peer->endpoint), OK);
     assert_int_equal(pthread_create(&peer->thread, NULL, serve, peer), 0);
 }
