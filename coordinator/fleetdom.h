@@ -103,6 +103,7 @@ struct fleet {
     uint32_t ranks;
     int64_t last_ms;
     bool lost_rank; // Drained: no new leases; restarted when the others are idle.
+    bool drain;     // The same, because it asks for it.
 };
 
 struct fleetdom {

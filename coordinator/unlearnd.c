@@ -22,6 +22,7 @@
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/notify.h"
 #include "base/prompt.h"
 #include "base/text.h"
 #include "coordinator/bulk.h"
@@ -43,6 +44,7 @@ enum {
     DRAIN_QUIET_MS =
         100,          // Nobody has asked for so long: who asks now asks again after the restart.
     DRAIN_MS = 10000, // At most.
+    TELL_MS = 1000,   // How often a service manager is told how things stand.
     EXIT_USAGE = 2,
     EXIT_NOT_FOUND = 3,
     EXIT_REFUSED = 4,
@@ -223,6 +225,7 @@ static bool drain_begin(struct core *core, int signals)
         return false;
     }
     core->draining_ms = core->now_ms;
+    notify_stopping();
     leases_return(core);
     erasure_stop(core); // It goes on after the restart.
     log_info("coordinator_draining", "signal=%u jobs=%u predictions=%u", info.ssi_signo,
@@ -238,8 +241,22 @@ static bool is_drained(const struct core *core)
            (idle || core->now_ms - core->draining_ms >= DRAIN_MS);
 }
 
+// How things stand, for `systemctl status`, and that the loop turns. When it is told next.
+static int64_t tell_manager(const struct core *core, int64_t due_ms)
+{
+    notify_alive(core->now_ms);
+    if (core->now_ms < due_ms) {
+        return due_ms;
+    }
+    notify_status("%s%u workers, %u open requests",
+                  core->draining_ms == 0 ? "" : "about to end: ", leases_worker_count(core),
+                  core->request_count);
+    return core->now_ms + TELL_MS;
+}
+
 static enum err loop(struct core *core, int signals)
 {
+    int64_t tell_ms = 0;
     struct link *const links[2] = {core->clients, core->workers_link};
     for (;;) {
         bool ready[2];
@@ -260,6 +277,7 @@ static enum err loop(struct core *core, int signals)
             FAIL(ERR_IO, "a socket failed");
         }
         tick(core);
+        tell_ms = tell_manager(core, tell_ms);
         storage_flush(core->storage);
         peak_add(&core->activity.turn_us, core->now_ms, (uint64_t)(clock_mono_us() - began_us));
         if (is_drained(core)) {
@@ -444,6 +462,9 @@ int main(int argc, char **argv)
         err = core->config.blas_core[0] == '\0' ? profile_pin(argv)
                                                 : profile_pin_to(argv, core->config.blas_core);
     }
+    if (err == OK && notify_start() != OK) { // Not worth to stay away for.
+        log_error("manager_not_told", "reason=\"%s\"", err_text());
+    }
     if (err == OK) {
         err = digest_start();
     }
@@ -463,6 +484,7 @@ int main(int argc, char **argv)
     }
     const bool started = err == OK;
     if (err == OK) {
+        notify_ready();
         err = loop(core, signals);
     }
     if (err != OK) {

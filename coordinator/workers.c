@@ -226,7 +226,12 @@ void workers_fleet_beat(struct core *core, const struct link_peer *peer,
         message.body_case = UNLEARN__TO_WORKER__BODY_UNKNOWN;
         message.unknown = &unknown;
     } else {
-        const bool restart = fleet->lost_rank && fleet_workers(core, &id, true) == 0;
+        if (beat->drain && !fleet->drain) {
+            log_info("fleet_draining", "ranks=%u", fleet->ranks);
+        }
+        fleet->drain = beat->drain;
+        const bool restart =
+            (fleet->lost_rank || fleet->drain) && fleet_workers(core, &id, true) == 0;
         fleet->last_ms = core->now_ms;
         fleet->peer = *peer;
         order.action = restart ? UNLEARN__FLEET_ACTION__FLEET_ACTION_RESTART
@@ -264,7 +269,8 @@ void workers_tick(struct core *core)
 bool workers_may_lease(struct core *core, const struct worker *worker)
 {
     const struct fleet *const fleet = fleet_find(core, &worker->fleet);
-    return worker->lease == NULL && !worker->stopping && !(fleet != NULL && fleet->lost_rank);
+    return worker->lease == NULL && !worker->stopping &&
+           !(fleet != NULL && (fleet->lost_rank || fleet->drain));
 }
 
 const char *leases_refusal(const struct core *core)

@@ -5,6 +5,10 @@
 // order tells how many ranks joined, and when to start anew because some were lost. What a killed
 // mpirun leaves behind is swept after each run.
 //
+// SIGTERM ends it: ranks give back what they were lent. SIGHUP starts mpirun anew, for another worker or other
+// hosts, without losing work: the coordinator lends these ranks nothing more, and says when all are idle. A
+// second SIGHUP does not wait for that.
+//
 // Exit codes: 0 asked to leave, 1 failed, 2 usage, 5 mpirun, the worker or the coordinator is not
 // there.
 #include <argp.h>
@@ -22,6 +26,7 @@
 #include "base/guard.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "proto/link.h"
 #include "proto/wire.h"
@@ -38,14 +43,21 @@ enum {
     TURN_MS = 100,
     RENDEZVOUS_MS = 30000,     // The coordinator opens its store before it writes the file.
     RENDEZVOUS_LOOK_MS = 1000, // Between looks whether the coordinator has moved.
+    ORDER_MS = 5000,           // A coordinator that is silent for so long has no part in a restart.
 };
 
 static volatile sig_atomic_t stop_asked = 0;
+static volatile sig_atomic_t restarts_asked = 0; // Since mpirun was started.
 
-static void on_signal(int signal)
+// The kernel says SIGHUP when a terminal closes: that ends it, too.
+static void on_signal(int signal, siginfo_t *info, void *context)
 {
-    (void)signal;
-    stop_asked = 1;
+    (void)context;
+    if (signal == SIGHUP && info->si_code != SI_KERNEL) {
+        restarts_asked = restarts_asked == 0 ? 1 : 2;
+    } else {
+        stop_asked = 1;
+    }
 }
 
 enum outcome {
@@ -53,6 +65,7 @@ enum outcome {
     OUTCOME_ENDED,   // mpirun ended by itself: its ranks were refused, or it could not start them.
     OUTCOME_KILLED,  // mpirun was killed: that says nothing about its ranks.
     OUTCOME_RESTART, // The coordinator said so.
+    OUTCOME_ASKED,   // A signal asked for it.
     OUTCOME_MOVED,   // The coordinator has another endpoint.
     OUTCOME_BROKEN,  // ZeroMQ refused.
 };
@@ -62,6 +75,7 @@ struct fleet {
     char endpoint[LINK_ENDPOINT_BYTES];
     char mpirun[LAUNCH_PATH_BYTES], worker[LAUNCH_PATH_BYTES];
     const char *worker_given;
+    bool ready; // Every rank has joined, once.
     struct launch_plan plan;
     char host[256];
     struct link_context *context;
@@ -76,7 +90,8 @@ struct fleet {
     bool refused;        // It refused this fleet.
     uint32_t joined;     // Ranks that it counts now, and
     uint32_t joined_max; // the most that it ever counted.
-    int64_t due_ms, look_ms;
+    bool draining;       // It was told that a restart is asked for.
+    int64_t due_ms, look_ms, order_ms;
 };
 
 // --- Rendezvous
@@ -107,6 +122,7 @@ static void sleep_ms(int64_t ms)
 {
     const int64_t end_ms = clock_mono_ms() + ms;
     for (int64_t left = ms; left > 0 && !stop_asked; left = end_ms - clock_mono_ms()) {
+        notify_alive(clock_mono_ms());
         const int64_t part = left < TURN_MS ? left : TURN_MS;
         nanosleep(&(struct timespec){0, part * 1000000}, NULL);
     }
@@ -154,6 +170,7 @@ static enum err send_sign_of_life(struct fleet *fleet)
     hello.host = fleet->host;
     hello.pid = (uint32_t)getpid();
     beat.fleet = hello.fleet;
+    beat.drain = restarts_asked > 0;
     message.version = WIRE_VERSION;
     if (fleet->said_hello) {
         message.body_case = UNLEARN__FROM_WORKER__BODY_FLEET_BEAT;
@@ -171,9 +188,15 @@ static enum err send_sign_of_life(struct fleet *fleet)
 static void take_order(struct fleet *fleet, const Unlearn__FleetOrder *order)
 {
     fleet->restart = order->action == UNLEARN__FLEET_ACTION__FLEET_ACTION_RESTART;
+    fleet->order_ms = clock_mono_ms();
     if (order->ranks_joined != fleet->joined) {
         fleet->joined = order->ranks_joined;
         log_info("ranks_joined", "joined=%u ranks=%u", fleet->joined, fleet->plan.ranks);
+        notify_status("%u of %u ranks have joined", fleet->joined, fleet->plan.ranks);
+        if (fleet->joined >= fleet->plan.ranks && !fleet->ready) {
+            fleet->ready = true;
+            notify_ready();
+        }
     }
     if (fleet->joined > fleet->joined_max) {
         fleet->joined_max = fleet->joined;
@@ -215,9 +238,23 @@ static enum err converse(struct fleet *fleet)
 
 // --- One run of mpirun
 
+// Whether mpirun is to be started anew because somebody asks for it, and nothing is lost by it.
+static bool restart_is_due(struct fleet *fleet, int64_t now_ms)
+{
+    if (restarts_asked == 0) {
+        return false;
+    }
+    if (!fleet->draining) {
+        fleet->draining = true;
+        log_info("restart_asked", "joined=%u ranks=%u", fleet->joined, fleet->plan.ranks);
+    }
+    return fleet->restart || restarts_asked > 1 || now_ms - fleet->order_ms >= ORDER_MS;
+}
+
 static enum outcome watch_run(struct fleet *fleet, bool *ended_out)
 {
     for (;;) {
+        notify_alive(clock_mono_ms());
         int status = 0;
         *ended_out = launch_ended(fleet->pid, &status);
         if (stop_asked) {
@@ -235,6 +272,9 @@ static enum outcome watch_run(struct fleet *fleet, bool *ended_out)
         if (converse(fleet) != OK) {
             log_error("link_failed", "reason=\"%s\"", err_text());
             return OUTCOME_BROKEN;
+        }
+        if (restart_is_due(fleet, clock_mono_ms())) {
+            return OUTCOME_ASKED;
         }
         if (fleet->restart) {
             log_info("restart_ordered", "joined=%u ranks=%u", fleet->joined, fleet->plan.ranks);
@@ -271,9 +311,11 @@ static void sweep(const struct fleet *fleet)
 static enum err start_run(struct fleet *fleet)
 {
     digest_random(fleet->plan.fleet, sizeof fleet->plan.fleet);
-    fleet->said_hello = fleet->restart = fleet->refused = false;
+    fleet->said_hello = fleet->restart = fleet->refused = fleet->draining = false;
+    restarts_asked = 0;
     fleet->joined = fleet->joined_max = 0;
     fleet->due_ms = fleet->look_ms = 0;
+    fleet->order_ms = clock_mono_ms();
     TRY(link_open(fleet->context, LINK_DEALER, NULL, &fleet->link));
     TRY(link_connect(fleet->link, fleet->endpoint));
     TRY(launch_check(fleet->worker)); // An upgrade may have taken it away.
@@ -325,7 +367,7 @@ static enum err keep_running(struct fleet *fleet)
                       "reason=\"mpirun ended before the coordinator counted a rank: the lines of "
                       "the ranks above say why (refused, or mpirun could not start them)\"");
         }
-        if (outcome != OUTCOME_MOVED) {
+        if (outcome != OUTCOME_MOVED && outcome != OUTCOME_ASKED) {
             const int64_t wait_ms = backoff_next_ms(&backoff, clock_mono_ms() - start_ms,
                                                     joined || outcome != OUTCOME_ENDED);
             log_info("waiting", "ms=%" PRId64, wait_ms);
@@ -394,7 +436,18 @@ static const struct argp_option options[] = {
 static const struct argp parser = {
     .options = options,
     .parser = take_argument,
-    .doc = "Keeps the workers of unlearnd running, through mpirun.",
+    .doc = "Keeps the workers of unlearnd running, through mpirun.\v"
+           "Runs in the foreground and logs one line an event to stderr. SIGTERM ends it; SIGHUP "
+           "starts mpirun "
+           "anew, which reads the host file and the worker again: first its ranks end what they "
+           "are at, while others "
+           "go on; a second SIGHUP does not wait for that.\n\n"
+           "Exit codes: 0 ended on request, 1 failed, 2 usage, 5 mpirun, the worker or the "
+           "coordinator is not "
+           "there.\n\n"
+           "Examples:\n"
+           "  unlearn-fleet --rendezvous cluster/run/workers --ranks 4\n"
+           "  unlearn-fleet --coordinator tcp://10.0.0.1:7071 --hostfile hosts --ranks 16",
 };
 
 static enum err find_programs(struct fleet *fleet)
@@ -428,18 +481,22 @@ static enum err run(struct fleet *fleet)
         setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     }
     launch_adopt();
+    if (notify_start() != OK) { // Not worth to stay away for.
+        log_error("manager_not_told", "reason=\"%s\"", err_text());
+    }
     TRY(link_context_open(&fleet->context));
     const enum err err = keep_running(fleet);
+    notify_stopping();
     link_context_close(fleet->context);
     return err;
 }
 
 static void catch_signals(void)
 {
-    const struct sigaction leave = {.sa_handler = on_signal};
-    sigaction(SIGTERM, &leave, NULL);
-    sigaction(SIGINT, &leave, NULL);
-    sigaction(SIGHUP, &leave, NULL);
+    const struct sigaction heed = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTERM, &heed, NULL);
+    sigaction(SIGINT, &heed, NULL);
+    sigaction(SIGHUP, &heed, NULL);
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
 }
