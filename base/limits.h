@@ -79,6 +79,10 @@ enum {
     LIMIT_SIM_BACK_SECONDS = 366 * 86400,
 
     LIMIT_DATASETS = 1024,
+    // Keys ever given out: revoked ones keep their names, and count. Ten a week for ten years; all of them
+    // are looked through when a dataset is made, 5 ms.
+    LIMIT_PRINCIPALS = 5000,
+    LIMIT_SCOPE_DATASETS = 256, // That one key is limited to: with their names 67 KB, and one frame.
     LIMIT_MODELS = 1024,
     LIMIT_BASES = 1024,            // Retired ones keep their names, and count.
     LIMIT_BASE_SHAPE_BYTES = 1024, // Canonical text of a base's shape.

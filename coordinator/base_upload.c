@@ -204,7 +204,7 @@ VERB(on_base_begin, Unlearn__BaseBegin)
     begin->job = (struct job){.kind = JOB_WRITE_ALONE, .run = begin_run, .done = begin_done};
     begin->caller = *caller;
     begin->upload = upload;
-    storage_submit(core->storage, &begin->job);
+    storage_submit(core->storage, &begin->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- chunks
@@ -313,7 +313,7 @@ VERB(on_base_chunk, Unlearn__BaseChunk)
            raw.bytes);
     upload->next_sequence++;
     upload->jobs++;
-    storage_submit(core->storage, &chunk->job);
+    storage_submit(core->storage, &chunk->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- commit and abort
@@ -406,7 +406,8 @@ static void upload_end(struct core *core, struct base_upload *upload, const stru
     end->commit = commit;
     end->upload = upload;
     upload->closing = true;
-    storage_submit(core->storage, &end->job);
+    // To give up is left to nobody's rights: it only tidies.
+    storage_submit(core->storage, &end->job, commit ? caller_number(caller) : STORAGE_OURS);
 }
 
 static void on_end(struct core *core, const struct caller *caller, uint64_t number, bool commit)

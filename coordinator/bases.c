@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "coordinator/removal.h"
 
@@ -182,7 +183,7 @@ void bases_tidy(struct core *core)
         struct tidy_job *const tidy = mem_alloc(1, sizeof *tidy);
         tidy->job = (struct job){.kind = JOB_WRITE_ALONE, .run = tidy_run, .done = tidy_done};
         core->bases_tidying = true;
-        storage_submit(core->storage, &tidy->job);
+        storage_submit(core->storage, &tidy->job, STORAGE_OURS);
     }
 }
 
@@ -191,8 +192,8 @@ void bases_tidy(struct core *core)
 enum { MODELS_SHOWN = 32 };
 
 // Names of at most MODELS_SHOWN models that stand on it go to `models`, unless that is NULL.
-static void describe(struct core *core, const struct base_entry *entry, char **models,
-                     Unlearn__BaseInfo *out)
+static void describe(struct core *core, const struct caller *caller, const struct base_entry *entry,
+                     char **models, Unlearn__BaseInfo *out)
 {
     const struct base_row *const row = &entry->row;
     const struct dataset *const dataset = catalog_dataset_number(core, row->dataset);
@@ -203,7 +204,9 @@ static void describe(struct core *core, const struct base_entry *entry, char **m
     out->shape = wire_bytes(buf_span(&row->shape));
     out->digest = wire_bytes(span_of(row->digest.bytes, DIGEST_BYTES));
     out->weight_count = row->weight_count;
-    out->dataset = dataset == NULL ? wire_text("") : wire_text(dataset->row.name);
+    out->dataset = dataset == NULL || !access_sees(caller, row->dataset)
+                       ? wire_text("")
+                       : wire_text(dataset->row.name);
     out->pretrained = row->dataset != 0;
     if (out->pretrained) {
         out->spec_digest = wire_bytes(span_of(row->spec.bytes, DIGEST_BYTES));
@@ -213,7 +216,8 @@ static void describe(struct core *core, const struct base_entry *entry, char **m
     out->models = models;
     for (uint32_t i = 0; i < core->model_count; i++) {
         const struct model *const model = core->models[i];
-        if (model->base == row->number && model->replaces == 0) {
+        if (model->base == row->number && model->replaces == 0 &&
+            access_sees(caller, model->dataset)) {
             out->models_total++;
             if (models != NULL && out->n_models < MODELS_SHOWN) {
                 models[out->n_models++] = wire_text(model->name);
@@ -227,7 +231,7 @@ void base_answer(struct core *core, const struct caller *caller, const struct ba
     char *models[MODELS_SHOWN];
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__BaseInfo info;
-    describe(core, entry, models, &info);
+    describe(core, caller, entry, models, &info);
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_BASE_INFO;
     reply.base_info = &info;
@@ -256,7 +260,7 @@ VERB(on_base_list, Unlearn__BaseList)
     page.total = core->base_count;
     page.bases = pointers;
     for (uint32_t i = body->offset; i < core->base_count && page.n_bases < PAGE; i++) {
-        describe(core, core->bases[i], NULL, &rows[page.n_bases]);
+        describe(core, caller, core->bases[i], NULL, &rows[page.n_bases]);
         pointers[page.n_bases] = &rows[page.n_bases];
         page.n_bases++;
     }
@@ -341,7 +345,7 @@ static void answer_retired(struct core *core, const struct caller *caller,
     Unlearn__BaseRetired retired = UNLEARN__BASE_RETIRED__INIT;
     Unlearn__BaseInfo info;
     ProtobufCBinaryData *const requests = mem_alloc(removal_count, sizeof *requests);
-    describe(core, entry, NULL, &info);
+    describe(core, caller, entry, NULL, &info);
     for (uint32_t i = 0; i < removal_count; i++) {
         requests[i] = wire_bytes(span_of(removals[i].uuid.bytes, ID_BYTES));
     }
@@ -396,5 +400,5 @@ VERB(on_base_retire, Unlearn__BaseRetire)
     retire->job = (struct job){.kind = JOB_WRITE_ALONE, .run = retire_run, .done = retire_done};
     retire->caller = *caller;
     retire->number = entry->row.number;
-    storage_submit(core->storage, &retire->job);
+    storage_submit(core->storage, &retire->job, caller_number(caller));
 }

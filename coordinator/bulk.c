@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/erasure.h"
 #include "coordinator/fence.h"
 #include "coordinator/statement.h"
@@ -49,6 +50,7 @@ struct known_cells { // Of one model.
 
 struct bulk {
     struct bulk_row row; // As of the last commit.
+    uint32_t principal;  // Who sends the parts: another's under the same UUID are another upload.
     uint32_t next_part;
     int64_t last_ms; // When a part came.
     bool busy;       // A job is under way: it may read all of this, and change answers and kept.
@@ -111,23 +113,36 @@ void bulk_free(struct core *core)
     core->bulks = NULL;
 }
 
-static struct bulk *find(const struct core *core, const struct id128 *uuid, bool sealed)
+static struct bulk *find_sealed(const struct core *core, const struct id128 *uuid)
 {
     for (uint32_t i = 0; core->bulks != NULL && i < core->bulks->count; i++) {
         struct bulk *const bulk = core->bulks->all[i];
-        if (bulk->sealed == sealed && id128_compare(&bulk->row.request.uuid, uuid) == 0) {
+        if (bulk->sealed && id128_compare(&bulk->row.request.uuid, uuid) == 0) {
             return bulk;
         }
     }
     return NULL;
 }
 
-bool bulk_find(const struct core *core, const struct id128 *uuid, uint32_t *done_out,
-               uint32_t *ids_out)
+static struct bulk *find_upload(const struct core *core, const struct caller *caller,
+                                const struct id128 *uuid)
 {
-    const struct bulk *bulk = find(core, uuid, true);
-    bulk = bulk == NULL ? find(core, uuid, false) : bulk;
-    if (bulk == NULL) {
+    for (uint32_t i = 0; core->bulks != NULL && i < core->bulks->count; i++) {
+        struct bulk *const bulk = core->bulks->all[i];
+        if (!bulk->sealed && bulk->principal == caller_number(caller) &&
+            id128_compare(&bulk->row.request.uuid, uuid) == 0) {
+            return bulk;
+        }
+    }
+    return NULL;
+}
+
+bool bulk_find(const struct core *core, const struct caller *caller, const struct id128 *uuid,
+               uint32_t *done_out, uint32_t *ids_out)
+{
+    const struct bulk *bulk = find_sealed(core, uuid);
+    bulk = bulk == NULL ? find_upload(core, caller, uuid) : bulk;
+    if (bulk == NULL || !access_sees(caller, bulk->row.request.dataset)) {
         return false;
     }
     *done_out = bulk->progress.place;
@@ -182,7 +197,7 @@ static void clear_submit(struct core *core, uint64_t sequence)
     struct clear_job *const clear = mem_alloc(1, sizeof *clear);
     clear->job = (struct job){.kind = JOB_WRITE, .run = clear_run, .done = clear_done};
     clear->sequence = sequence;
-    storage_submit(core->storage, &clear->job);
+    storage_submit(core->storage, &clear->job, STORAGE_OURS);
 }
 
 // Out of memory, and its rows out of the store.
@@ -380,10 +395,11 @@ static void part_done(struct job *job, void *core_)
 }
 
 // Finds or begins the upload.
-static enum err upload_of(struct core *core, const struct bulk_part *part, struct bulk **bulk_out)
+static enum err upload_of(struct core *core, const struct caller *caller,
+                          const struct bulk_part *part, struct bulk **bulk_out)
 {
     struct bulks *const bulks = bulks_of(core);
-    struct bulk *bulk = find(core, &part->uuid, false);
+    struct bulk *bulk = find_upload(core, caller, &part->uuid);
     uint32_t uploading = 0;
     *bulk_out = NULL;
     if (bulk != NULL && bulk->busy) {
@@ -405,6 +421,7 @@ static enum err upload_of(struct core *core, const struct bulk_part *part, struc
     }
     if (bulk == NULL) {
         bulk = mem_alloc(1, sizeof *bulk);
+        bulk->principal = caller_number(caller);
         bulk->row.state = BULK_UPLOADING;
         bulk->row.request = (struct request_row){.uuid = part->uuid,
                                                  .kind = REQUEST_DELETE,
@@ -439,7 +456,7 @@ static enum err check_part(const struct bulk *bulk, const struct bulk_part *part
 bool bulk_joins(struct core *core, const struct caller *caller, const struct id128 *uuid,
                 const struct id128 *body, bool eager)
 {
-    struct bulk *const bulk = find(core, uuid, true);
+    struct bulk *const bulk = find_sealed(core, uuid);
     if (bulk == NULL) {
         return false;
     }
@@ -484,13 +501,13 @@ static void take(struct core *core, const struct caller *caller, struct bulk *bu
         bulk->callers[bulk->caller_count++] = *caller;
         hold_back(core, request->dataset, true);
     }
-    storage_submit(core->storage, &job->job);
+    storage_submit(core->storage, &job->job, caller_number(caller));
 }
 
 void bulk_take(struct core *core, const struct caller *caller, const struct bulk_part *part)
 {
     struct bulk *bulk = NULL;
-    enum err err = upload_of(core, part, &bulk);
+    enum err err = upload_of(core, caller, part, &bulk);
     if (err == OK) {
         err = check_part(bulk, part);
     }
@@ -883,7 +900,7 @@ static void step_next(struct core *core)
     bulk->busy = true;
     bulk->again_ms = 0;
     bulk->row.request.eager = bulk->row.request.eager || bulk->hurry;
-    storage_submit(core->storage, &step->job);
+    storage_submit(core->storage, &step->job, STORAGE_OURS);
 }
 
 void bulk_tick(struct core *core)

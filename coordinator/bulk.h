@@ -44,9 +44,9 @@ void bulk_take(struct core *core, const struct caller *caller, const struct bulk
 // ack, else refused. eager: from here on it is so, too.
 bool bulk_joins(struct core *core, const struct caller *caller, const struct id128 *uuid,
                 const struct id128 *body, bool eager);
-// Whether a request of this UUID is being uploaded or fenced, and how far it is.
-bool bulk_find(const struct core *core, const struct id128 *uuid, uint32_t *done_out,
-               uint32_t *ids_out);
+// Whether a request of this UUID is being uploaded by the caller, or fenced in what it sees, and how far it is.
+bool bulk_find(const struct core *core, const struct caller *caller, const struct id128 *uuid,
+               uint32_t *done_out, uint32_t *ids_out);
 // Of a body that goes on from `before` (zeros: its first part) with this part, so that the same UUID with
 // another body is noticed.
 struct id128 bulk_digest(const struct core *core, uint32_t dataset, const struct id128 *before,

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "model/learner.h"
 
@@ -158,22 +159,27 @@ const char *catalog_core_type(const struct core *core, const struct digest *prof
     return "";
 }
 
-enum err catalog_dataset(struct core *core, const char *name, struct dataset **out)
+enum err catalog_dataset(struct core *core, const struct caller *caller, const char *name,
+                         struct dataset **out)
 {
     for (uint32_t i = 0; i < core->dataset_count; i++) {
-        if (strcmp(core->datasets[i]->row.name, name) == 0) {
-            *out = core->datasets[i];
+        struct dataset *const dataset = core->datasets[i];
+        if (strcmp(dataset->row.name, name) == 0 && access_sees(caller, dataset->row.number)) {
+            *out = dataset;
             return OK;
         }
     }
     FAIL(ERR_NOT_FOUND, "there is no dataset \"%s\"", name);
 }
 
-enum err catalog_model(struct core *core, const char *name, struct model **out)
+enum err catalog_model(struct core *core, const struct caller *caller, const char *name,
+                       struct model **out)
 {
     for (uint32_t i = 0; i < core->model_count; i++) {
-        if (strcmp(core->models[i]->name, name) == 0 && core->models[i]->replaces == 0) {
-            *out = core->models[i];
+        struct model *const model = core->models[i];
+        if (strcmp(model->name, name) == 0 && model->replaces == 0 &&
+            access_sees(caller, model->dataset)) {
+            *out = model;
             return OK;
         }
     }

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 
 void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *reply,
@@ -65,7 +66,7 @@ static bool needs_store(const Unlearn__Request *request)
            body != UNLEARN__REQUEST__BODY_VERIFY_SHOW && body != UNLEARN__REQUEST__BODY_BASE_LIST &&
            body != UNLEARN__REQUEST__BODY_BASE_SHOW && body != UNLEARN__REQUEST__BODY_BASE_PULL &&
            body != UNLEARN__REQUEST__BODY_PARAMS_PULL &&
-           body != UNLEARN__REQUEST__BODY_REQUEST_LIST &&
+           body != UNLEARN__REQUEST__BODY_REQUEST_LIST && body != UNLEARN__REQUEST__BODY_KEY_LIST &&
            body != UNLEARN__REQUEST__BODY_MODEL_CELLS;
 }
 
@@ -211,6 +212,15 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_HOLD_LIST:
         on_hold_list(core, caller, request->hold_list, raw);
         return;
+    case UNLEARN__REQUEST__BODY_KEY_ADD:
+        on_key_add(core, caller, request->key_add, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_KEY_LIST:
+        on_key_list(core, caller, request->key_list, raw);
+        return;
+    case UNLEARN__REQUEST__BODY_KEY_REVOKE:
+        on_key_revoke(core, caller, request->key_revoke, raw);
+        return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:
         reply_error(core, caller, ERR_INVALID, "a request without a body that is known here");
@@ -220,10 +230,7 @@ static void dispatch(struct core *core, const struct caller *caller,
 
 void clients_message(struct core *core, const struct link_message *message)
 {
-    struct caller caller = {.peer = message->peer, .has_key = message->key != NULL};
-    if (caller.has_key) {
-        memcpy(caller.key, message->key, sizeof caller.key);
-    }
+    struct caller caller = {.peer = message->peer};
     const Unlearn__Request *request = NULL;
     enum err err = wire_get_request(&core->arena, message->envelope, &request);
     if (request == NULL || request->body_case != UNLEARN__REQUEST__BODY_PING) {
@@ -234,6 +241,8 @@ void clients_message(struct core *core, const struct link_message *message)
         return;
     }
     caller.request_id = request->request_id;
+    err = err == OK ? access_enter(core, message->key, &caller) : err;
+    err = err == OK ? access_check(core, &caller, (int)request->body_case) : err;
     if (err == OK && message->raw.bytes > LIMIT_CHUNK_BYTES) {
         err = err_raise(ERR_INVALID, "a raw frame of %zu bytes, expected at most %d",
                         message->raw.bytes, (int)LIMIT_CHUNK_BYTES);

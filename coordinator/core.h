@@ -26,6 +26,7 @@
 #include "store/base.h"
 #include "store/component.h"
 #include "store/dataset.h"
+#include "store/principal.h"
 #include "store/record.h"
 #include "store/request.h"
 
@@ -136,9 +137,15 @@ struct request {
 struct caller {
     struct link_peer peer;
     uint64_t request_id;
-    bool has_key; // False without keys (--insecure-loopback): then everybody may do everything.
-    uint8_t key[CURVEKEY_BYTES]; // The public key that it has proved to hold.
+    // Who is never freed while the process lives; NULL without keys (--insecure-loopback): then everybody
+    // may do everything.
+    const struct principal_row *principal;
 };
+// For storage_submit. caller NULL: ourselves.
+static inline uint32_t caller_number(const struct caller *caller)
+{
+    return caller == NULL || caller->principal == NULL ? STORAGE_OURS : caller->principal->number;
+}
 
 // What has happened since the start, and in the last minute.
 struct activity {
@@ -147,6 +154,7 @@ struct activity {
     struct rate deletions; // Acknowledged, also repeated ones.
     struct rate cancelled; // Stages that a deletion ended, and
     struct rate wasted;    // the samples that they had been trained on.
+    struct rate denied;    // Requests: access.c.
     struct peak turn_us;   // Turns of the loop, the waiting left out.
 };
 
@@ -160,6 +168,7 @@ struct core {
     struct predictor *predictor;
     struct signer *signer;             // Of receipts; constant, the store thread's too: receipts.c.
     struct fleetdom *fleetdom;         // Workers, fleets, leases: leases.c.
+    struct access *access;             // Who may do what: access.c.
     struct uploads *uploads;           // Imports under way: uploads.c.
     struct base_uploads *base_uploads; // base_upload.c
     bool bases_tidying;                // The job of bases_tidy is under way.
@@ -205,9 +214,12 @@ struct core {
 MUST_USE enum err catalog_load(struct core *core);
 void catalog_free(struct core *core);
 
-// Visible ones by name. ERR_NOT_FOUND names it.
-MUST_USE enum err catalog_dataset(struct core *core, const char *name, struct dataset **out);
-MUST_USE enum err catalog_model(struct core *core, const char *name, struct model **out);
+// Those that the caller may see, by name. ERR_NOT_FOUND names it: in the same words, and after the same
+// work, whether there is none or it is outside the caller's scope.
+MUST_USE enum err catalog_dataset(struct core *core, const struct caller *caller, const char *name,
+                                  struct dataset **out);
+MUST_USE enum err catalog_model(struct core *core, const struct caller *caller, const char *name,
+                                struct model **out);
 // Also retired ones: `base` is NULL then.
 MUST_USE enum err catalog_base(struct core *core, const char *name, struct base_entry **out);
 struct base_entry *catalog_base_number(struct core *core, uint32_t number); // Or NULL.
@@ -357,6 +369,9 @@ VERB(on_answers_get, Unlearn__AnswersGet);
 VERB(on_hold_put, Unlearn__HoldPut);
 VERB(on_hold_release, Unlearn__HoldRelease);
 VERB(on_hold_list, Unlearn__HoldList);
+VERB(on_key_add, Unlearn__KeyAdd);
+VERB(on_key_list, Unlearn__KeyList);
+VERB(on_key_revoke, Unlearn__KeyRevoke);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".

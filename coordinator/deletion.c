@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
@@ -142,7 +143,7 @@ VERB(on_plan, Unlearn__Plan)
     (void)raw;
     struct dataset *dataset = NULL;
     struct asked *asked = NULL;
-    enum err err = catalog_dataset(core, body->dataset, &dataset);
+    enum err err = catalog_dataset(core, caller, body->dataset, &dataset);
     if (err == OK) {
         err = take_both(dataset, body->records, body->n_records, body->subjects, body->n_subjects,
                         &asked);
@@ -159,7 +160,7 @@ VERB(on_plan, Unlearn__Plan)
     plan->fence.records_most = LIMIT_PLAN_RECORDS;
     ask_for(&plan->fence, asked, body->n_records + body->n_subjects);
     mem_free(asked);
-    storage_submit(core->storage, &plan->job);
+    storage_submit(core->storage, &plan->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- answers about a request
@@ -219,6 +220,7 @@ _Static_assert((int)UNLEARN__REQUEST_KIND__REQUEST_KIND_REMOVE_MODEL == REQUEST_
 struct show_job {
     struct job job;
     struct caller caller;
+    struct access_scope scope;
     struct id128 uuid;
     struct request_row row;
     struct id128 earlier;
@@ -228,7 +230,7 @@ static enum err show_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
     struct show_job *const show = (struct show_job *)job;
-    TRY(request_find(txn, &show->uuid, &show->row));
+    TRY(access_request(txn, &show->scope, &show->uuid, &show->row));
     return bulk_earlier(txn, &show->row, &show->earlier);
 }
 
@@ -238,18 +240,17 @@ static void show_done(struct job *job, void *core)
     if (job->result == OK) {
         reply_request(core, &show->caller, &show->row, &show->earlier, NULL);
     } else {
-        reply_error(core, &show->caller, job->result,
-                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
-                                                 : job->text);
+        reply_error(core, &show->caller, job->result, job->text);
     }
     mem_free(show);
 }
 
 // A request of many is in the journal only when its fence is done.
-static enum err expect_acknowledged(const struct core *core, const struct id128 *uuid)
+static enum err expect_acknowledged(const struct core *core, const struct caller *caller,
+                                    const struct id128 *uuid)
 {
     uint32_t done = 0, ids = 0;
-    if (bulk_find(core, uuid, &done, &ids)) {
+    if (bulk_find(core, caller, uuid, &done, &ids)) {
         FAIL(ERR_UNAVAILABLE, "the request is not acknowledged yet: %u of its %u ids so far", done,
              ids);
     }
@@ -262,16 +263,17 @@ VERB(on_request_show, Unlearn__RequestShow)
     struct show_job *const show = mem_alloc(1, sizeof *show);
     show->job = (struct job){.kind = JOB_READ, .run = show_run, .done = show_done};
     show->caller = *caller;
+    show->scope = access_scope_of(caller);
     enum err err = wire_copy(body->uuid, show->uuid.bytes, ID_BYTES, "the request's UUID");
     if (err == OK) {
-        err = expect_acknowledged(core, &show->uuid);
+        err = expect_acknowledged(core, caller, &show->uuid);
     }
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         mem_free(show);
         return;
     }
-    storage_submit(core->storage, &show->job);
+    storage_submit(core->storage, &show->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- answers to its ids
@@ -279,6 +281,7 @@ VERB(on_request_show, Unlearn__RequestShow)
 struct answers_job {
     struct job job;
     struct caller caller;
+    struct access_scope scope;
     struct id128 uuid;
     uint32_t from;
     uint32_t total, count;
@@ -290,7 +293,7 @@ static enum err answers_run(struct job *job, struct store *store, struct txn *tx
     (void)store;
     struct answers_job *const ask = (struct answers_job *)job;
     struct request_row row;
-    TRY(request_find(txn, &ask->uuid, &row));
+    TRY(access_request(txn, &ask->scope, &ask->uuid, &row));
     for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
         ask->total += row.answered[i];
     }
@@ -301,9 +304,7 @@ static void answers_done(struct job *job, void *core)
 {
     struct answers_job *const ask = (struct answers_job *)job;
     if (job->result != OK) {
-        reply_error(core, &ask->caller, job->result,
-                    job->result == ERR_NOT_FOUND ? "there is no request with this UUID"
-                                                 : job->text);
+        reply_error(core, &ask->caller, job->result, job->text);
     } else {
         Unlearn__Reply reply = UNLEARN__REPLY__INIT;
         Unlearn__AnswerPage page = UNLEARN__ANSWER_PAGE__INIT;
@@ -323,17 +324,18 @@ VERB(on_answers_get, Unlearn__AnswersGet)
     struct answers_job *const ask = mem_alloc(1, sizeof *ask);
     ask->job = (struct job){.kind = JOB_READ, .run = answers_run, .done = answers_done};
     ask->caller = *caller;
+    ask->scope = access_scope_of(caller);
     ask->from = body->from;
     enum err err = wire_copy(body->uuid, ask->uuid.bytes, ID_BYTES, "the request's UUID");
     if (err == OK) {
-        err = expect_acknowledged(core, &ask->uuid);
+        err = expect_acknowledged(core, caller, &ask->uuid);
     }
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         mem_free(ask);
         return;
     }
-    storage_submit(core->storage, &ask->job);
+    storage_submit(core->storage, &ask->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- delete
@@ -433,7 +435,7 @@ static void hand_to_bulk(struct core *core, struct delete_job *deletion)
                              .due_us = deletion->fence.due_us,
                              .asked = deletion->asked,
                              .count = deletion->count};
-    const enum err err = catalog_dataset(core, deletion->dataset, &part.dataset);
+    const enum err err = catalog_dataset(core, &deletion->caller, deletion->dataset, &part.dataset);
     if (err != OK) {
         reply_error(core, &deletion->caller, err, err_text());
     } else if (!bulk_joins(core, &deletion->caller, &part.uuid, &deletion->fence.body,
@@ -507,11 +509,11 @@ static void delete_directly(struct core *core, const struct caller *caller,
     snprintf(deletion->due, sizeof deletion->due, "%s", part->due);
     fence->signer = core->signer;
     ask_for(fence, part->asked, part->count);
-    storage_submit(core->storage, &deletion->job);
+    storage_submit(core->storage, &deletion->job, caller_number(caller));
 }
 
-static enum err take_part(struct core *core, const Unlearn__Delete *body, struct bulk_part *part,
-                          struct asked **asked)
+static enum err take_part(struct core *core, const struct caller *caller,
+                          const Unlearn__Delete *body, struct bulk_part *part, struct asked **asked)
 {
     const size_t count = body->n_records + body->n_subjects;
     if (count > LIMIT_PART_IDS) {
@@ -519,7 +521,7 @@ static enum err take_part(struct core *core, const Unlearn__Delete *body, struct
              (int)LIMIT_PART_IDS);
     }
     TRY(wire_copy(body->uuid, part->uuid.bytes, ID_BYTES, "the request's UUID"));
-    TRY(catalog_dataset(core, body->dataset, &part->dataset));
+    TRY(catalog_dataset(core, caller, body->dataset, &part->dataset));
     TRY(take_both(part->dataset, body->records, body->n_records, body->subjects, body->n_subjects,
                   asked));
     if (count == 0) {
@@ -544,7 +546,7 @@ VERB(on_delete, Unlearn__Delete)
     (void)raw;
     struct bulk_part part = {.part = 0};
     struct asked *asked = NULL;
-    const enum err err = take_part(core, body, &part, &asked);
+    const enum err err = take_part(core, caller, body, &part, &asked);
     erasure_asked(core);
     if (err != OK) {
         reply_error(core, caller, err, err_text());

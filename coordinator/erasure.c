@@ -364,7 +364,7 @@ static void submit(struct core *core, enum step which, int64_t budget)
     erasure->under_way = true;
     erasure->asked_now = false;
     erasure->last = which;
-    storage_submit(core->storage, &step->job);
+    storage_submit(core->storage, &step->job, STORAGE_OURS);
 }
 
 // Workers are asked in the order of the fences, so whoever comes later waits no longer than the first.

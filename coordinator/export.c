@@ -37,11 +37,12 @@ struct export_job {
 // ---------------------------------------------------------------- what is asked for
 
 // The model that answers for the component's shard: the one that is named, or its successor.
-static enum err find_component(struct core *core, const char *model_name, const char *component,
+static enum err find_component(struct core *core, const struct caller *caller,
+                               const char *model_name, const char *component,
                                struct component *name_out, const struct model **model_out)
 {
     struct model *asked = NULL;
-    TRY(catalog_model(core, model_name, &asked));
+    TRY(catalog_model(core, caller, model_name, &asked));
     TRY(component_get(component, name_out));
     if (name_out->shard >= asked->ensemble.placement.shards ||
         trie_find(&asked->ensemble.trie, name_out) < 0) {
@@ -54,7 +55,7 @@ static enum err find_component(struct core *core, const char *model_name, const 
 static enum err find(struct core *core, const char *model_name, const char *component,
                      struct export_job *export, const struct model **model_out)
 {
-    TRY(find_component(core, model_name, component, &export->name, model_out));
+    TRY(find_component(core, &export->caller, model_name, component, &export->name, model_out));
     export->model = (*model_out)->number;
     if (storage_is_full(core->storage)) {
         FAIL(ERR_LIMIT, "too many requests are waiting: try again later");
@@ -171,7 +172,7 @@ VERB(on_export, Unlearn__Export)
         mem_free(export);
         return;
     }
-    storage_submit(core->storage, &export->job);
+    storage_submit(core->storage, &export->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- records
@@ -295,7 +296,7 @@ VERB(on_export_pull, Unlearn__ExportPull)
         mem_free(export);
         return;
     }
-    storage_submit(core->storage, &export->job);
+    storage_submit(core->storage, &export->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- weights
@@ -307,7 +308,7 @@ VERB(on_params_pull, Unlearn__ParamsPull)
     (void)raw;
     struct component name;
     const struct model *model = NULL;
-    const enum err err = find_component(core, body->model, body->component, &name, &model);
+    const enum err err = find_component(core, caller, body->model, body->component, &name, &model);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         return;

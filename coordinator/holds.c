@@ -79,11 +79,11 @@ static void release_done(struct job *job, void *core)
     }
 }
 
-static enum err take_whom(struct core *core, const char *dataset_name, const char *record,
-                          const char *subject, struct hold *hold)
+static enum err take_whom(struct core *core, const struct caller *caller, const char *dataset_name,
+                          const char *record, const char *subject, struct hold *hold)
 {
     struct dataset *dataset = NULL;
-    TRY(catalog_dataset(core, dataset_name, &dataset));
+    TRY(catalog_dataset(core, caller, dataset_name, &dataset));
     const bool by_record = record[0] != '\0', by_subject = subject[0] != '\0';
     if (by_record == by_subject) {
         FAIL(ERR_INVALID, "%s, expected either a record or a subject",
@@ -127,14 +127,14 @@ static void submit(struct core *core, const struct caller *caller, const struct 
                             .done = put ? put_done : release_done};
     job->caller = *caller;
     job->hold = *hold;
-    storage_submit(core->storage, &job->job);
+    storage_submit(core->storage, &job->job, caller_number(caller));
 }
 
 VERB(on_hold_put, Unlearn__HoldPut)
 {
     (void)raw;
     struct hold hold = {.held_us = clock_wall_us()};
-    enum err err = take_whom(core, body->dataset, body->record, body->subject, &hold);
+    enum err err = take_whom(core, caller, body->dataset, body->record, body->subject, &hold);
     err = err == OK ? take_reason(body->reason, &hold) : err;
     if (err != OK) {
         reply_error(core, caller, err, err_text());
@@ -147,7 +147,7 @@ VERB(on_hold_release, Unlearn__HoldRelease)
 {
     (void)raw;
     struct hold hold = {.held_us = 0};
-    const enum err err = take_whom(core, body->dataset, body->record, body->subject, &hold);
+    const enum err err = take_whom(core, caller, body->dataset, body->record, body->subject, &hold);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         return;
@@ -218,11 +218,11 @@ static void list_done(struct job *job, void *core_)
     mem_free(list);
 }
 
-static enum err read_question(struct core *core, const Unlearn__HoldList *body,
-                              struct list_job *list)
+static enum err read_question(struct core *core, const struct caller *caller,
+                              const Unlearn__HoldList *body, struct list_job *list)
 {
     struct dataset *dataset = NULL;
-    TRY(catalog_dataset(core, body->dataset, &dataset));
+    TRY(catalog_dataset(core, caller, body->dataset, &dataset));
     list->dataset = dataset->row.number;
     list->from_start = body->cursor.len == 0;
     if (!list->from_start) {
@@ -243,11 +243,11 @@ VERB(on_hold_list, Unlearn__HoldList)
     struct list_job *const list = mem_alloc(1, sizeof *list);
     list->job = (struct job){.kind = JOB_READ, .run = list_run, .done = list_done};
     list->caller = *caller;
-    const enum err err = read_question(core, body, list);
+    const enum err err = read_question(core, caller, body, list);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         mem_free(list);
         return;
     }
-    storage_submit(core->storage, &list->job);
+    storage_submit(core->storage, &list->job, caller_number(caller));
 }

@@ -309,7 +309,7 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     open->job = (struct job){.kind = JOB_READ, .run = open_run, .done = open_done};
     open->lease = lease;
     lease->jobs++;
-    storage_submit(core->storage, &open->job);
+    storage_submit(core->storage, &open->job, STORAGE_OURS);
 }
 
 static uint32_t count_idle(struct core *core)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "model/learner.h"
 
@@ -207,16 +208,17 @@ static enum err find_base(struct core *core, const struct spec *spec, const stru
 }
 
 // Checks the request against what is there; fills the row of the job.
-static enum err prepare(struct core *core, const Unlearn__Train *body, struct train_job *train)
+static enum err prepare(struct core *core, const struct caller *caller, const Unlearn__Train *body,
+                        struct train_job *train)
 {
     struct dataset *dataset = NULL;
     struct model *model = NULL;
     if (!pretrain_is(body->model)) {
         TRY(text_check_label("the model's name", body->model));
     }
-    const bool exists = catalog_model(core, body->model, &model) == OK;
+    const bool exists = catalog_model(core, caller, body->model, &model) == OK;
     if (!exists || body->dataset[0] != '\0') {
-        TRY(catalog_dataset(core, body->dataset, &dataset));
+        TRY(catalog_dataset(core, caller, body->dataset, &dataset));
     } else {
         dataset = catalog_dataset_number(core, model->dataset);
     }
@@ -289,7 +291,7 @@ VERB(on_train, Unlearn__Train)
     struct train_job *const train = mem_alloc(1, sizeof *train);
     train->job = (struct job){.kind = JOB_WRITE_ALONE, .run = train_run, .done = train_done};
     train->caller = *caller;
-    const enum err err = prepare(core, body, train);
+    const enum err err = prepare(core, caller, body, train);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         model_row_deinit(&train->row);
@@ -300,7 +302,7 @@ VERB(on_train, Unlearn__Train)
     if (train->drop != 0) {
         removal_drop_successor(core, catalog_model_number(core, train->drop));
     }
-    storage_submit(core->storage, &train->job);
+    storage_submit(core->storage, &train->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- settings
@@ -368,7 +370,7 @@ VERB(on_model_set, Unlearn__ModelSet)
     (void)raw;
     struct model *model = NULL;
     struct repair_policy policy;
-    enum err err = catalog_model(core, body->model, &model);
+    enum err err = catalog_model(core, caller, body->model, &model);
     err = err == OK ? repair_parse(body->policy, &policy) : err;
     if (err != OK) {
         reply_error(core, caller, err, err_text());
@@ -381,7 +383,7 @@ VERB(on_model_set, Unlearn__ModelSet)
     set->model = model->number;
     set->successor = successor == NULL ? 0 : successor->number;
     set->policy = policy;
-    storage_submit(core->storage, &set->job);
+    storage_submit(core->storage, &set->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- list and show
@@ -452,7 +454,7 @@ VERB(on_model_show, Unlearn__ModelShow)
 {
     (void)raw;
     struct model *model = NULL;
-    if (catalog_model(core, body->model, &model) != OK) {
+    if (catalog_model(core, caller, body->model, &model) != OK) {
         reply_error(core, caller, ERR_NOT_FOUND, err_text());
         return;
     }
@@ -477,8 +479,8 @@ VERB(on_model_list, Unlearn__ModelList)
     Unlearn__ModelPage page = UNLEARN__MODEL_PAGE__INIT;
     page.models = pointers;
     for (uint32_t i = 0; i < core->model_count; i++) {
-        if (core->models[i]->replaces != 0) {
-            continue; // Shown with the model whose place it will take.
+        if (core->models[i]->replaces != 0 || !access_sees(caller, core->models[i]->dataset)) {
+            continue; // The first are shown with the model whose place they will take.
         }
         if (page.total++ >= body->offset && page.n_models < PAGE) {
             describe(core, core->models[i], &rows[page.n_models]);
@@ -546,7 +548,7 @@ VERB(on_components, Unlearn__Components)
     (void)raw;
     enum { PAGE = 100 }; // Names have up to 1.2 KB: two of them a row, 100 rows fit an envelope.
     struct model *model = NULL;
-    if (catalog_model(core, body->model, &model) != OK) {
+    if (catalog_model(core, caller, body->model, &model) != OK) {
         reply_error(core, caller, ERR_NOT_FOUND, err_text());
         return;
     }

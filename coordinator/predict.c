@@ -233,10 +233,10 @@ uint32_t predict_count(const struct core *core)
     return core->predictor->under_way;
 }
 
-static enum err check(struct core *core, const Unlearn__Predict *body, struct span raw,
-                      struct model **model_out)
+static enum err check(struct core *core, const struct caller *caller, const Unlearn__Predict *body,
+                      struct span raw, struct model **model_out)
 {
-    TRY(catalog_model(core, body->model, model_out));
+    TRY(catalog_model(core, caller, body->model, model_out));
     const struct recipe recipe = shape_recipe((*model_out)->shape);
     if (body->score && !learner_scores(&recipe)) {
         FAIL(ERR_INVALID, "model \"%s\" has learner %s, which does not score: texts do",
@@ -293,7 +293,7 @@ static bool begin(struct core *core, struct prediction *prediction, const struct
 VERB(on_predict, Unlearn__Predict)
 {
     struct model *model = NULL;
-    const enum err refused = check(core, body, raw, &model);
+    const enum err refused = check(core, caller, body, raw, &model);
     if (refused != OK) {
         reply_error(core, caller, refused, err_text());
         return;
@@ -392,7 +392,7 @@ static bool finish(struct core *core, struct prediction *prediction)
         reply_error(core, &prediction->caller, prediction->result, prediction->text);
         return true;
     }
-    if (catalog_model(core, prediction->model, &model) != OK) {
+    if (catalog_model(core, &prediction->caller, prediction->model, &model) != OK) {
         reply_error(core, &prediction->caller, ERR_NOT_FOUND, "the model was removed");
         return true;
     }

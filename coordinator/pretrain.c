@@ -172,7 +172,7 @@ static enum err prepare(struct core *core, const char *name, struct adopt_job *a
     const float *none = NULL;
     TRY(check_name(core, name));
     snprintf(model_name, sizeof model_name, "%s%s", prefix, name);
-    TRY(catalog_model(core, model_name, &model));
+    TRY(catalog_model(core, &adopt->caller, model_name, &model));
     const struct dataset *const dataset = catalog_dataset_number(core, model->dataset);
     if (dataset != NULL && dataset->fencing > 0) {
         FAIL(ERR_CONFLICT,
@@ -218,5 +218,5 @@ VERB(on_base_from_model, Unlearn__BaseFromModel)
         mem_free(adopt);
         return;
     }
-    storage_submit(core->storage, &adopt->job);
+    storage_submit(core->storage, &adopt->job, caller_number(caller));
 }

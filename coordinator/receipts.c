@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/statement.h"
 #include "proto/receipt.h"
 #include "store/ledger.h"
@@ -110,6 +111,7 @@ struct get_job {
     bool by_index;
     struct id128 uuid;
     uint64_t index, offset;
+    struct access_scope scope;
     bool completed;
     uint64_t body_bytes;
     struct buf part, tail;
@@ -165,7 +167,7 @@ static enum err get_run(struct job *job, struct store *store, struct txn *txn)
         return get_entry(get, txn);
     }
     struct request_row row;
-    TRY(request_find(txn, &get->uuid, &row));
+    TRY(access_request(txn, &get->scope, &get->uuid, &row));
     if (row.state == REQUEST_COMPLETED && row.log_entry > 0) {
         get->index = row.log_entry - 1;
         return get_entry(get, txn);
@@ -206,6 +208,7 @@ static struct get_job *get_new(const struct caller *caller, uint64_t offset)
     get->job = (struct job){
         .kind = JOB_READ, .run = get_run, .done = get_done, .accepted = &get->accepted};
     get->caller = *caller;
+    get->scope = access_scope_of(caller);
     get->offset = offset;
     return get;
 }
@@ -219,7 +222,7 @@ VERB(on_receipt_get, Unlearn__ReceiptGet)
         get_free(get);
         return;
     }
-    storage_submit(core->storage, &get->job);
+    storage_submit(core->storage, &get->job, caller_number(caller));
 }
 
 VERB(on_log_inclusion, Unlearn__LogInclusion)
@@ -228,7 +231,7 @@ VERB(on_log_inclusion, Unlearn__LogInclusion)
     struct get_job *const get = get_new(caller, body->offset);
     get->by_index = true;
     get->index = body->index;
-    storage_submit(core->storage, &get->job);
+    storage_submit(core->storage, &get->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- log head, log consistency
@@ -294,7 +297,7 @@ VERB(on_log_head, Unlearn__LogHead)
 {
     (void)raw;
     (void)body;
-    storage_submit(core->storage, &log_new(caller)->job);
+    storage_submit(core->storage, &log_new(caller)->job, caller_number(caller));
 }
 
 VERB(on_log_consistency, Unlearn__LogConsistency)
@@ -304,5 +307,5 @@ VERB(on_log_consistency, Unlearn__LogConsistency)
     log->proof = true;
     log->from = body->from;
     log->to = body->to;
-    storage_submit(core->storage, &log->job);
+    storage_submit(core->storage, &log->job, caller_number(caller));
 }

@@ -462,12 +462,12 @@ static void submit(struct core *core, const struct caller *caller, enum request_
         return;
     }
     uint32_t done, ids;
-    if (bulk_find(core, &remove->row.uuid, &done, &ids)) {
+    if (bulk_find(core, caller, &remove->row.uuid, &done, &ids)) {
         reply_error(core, caller, ERR_CONFLICT, "this request UUID stands for a deletion");
         mem_free(remove);
         return;
     }
-    storage_submit(core->storage, &remove->job);
+    storage_submit(core->storage, &remove->job, caller_number(caller));
 }
 
 static void submit_silent(struct core *core, uint32_t model, uint32_t successor)
@@ -480,7 +480,7 @@ static void submit_silent(struct core *core, uint32_t model, uint32_t successor)
                                        .model = model,
                                        .uuid = text_uuid_new(),
                                        .accepted_us = clock_wall_us()};
-    storage_submit(core->storage, &remove->job);
+    storage_submit(core->storage, &remove->job, STORAGE_OURS);
 }
 
 void removal_drop_successor(struct core *core, const struct model *successor)
@@ -501,7 +501,7 @@ VERB(on_dataset_remove, Unlearn__DatasetRemove)
     (void)raw;
     struct dataset *dataset = NULL;
     // A name that is not there may be a repetition of the request that removed it: the job knows.
-    const bool there = catalog_dataset(core, body->dataset, &dataset) == OK;
+    const bool there = catalog_dataset(core, caller, body->dataset, &dataset) == OK;
     if (there && dataset->fencing > 0) {
         reply_error(core, caller, ERR_CONFLICT,
                     "a deletion of many is being fenced in this dataset: try again when it is "
@@ -516,7 +516,7 @@ VERB(on_model_remove, Unlearn__ModelRemove)
 {
     (void)raw;
     struct model *model = NULL;
-    const bool there = catalog_model(core, body->model, &model) == OK;
+    const bool there = catalog_model(core, caller, body->model, &model) == OK;
     submit(core, caller, REQUEST_REMOVE_MODEL, 0, there ? model->number : 0, body->model,
            body->uuid);
 }

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/account.h"
 #include "coordinator/core.h"
 
@@ -17,6 +18,7 @@ enum {
 struct report_job {
     struct job job;
     struct caller caller;
+    struct access_scope scope;
     struct account account;
     bool journal_done;
     bool done;
@@ -37,7 +39,9 @@ static bool time_is_over(struct report_job *report)
 static bool see_request(void *context, const struct request_row *row)
 {
     struct report_job *const report = context;
-    account_request(&report->account, row, request_due(row));
+    if (access_scope_has(&report->scope, row->dataset)) {
+        account_request(&report->account, row, request_due(row));
+    }
     report->after = row->sequence;
     return !time_is_over(report);
 }
@@ -49,7 +53,9 @@ static bool see_tally(void *context, const struct tally *tally)
         report->from = *tally;
         return false;
     }
-    account_tally(&report->account, tally);
+    if (access_scope_has(&report->scope, tally->dataset)) {
+        account_tally(&report->account, tally);
+    }
     return true;
 }
 
@@ -115,13 +121,14 @@ static void report_done(struct job *job, void *core_)
     struct core *const core = core_;
     struct report_job *const report = (struct report_job *)job;
     if (job->result == OK && !report->done) {
-        storage_submit(core->storage, job); // The next step, behind whatever has come meanwhile.
+        // The next step, behind whatever has come meanwhile.
+        storage_submit(core->storage, job, caller_number(&report->caller));
         return;
     }
     struct dataset *dataset = NULL;
     const struct account *const account = &report->account;
     if (job->result == OK && account->dataset[0] != '\0' && !account_any(account) &&
-        catalog_dataset(core, account->dataset, &dataset) != OK) {
+        catalog_dataset(core, &report->caller, account->dataset, &dataset) != OK) {
         reply_error(core, &report->caller, ERR_NOT_FOUND, err_text());
     } else if (job->result == OK) {
         answer(core, &report->caller, &report->account);
@@ -160,10 +167,11 @@ VERB(on_report, Unlearn__ReportGet)
     struct report_job *const report = mem_alloc(1, sizeof *report);
     report->job = (struct job){.kind = JOB_READ, .run = report_run, .done = report_done};
     report->caller = *caller;
+    report->scope = access_scope_of(caller);
     report->account.since_us = body->since_us;
     report->account.until_us = body->until_us;
     report->account.as_of_us = clock_wall_us();
     memcpy(report->account.dataset, body->dataset, strlen(body->dataset) + 1);
     core->reports_open++;
-    storage_submit(core->storage, &report->job);
+    storage_submit(core->storage, &report->job, caller_number(caller));
 }

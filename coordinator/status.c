@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 
 enum {
@@ -30,6 +31,18 @@ static void describe_activity(const struct core *core, Unlearn__Activity *out)
     out->samples_wasted_minute = rate_minute(&activity->wasted, now_ms);
     out->turn_us = activity->turn_us.greatest;
     out->turn_us_minute = peak_minute(&activity->turn_us, now_ms);
+    out->denied = activity->denied.total;
+    out->denied_minute = rate_minute(&activity->denied, now_ms);
+}
+
+// For a key that is limited all are looked at: 20 ns each.
+static uint32_t count_open(const struct core *core, const struct caller *caller)
+{
+    uint32_t count = access_sees_all(caller) ? core->request_count : 0;
+    for (uint32_t i = 0; i < core->request_count && !access_sees_all(caller); i++) {
+        count += access_sees(caller, core->requests[i]->row.dataset);
+    }
+    return count;
 }
 
 VERB(on_cluster_show, Unlearn__ClusterShow)
@@ -39,17 +52,22 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
     Unlearn__Activity activity;
-    describe_activity(core, &activity);
     cluster.epoch = core->epoch;
-    cluster.datasets = core->dataset_count;
-    for (uint32_t i = 0; i < core->model_count; i++) {
-        cluster.models += core->models[i]->replaces == 0;
+    for (uint32_t i = 0; i < core->dataset_count; i++) {
+        cluster.datasets += access_sees(caller, core->datasets[i]->row.number);
     }
-    cluster.requests_open = core->request_count;
+    for (uint32_t i = 0; i < core->model_count; i++) {
+        cluster.models +=
+            core->models[i]->replaces == 0 && access_sees(caller, core->models[i]->dataset);
+    }
+    cluster.requests_open = count_open(core, caller);
     cluster.core = core->core_type;
     cluster.profile = wire_bytes(span_of(core->profile.bytes, DIGEST_BYTES));
     cluster.uptime_seconds = (double)(core->now_ms - core->started_ms) / 1000.0;
-    cluster.activity = &activity;
+    if (access_sees_all(caller)) { // What others do is nobody else's business.
+        describe_activity(core, &activity);
+        cluster.activity = &activity;
+    }
     cluster.store_jobs = storage_count(core->storage);
     cluster.predictions = predict_count(core);
     storage_usage(core->storage, &cluster.store_bytes, &cluster.map_bytes);
@@ -131,7 +149,7 @@ static void answer_requests(struct core *core, const struct caller *caller,
         describe_brief(core, found->first[i], &briefs[i]);
         first[page.n_first++] = &briefs[i];
     }
-    page.total = core->request_count;
+    page.total = count_open(core, caller);
     page.next = next;
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_REQUEST_PAGE;
@@ -149,7 +167,10 @@ VERB(on_request_list, Unlearn__RequestList)
     }
     uint32_t at = body->offset;
     for (uint32_t i = 0; i < REQUESTS_A_PAGE && at < core->request_count; i++) {
-        take_request(&page, &core->requests[at++]->row);
+        const struct request_row *const row = &core->requests[at++]->row;
+        if (access_sees(caller, row->dataset)) {
+            take_request(&page, row);
+        }
     }
     answer_requests(core, caller, &page, at < core->request_count ? at : 0);
 }
@@ -171,7 +192,7 @@ VERB(on_model_cells, Unlearn__ModelCells)
 {
     (void)raw;
     struct model *asked = NULL;
-    if (catalog_model(core, body->model, &asked) != OK) {
+    if (catalog_model(core, caller, body->model, &asked) != OK) {
         reply_error(core, caller, ERR_NOT_FOUND, err_text());
         return;
     }

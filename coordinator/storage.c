@@ -34,6 +34,8 @@ struct storage {
     uint64_t submitted, taken; // Jobs; the main loop's.
     struct mail *first, *last; // Submitted and not yet handed over; the main loop's.
     size_t shared;             // Jobs of the last shared transaction; the store thread's.
+    bool denied[LIMIT_PRINCIPALS +
+                1]; // By number. As the transaction that is open says; the store thread's.
     void (*after_commit)(void *context, struct job **jobs, size_t count);
     void *after_commit_context;
 };
@@ -53,6 +55,22 @@ static _Noreturn void outcome_unknown(void)
     _exit(1);
 }
 
+// Says so when the job must not run.
+static bool is_denied(const struct storage *storage, struct job *job)
+{
+    const bool denied = storage->denied[job->principal];
+    if (denied) {
+        keep_result(job, err_raise(ERR_DENIED, "this key was revoked"));
+    }
+    return denied;
+}
+
+void storage_deny(struct storage *storage, uint32_t principal, bool denied)
+{
+    CHECK(principal > 0 && principal <= LIMIT_PRINCIPALS);
+    storage->denied[principal] = denied;
+}
+
 // Runs one job. False: its transaction must not be committed. After ERR_LIMIT and ERR_IO that is
 // LMDB's word, after a write that of a job which failed half-way; else the transaction is untouched.
 static bool run_in(struct storage *storage, struct job *job, struct txn *txn)
@@ -68,6 +86,9 @@ static void run_alone(struct storage *storage, struct job *job)
 {
     const bool write = job->kind != JOB_READ;
     struct txn *txn = NULL;
+    if (is_denied(storage, job)) {
+        return;
+    }
     if (job->kind == JOB_BARE) {
         keep_result(job, job->run(job, storage->store, NULL));
         return;
@@ -95,8 +116,10 @@ static bool run_shared(struct storage *storage, struct job **jobs, size_t count)
     }
     bool good = true;
     for (size_t i = 0; i < count && good; i++) {
-        jobs[i]->ran = true;
-        good = run_in(storage, jobs[i], txn);
+        if (!is_denied(storage, jobs[i])) {
+            jobs[i]->ran = true;
+            good = run_in(storage, jobs[i], txn);
+        }
     }
     const enum err ended = txn_end(txn, good ? OK : ERR_CANCELLED);
     if (good && ended != OK && ended != ERR_LIMIT) {
@@ -317,8 +340,10 @@ void accepted_deinit(struct accepted *accepted)
     buf_deinit(&accepted->receipt);
 }
 
-void storage_submit(struct storage *storage, struct job *job)
+void storage_submit(struct storage *storage, struct job *job, uint32_t principal)
 {
+    CHECK(principal <= LIMIT_PRINCIPALS);
+    job->principal = principal;
     storage->submitted++;
     job->mail.next = NULL;
     if (storage->last == NULL) {
@@ -372,7 +397,7 @@ struct job *storage_finished(struct storage *storage)
 
 enum err storage_call(struct storage *storage, struct job *job)
 {
-    storage_submit(storage, job);
+    storage_submit(storage, job, STORAGE_OURS);
     storage_flush(storage);
     struct mail *const back = mailbox_take(storage->outbox, true);
     CHECK(back == &job->mail);

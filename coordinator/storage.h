@@ -13,6 +13,10 @@
 // job that had run, and each runs again in a transaction of its own. So `run` may be called twice and
 // begins by clearing what it found the first time.
 //
+// A job is run on behalf of a principal, or of ourselves. Whether its key was revoked is asked right before
+// it runs, in the thread in which alone it can be revoked: so a job stands before a revocation or after
+// it, and what comes after it does nothing and reads nothing.
+//
 // A commit whose outcome is unknown (ERR_IO) ends the process: the next start reads what is true.
 //
 // Threads   submit, take: the main loop. run, undo: the store thread. done: the main loop.
@@ -48,6 +52,7 @@ struct job {
     char text[ERR_TEXT_BYTES]; // err_text of the result.
     bool ran;                  // Inside the thread: has run in the current transaction.
     uint64_t number;           // Inside the thread: of its submission.
+    uint32_t principal;        // On whose behalf; 0: ours.
 };
 
 struct storage;
@@ -67,7 +72,13 @@ void storage_after_commit(struct storage *storage,
                           void *context);
 
 // Jobs are handed over together: by storage_flush, storage_finished, storage_drain or storage_call.
-void storage_submit(struct storage *storage, struct job *job);
+// principal: number of who asked (store/principal.h); STORAGE_OURS: what follows from something that was
+// committed, or nobody asked for. Revoked: `run` is not called, and the result is ERR_DENIED.
+enum { STORAGE_OURS = 0 };
+void storage_submit(struct storage *storage, struct job *job, uint32_t principal);
+// The principal's jobs are denied from now on, or again are not: for `run` and `undo` of the job whose
+// transaction says so. Numbers up to LIMIT_PRINCIPALS.
+void storage_deny(struct storage *storage, uint32_t principal, bool denied);
 void storage_flush(struct storage *storage);
 // True while LIMIT_STORE_QUEUE jobs are under way: clients' requests must be refused. What the loop
 // itself submits is bounded by what it follows from.

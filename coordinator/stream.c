@@ -133,7 +133,7 @@ static void pull_records(struct core *core, struct lease *lease, uint32_t index,
     member->stream.next_sequence++;
     member->pulls++;
     lease->jobs++;
-    storage_submit(core->storage, &pull->job);
+    storage_submit(core->storage, &pull->job, STORAGE_OURS);
 }
 
 // A chunk of what lies in memory; `weights` may be NULL: there is nothing.
@@ -408,7 +408,7 @@ static void keep_result(struct core *core, struct lease *lease)
     };
     lease->phase = LEASE_STORING;
     lease->jobs++;
-    storage_submit(core->storage, &keep->job);
+    storage_submit(core->storage, &keep->job, STORAGE_OURS);
 }
 
 void stream_weights(struct core *core, struct lease *lease, const Unlearn__WeightsChunk *chunk,

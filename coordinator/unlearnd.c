@@ -25,6 +25,7 @@
 #include "base/notify.h"
 #include "base/prompt.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
@@ -364,6 +365,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
+    TRY(access_open(core));
     TRY(catalog_load(core));
     TRY(bulk_open(core));
     TRY(predict_open(core));
@@ -405,6 +407,7 @@ static void close_all(struct core *core)
     catalog_free(core);
     buf_deinit(&core->frame);
     wire_arena_deinit(&core->arena);
+    access_free(core);
     storage_close(core->storage);
     receipts_free(core);
 }

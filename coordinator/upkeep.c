@@ -78,7 +78,7 @@ VERB(on_compact, Unlearn__Compact)
         struct compact_job *const compact = mem_alloc(1, sizeof *compact);
         compact->job = (struct job){.kind = JOB_BARE, .run = compact_run, .done = compact_done};
         compaction->running = true;
-        storage_submit(core->storage, &compact->job);
+        storage_submit(core->storage, &compact->job, caller_number(caller));
     }
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__CompactState state = UNLEARN__COMPACT_STATE__INIT;
@@ -178,11 +178,11 @@ static void subject_done(struct job *job, void *core_)
     mem_free(show);
 }
 
-static enum err read_question(struct core *core, const Unlearn__SubjectShow *body,
-                              struct subject_job *show)
+static enum err read_question(struct core *core, const struct caller *caller,
+                              const Unlearn__SubjectShow *body, struct subject_job *show)
 {
     struct dataset *dataset = NULL;
-    TRY(catalog_dataset(core, body->dataset, &dataset));
+    TRY(catalog_dataset(core, caller, body->dataset, &dataset));
     if (body->subject[0] == '\0') {
         FAIL(ERR_INVALID, "no subject was named");
     }
@@ -201,11 +201,11 @@ VERB(on_subject_show, Unlearn__SubjectShow)
     struct subject_job *const show = mem_alloc(1, sizeof *show);
     show->job = (struct job){.kind = JOB_READ, .run = subject_run, .done = subject_done};
     show->caller = *caller;
-    const enum err err = read_question(core, body, show);
+    const enum err err = read_question(core, caller, body, show);
     if (err != OK) {
         reply_error(core, caller, err == ERR_CORRUPT ? ERR_INVALID : err, err_text());
         mem_free(show);
         return;
     }
-    storage_submit(core->storage, &show->job);
+    storage_submit(core->storage, &show->job, caller_number(caller));
 }

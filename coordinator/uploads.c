@@ -9,12 +9,14 @@
 #include "base/mem.h"
 #include "base/risk.h"
 #include "base/text.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "store/doom.h"
 
 enum { UPLOAD_IDLE_MS = 60000 };
 
 struct upload {
+    uint32_t principal;     // Who began it, and alone goes on with it (caller_number).
     uint64_t import;        // Number in the store; 0 until begun.
     struct dataset_row row; // The dataset as it will be: new, or a copy for an existing one.
     bool is_new;
@@ -54,12 +56,14 @@ static void upload_free(struct upload *upload)
     mem_free(upload);
 }
 
-static struct upload *upload_find(struct core *core, uint64_t import)
+static struct upload *upload_find(struct core *core, const struct caller *caller, uint64_t import)
 {
     const struct uploads *const uploads = uploads_of(core);
     for (uint32_t i = 0; i < uploads->count; i++) {
-        if (uploads->open[i]->import == import && import != 0 && !uploads->open[i]->closing) {
-            return uploads->open[i];
+        struct upload *const upload = uploads->open[i];
+        if (upload->import == import && import != 0 && !upload->closing &&
+            upload->principal == caller_number(caller)) {
+            return upload;
         }
     }
     return NULL;
@@ -130,7 +134,7 @@ static void tidy_submit(struct core *core, bool keys)
     tidy->job = (struct job){.kind = JOB_WRITE_ALONE, .run = tidy_run, .done = tidy_done};
     tidy->keys = keys;
     uploads_of(core)->tidying = true;
-    storage_submit(core->storage, &tidy->job);
+    storage_submit(core->storage, &tidy->job, STORAGE_OURS);
 }
 
 void imports_tidy(struct core *core)
@@ -186,12 +190,24 @@ static void begin_done(struct job *job, void *core_)
     mem_free(begin);
 }
 
+// It is there, and in the caller's scope; or it is not, and the caller may make it. Everything else is the
+// same to the caller: not there.
+static enum err expect_reachable(struct core *core, const struct caller *caller, const char *name)
+{
+    struct dataset *dataset = NULL;
+    const enum err err = catalog_dataset(core, caller, name, &dataset);
+    return err == ERR_NOT_FOUND && access_may_make(caller, name) ? OK : err;
+}
+
 // Fills the upload from the request and the dataset of that name, if there is one.
-static enum err prepare(struct core *core, const Unlearn__ImportBegin *body, struct upload *upload)
+static enum err prepare(struct core *core, const struct caller *caller,
+                        const Unlearn__ImportBegin *body, struct upload *upload)
 {
     struct dataset *dataset = NULL;
     TRY(text_check_label("the dataset's name", body->dataset));
-    upload->is_new = catalog_dataset(core, body->dataset, &dataset) != OK;
+    TRY(expect_reachable(core, caller, body->dataset));
+    upload->is_new = catalog_dataset(core, caller, body->dataset, &dataset) != OK;
+    upload->principal = caller_number(caller);
     struct span schema = wire_span(body->schema);
     if (upload->is_new) {
         if (core->dataset_count >= LIMIT_DATASETS) {
@@ -255,14 +271,15 @@ VERB(on_import_begin, Unlearn__ImportBegin)
         return;
     }
     for (uint32_t i = 0; i < uploads->count; i++) {
-        if (strcmp(uploads->open[i]->row.name, body->dataset) == 0) {
+        if (strcmp(uploads->open[i]->row.name, body->dataset) == 0 &&
+            expect_reachable(core, caller, body->dataset) == OK) {
             reply_error(core, caller, ERR_CONFLICT,
                         "another import into this dataset is under way: try again when it is done");
             return;
         }
     }
     struct upload *const upload = mem_alloc(1, sizeof *upload);
-    const enum err err = prepare(core, body, upload);
+    const enum err err = prepare(core, caller, body, upload);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
         upload_free(upload);
@@ -274,7 +291,7 @@ VERB(on_import_begin, Unlearn__ImportBegin)
     begin->job = (struct job){.kind = JOB_WRITE_ALONE, .run = begin_run, .done = begin_done};
     begin->caller = *caller;
     begin->upload = upload;
-    storage_submit(core->storage, &begin->job);
+    storage_submit(core->storage, &begin->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- chunks
@@ -389,7 +406,7 @@ static enum err check_chunk(const struct upload *upload, const Unlearn__ImportCh
 
 VERB(on_import_chunk, Unlearn__ImportChunk)
 {
-    struct upload *const upload = upload_find(core, body->import);
+    struct upload *const upload = upload_find(core, caller, body->import);
     const enum err err = check_chunk(upload, body, raw);
     if (err != OK) {
         reply_error(core, caller, err, err_text());
@@ -405,7 +422,7 @@ VERB(on_import_chunk, Unlearn__ImportChunk)
     buf_put(&chunk->bytes, raw);
     upload->next_sequence++;
     upload->jobs++;
-    storage_submit(core->storage, &chunk->job);
+    storage_submit(core->storage, &chunk->job, caller_number(caller));
 }
 
 // ---------------------------------------------------------------- commit and abort
@@ -428,6 +445,7 @@ static enum err commit_run(struct end_job *end, struct txn *txn)
     }
     if (upload->is_new) {
         TRY(dataset_put(txn, &upload->row));
+        TRY(principal_bind(txn, upload->row.name, upload->row.number));
     } else {
         struct dataset_row now = {0};
         TRY(dataset_get(txn, upload->row.number, &now));
@@ -460,6 +478,9 @@ static void end_done(struct job *job, void *core_)
     if (err == OK && end->commit) {
         err = catalog_put_dataset(core, &end->row);
         CHECK(err == OK); // The same bytes were read at begin.
+        if (end->upload->is_new) {
+            access_bound(core, end->upload->row.name, end->upload->row.number);
+        }
         log_info("import_committed", "dataset=%u records=%llu skipped=%llu generation=%u",
                  end->upload->row.number, (unsigned long long)end->counts.records,
                  (unsigned long long)end->counts.skipped, end->upload->generation);
@@ -505,7 +526,8 @@ static void upload_end(struct core *core, struct upload *upload, const struct ca
     end->commit = commit;
     end->upload = upload;
     upload->closing = true;
-    storage_submit(core->storage, &end->job);
+    // To give up is left to nobody's rights: it only tidies.
+    storage_submit(core->storage, &end->job, commit ? caller_number(caller) : STORAGE_OURS);
 }
 
 static void upload_abort(struct core *core, struct upload *upload)
@@ -516,7 +538,7 @@ static void upload_abort(struct core *core, struct upload *upload)
 VERB(on_import_commit, Unlearn__ImportCommit)
 {
     (void)raw;
-    struct upload *const upload = upload_find(core, body->import);
+    struct upload *const upload = upload_find(core, caller, body->import);
     if (upload == NULL) {
         reply_error(core, caller, ERR_NOT_FOUND, "no import of this number is open");
     } else if (upload->failed) {
@@ -530,7 +552,7 @@ VERB(on_import_commit, Unlearn__ImportCommit)
 VERB(on_import_abort, Unlearn__ImportAbort)
 {
     (void)raw;
-    struct upload *const upload = upload_find(core, body->import);
+    struct upload *const upload = upload_find(core, caller, body->import);
     if (upload == NULL) {
         reply_error(core, caller, ERR_NOT_FOUND, "no import of this number is open");
     } else {
@@ -580,7 +602,7 @@ VERB(on_dataset_show, Unlearn__DatasetShow)
 {
     (void)raw;
     struct dataset *dataset = NULL;
-    if (catalog_dataset(core, body->dataset, &dataset) != OK) {
+    if (catalog_dataset(core, caller, body->dataset, &dataset) != OK) {
         reply_error(core, caller, ERR_NOT_FOUND, err_text());
         return;
     }
@@ -598,7 +620,9 @@ VERB(on_dataset_show, Unlearn__DatasetShow)
     out.risk_records = dataset->row.risk_records;
     out.n_risk_records = LIMIT_RISK_CLASSES;
     out.schema = wire_bytes(buf_span(&dataset->row.schema));
-    out.placement_key = wire_bytes(span_of(dataset->row.placement_key, KEY_BYTES));
+    if (access_owns(caller)) { // Who has it can look for a person among pseudonyms.
+        out.placement_key = wire_bytes(span_of(dataset->row.placement_key, KEY_BYTES));
+    }
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_DATASET;
     reply.dataset = &out;
@@ -613,12 +637,16 @@ VERB(on_dataset_list, Unlearn__DatasetList)
     Unlearn__Dataset *pointers[PAGE];
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__DatasetPage page = UNLEARN__DATASET_PAGE__INIT;
-    page.total = core->dataset_count;
     page.datasets = pointers;
-    for (uint32_t i = body->offset; i < core->dataset_count && page.n_datasets < PAGE; i++) {
-        describe(core->datasets[i], &rows[page.n_datasets]);
-        pointers[page.n_datasets] = &rows[page.n_datasets];
-        page.n_datasets++;
+    for (uint32_t i = 0; i < core->dataset_count; i++) {
+        if (!access_sees(caller, core->datasets[i]->row.number)) {
+            continue;
+        }
+        if (page.total++ >= body->offset && page.n_datasets < PAGE) {
+            describe(core->datasets[i], &rows[page.n_datasets]);
+            pointers[page.n_datasets] = &rows[page.n_datasets];
+            page.n_datasets++;
+        }
     }
     reply.status = UNLEARN__STATUS__STATUS_OK;
     reply.body_case = UNLEARN__REPLY__BODY_DATASET_PAGE;

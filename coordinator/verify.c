@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "scheduler/pick.h"
 
@@ -28,6 +29,7 @@ struct trial {
 struct verification {
     uint64_t number;
     uint32_t model;
+    uint32_t dataset; // Of the model.
     struct trial *trials;
     uint32_t count;
     uint32_t left; // Waiting or running.
@@ -97,6 +99,7 @@ static struct verification *begin(struct core *core, const struct model *model, 
     mem_free(chosen);
     verification->number = ++all->last;
     verification->model = model->number;
+    verification->dataset = model->dataset;
     verification->left = verification->count;
     verification->began_ms = core->now_ms;
     verification->ended_ms = verification->left == 0 ? core->now_ms : 0;
@@ -272,7 +275,7 @@ VERB(on_verify, Unlearn__Verify)
 {
     (void)raw;
     struct model *model = NULL;
-    if (catalog_model(core, body->model, &model) != OK) {
+    if (catalog_model(core, caller, body->model, &model) != OK) {
         reply_error(core, caller, ERR_NOT_FOUND, err_text());
     } else if (!make_room(core)) {
         reply_error(core, caller, ERR_LIMIT, "too many verifications are under way");
@@ -285,7 +288,7 @@ VERB(on_verify_show, Unlearn__VerifyShow)
 {
     (void)raw;
     const struct verification *const verification = find(core, body->job);
-    if (verification == NULL) {
+    if (verification == NULL || !access_sees(caller, verification->dataset)) {
         reply_error(core, caller, ERR_NOT_FOUND,
                     "there is no verification of this number since the coordinator's start");
     } else {

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/fleetdom.h"
 
 enum { BEAT_MS = 500 };
@@ -315,8 +316,8 @@ static void describe_task(struct core *core, const struct lease *lease, struct w
 }
 
 // Describes workers in their order until they fill what an answer has room for; how many.
-static uint32_t describe_some(struct core *core, bool busy, bool idle, size_t *bytes_left,
-                              struct worker_row *rows, uint32_t count)
+static uint32_t describe_some(struct core *core, bool tasks, bool busy, bool idle,
+                              size_t *bytes_left, struct worker_row *rows, uint32_t count)
 {
     const struct fleetdom *const dom = core->fleetdom;
     for (uint32_t i = 0; i < dom->worker_count; i++) {
@@ -334,7 +335,7 @@ static uint32_t describe_some(struct core *core, bool busy, bool idle, size_t *b
         row->row.pulled_bytes = worker->pulled_bytes;
         row->task[0] = '\0';
         row->row.task = row->task;
-        if (worker->lease != NULL) {
+        if (worker->lease != NULL && tasks) {
             describe_task(core, worker->lease, row);
         }
         const size_t bytes = protobuf_c_message_get_packed_size(&row->row.base) + 4;
@@ -351,14 +352,15 @@ static uint32_t describe_some(struct core *core, bool busy, bool idle, size_t *b
 void leases_describe(struct core *core, const struct caller *caller, Unlearn__Reply *reply)
 {
     const struct fleetdom *const dom = core->fleetdom;
+    const bool tasks = access_is_admin(caller); // They name models of any dataset.
     struct worker_row *const rows = mem_alloc(dom->worker_count, sizeof *rows);
     Unlearn__Worker **const pointers = mem_alloc(dom->worker_count, sizeof *pointers);
     size_t left = WORKERS_BYTES;
-    uint32_t count = describe_some(core, true, true, &left, rows, 0);
+    uint32_t count = describe_some(core, tasks, true, true, &left, rows, 0);
     if (count < dom->worker_count) { // Those that do something come first.
         left = WORKERS_BYTES;
-        count = describe_some(core, true, false, &left, rows, 0);
-        count = describe_some(core, false, true, &left, rows, count);
+        count = describe_some(core, tasks, true, false, &left, rows, 0);
+        count = describe_some(core, tasks, false, true, &left, rows, count);
     }
     for (uint32_t i = 0; i < count; i++) {
         pointers[i] = &rows[i].row;

@@ -46,6 +46,7 @@ enum kv_table { // docs/format.md, "Store", has the layout of each. Names are fi
     KV_BULK,
     KV_ASKED,
     KV_ANSWER,
+    KV_PRINCIPAL,
     KV_TABLE_COUNT_,
 };
 const char *kv_table_name(enum kv_table table);

@@ -37,6 +37,7 @@ static const struct table tables[KV_TABLE_COUNT_] = {
     [KV_BULK] = {"bulk", 8},
     [KV_ASKED] = {"asked", 8},
     [KV_ANSWER] = {"answer", 8},
+    [KV_PRINCIPAL] = {"principal", 4},
 };
 
 const char *kv_table_name(enum kv_table table)

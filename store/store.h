@@ -56,13 +56,14 @@ uint64_t txn_writes(const struct txn *txn);
 
 // Counters of the whole store. next: adds one and gives the new value (the first is 1).
 enum counter {
-    COUNTER_EPOCH,    // Rises with every change of any serving set.
-    COUNTER_DATASET,  // Dataset numbers.
-    COUNTER_MODEL,    // Model numbers.
-    COUNTER_IMPORT,   // Import numbers.
-    COUNTER_INSTANCE, // Instances of components: one for each set of weights ever stored.
-    COUNTER_REQUEST,  // Sequence numbers of journaled requests.
-    COUNTER_BASE,     // Base numbers.
+    COUNTER_EPOCH,     // Rises with every change of any serving set.
+    COUNTER_DATASET,   // Dataset numbers.
+    COUNTER_MODEL,     // Model numbers.
+    COUNTER_IMPORT,    // Import numbers.
+    COUNTER_INSTANCE,  // Instances of components: one for each set of weights ever stored.
+    COUNTER_REQUEST,   // Sequence numbers of journaled requests.
+    COUNTER_BASE,      // Base numbers.
+    COUNTER_PRINCIPAL, // Numbers of principals.
     COUNTER_COUNT_,
 };
 MUST_USE enum err counter_get(struct txn *txn, enum counter counter, uint64_t *value_out);

@@ -649,7 +649,7 @@ static struct component_row component(uint64_t instance)
 {
     struct component_job put = {.job = {.kind = JOB_WRITE_ALONE, .run = component_run},
                                 .instance = instance};
-    storage_submit(desk.core->storage, &put.job);
+    storage_submit(desk.core->storage, &put.job, STORAGE_OURS);
     put.job.done = NULL;
     storage_flush(desk.core->storage);
     for (struct job *job = NULL; job != &put.job;) { // Steps may come back before it.

@@ -30,11 +30,13 @@ static atomic_bool held; // The store thread waits for the gate.
 
 struct work {
     struct job job;
-    enum err fails;  // What run returns.
-    bool writes;     // Raises the counter, before it fails.
-    bool fails_once; // Only the first time.
-    bool holds;      // Waits for the gate.
-    int lasts_ms;    // Its run.
+    enum err fails;     // What run returns.
+    bool writes;        // Raises the counter, before it fails.
+    bool fails_once;    // Only the first time.
+    bool holds;         // Waits for the gate.
+    int lasts_ms;       // Its run.
+    uint32_t principal; // On whose behalf,
+    uint32_t denies;    // and whom its transaction denies; 0: nobody.
     uint32_t runs, undone;
     uint64_t saw;           // The counter, as its transaction saw it.
     uint64_t writes_before; // Of its transaction: 0 for the first of a commit.
@@ -57,6 +59,9 @@ static enum err run(struct job *job, struct store *store, struct txn *txn)
     } else {
         TRY(counter_get(txn, COUNTER_MODEL, &work->saw));
     }
+    if (work->denies != 0) {
+        storage_deny(storage, work->denies, true);
+    }
     if (work->fails != OK && (!work->fails_once || work->runs == 1)) {
         FAIL(work->fails, "as the test wants");
     }
@@ -66,7 +71,11 @@ static enum err run(struct job *job, struct store *store, struct txn *txn)
 static void undo(struct job *job, struct store *store)
 {
     (void)store;
-    ((struct work *)job)->undone++;
+    struct work *const work = (struct work *)job;
+    work->undone++;
+    if (work->denies != 0) {
+        storage_deny(storage, work->denies, false);
+    }
 }
 
 static struct work *finished[64];
@@ -113,13 +122,13 @@ static void submit_together(struct work *works, size_t count)
     first.holds = true;
     pthread_mutex_lock(&gate);
     held = false;
-    storage_submit(storage, &first.job);
+    storage_submit(storage, &first.job, STORAGE_OURS);
     storage_flush(storage);
     while (!held) { // So that it has taken nothing else yet.
         (void)poll(NULL, 0, 1);
     }
     for (size_t i = 0; i < count; i++) {
-        storage_submit(storage, &works[i].job);
+        storage_submit(storage, &works[i].job, works[i].principal);
     }
     pthread_mutex_unlock(&gate);
     storage_drain(storage, NULL);
@@ -286,6 +295,78 @@ static void test_a_job_alone_is_undone(void **state)
     assert_true(work.job.result == OK && work.undone == 0 && counter() == 1);
 }
 
+// Works of the principals 5, ours (which denies 5), 5, 6, 5.
+static void make_denied(struct work *works)
+{
+    for (size_t i = 0; i < 5; i++) {
+        make(&works[i], JOB_WRITE);
+        works[i].principal = i == 3 ? 6 : i == 1 ? STORAGE_OURS : 5;
+    }
+    works[1].denies = 5;
+    finished_count = 0;
+}
+
+// In the very transaction that revokes a key, what stands before is done, what stands behind is not, and
+// others are not disturbed.
+static void test_denied_from_then_on(void **state)
+{
+    (void)state;
+    static const enum job_kind kinds[] = {JOB_READ, JOB_WRITE, JOB_WRITE_ALONE, JOB_BARE};
+    struct work works[5];
+    make_denied(works);
+    submit_together(works, 5);
+    for (size_t i = 0; i < 5; i++) {
+        const bool denied = i == 2 || i == 4;
+        assert_int_equal(works[i].job.result, denied ? ERR_DENIED : OK);
+        assert_int_equal(works[i].runs, denied ? 0 : 1);
+        assert_int_equal(works[i].undone, 0);
+    }
+    assert_string_equal(works[4].job.text, "this key was revoked");
+    assert_true(works[3].writes_before > 0); // One commit.
+    assert_true(counter() == 3);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) { // And in any later one.
+        struct work late;
+        make(&late, kinds[i]);
+        late.principal = 5;
+        finished_count = 0;
+        submit_together(&late, 1);
+        assert_int_equal(late.job.result, ERR_DENIED);
+        assert_int_equal(late.runs + late.undone, 0);
+    }
+    assert_true(counter() == 3);
+}
+
+// A revocation that is rolled back has never been; done again, it stands where it stood.
+static void test_denial_is_rolled_back(void **state)
+{
+    (void)state;
+    struct work works[5];
+    make_denied(works);
+    works[3].fails = ERR_LIMIT;
+    works[3].fails_once = true;
+    submit_together(works, 5);
+    assert_int_equal(works[1].runs, 2);
+    assert_int_equal(works[1].undone, 1);
+    assert_int_equal(works[0].runs, 2); // Not denied by what came after it and was undone.
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(works[i].job.result, i == 2 || i == 4 ? ERR_DENIED : OK);
+    }
+    assert_int_equal(works[2].runs + works[4].runs, 0);
+    assert_true(counter() == 3);
+    make_denied(works); // Alone, and refused: undone.
+    for (size_t i = 0; i < 5; i++) {
+        works[i].job.kind = JOB_WRITE_ALONE;
+        works[i].principal = works[i].principal == 5 ? 7 : works[i].principal;
+    }
+    works[1].denies = 7;
+    works[1].fails = ERR_CONFLICT;
+    submit_together(works, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(works[i].job.result, i == 1 ? ERR_CONFLICT : OK);
+    }
+    assert_true(counter() == 7);
+}
+
 static void test_call_gives_the_error(void **state)
 {
     (void)state;
@@ -305,7 +386,7 @@ static void test_finished_tells_by_descriptor(void **state)
     struct work work;
     make(&work, JOB_WRITE);
     assert_null(storage_finished(storage));
-    storage_submit(storage, &work.job);
+    storage_submit(storage, &work.job, STORAGE_OURS);
     struct pollfd fd = {.fd = storage_fd(storage), .events = POLLIN};
     assert_int_equal(poll(&fd, 1, 20), 0); // It waits for others to be handed over with.
     storage_flush(storage);
@@ -324,7 +405,7 @@ static void done_and_submit(struct job *job, void *core)
     done(job, core);
     if (chain_left > 0) {
         chain_left--;
-        storage_submit(core, job);
+        storage_submit(core, job, STORAGE_OURS);
     }
 }
 
@@ -336,7 +417,7 @@ static void test_drain_goes_on_until_none_is_left(void **state)
     make(&work, JOB_WRITE);
     work.job.done = done_and_submit;
     chain_left = 5;
-    storage_submit(storage, &work.job);
+    storage_submit(storage, &work.job, STORAGE_OURS);
     storage_drain(storage, storage);
     assert_true(finished_count == 6 && work.runs == 6 && counter() == 6);
 }
@@ -349,7 +430,7 @@ static void test_full(void **state)
     for (uint32_t i = 0; i < LIMIT_STORE_QUEUE; i++) {
         assert_false(storage_is_full(storage));
         make(&works[i], JOB_READ);
-        storage_submit(storage, &works[i].job);
+        storage_submit(storage, &works[i].job, STORAGE_OURS);
     }
     assert_true(storage_is_full(storage)); // Done or not: none was taken back.
     while (storage_finished(storage) == NULL) {
@@ -411,11 +492,11 @@ static void test_the_hook_sees_each_commit(void **state)
     first.holds = true;
     first.job.accepted = &accepted[COUNT];
     pthread_mutex_lock(&gate);
-    storage_submit(storage, &first.job);
+    storage_submit(storage, &first.job, STORAGE_OURS);
     for (size_t i = 0; i < COUNT; i++) {
         make(&works[i], JOB_WRITE);
         works[i].job.accepted = &accepted[i];
-        storage_submit(storage, &works[i].job);
+        storage_submit(storage, &works[i].job, STORAGE_OURS);
     }
     works[2].writes = false;
     works[2].fails = ERR_NOT_FOUND;
@@ -445,6 +526,8 @@ int main(void)
         WITH_STORE(test_a_failure_after_a_write_is_rolled_back),
         WITH_STORE(test_the_second_run_counts),
         WITH_STORE(test_a_job_alone_is_undone),
+        WITH_STORE(test_denied_from_then_on),
+        WITH_STORE(test_denial_is_rolled_back),
         WITH_STORE(test_call_gives_the_error),
         WITH_STORE(test_finished_tells_by_descriptor),
         WITH_STORE(test_drain_goes_on_until_none_is_left),
