@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/rights.h"
@@ -89,9 +90,19 @@ const struct principal_row *access_at(const struct core *core, uint32_t index)
 
 // ---------------------------------------------------------------- start
 
+// Keys that lie beside the store: whoever may put files there is trusted with everything anyway. One that
+// was never given out is given out at the start: at the first, and when they were made anew.
+struct kept_key {
+    enum role role;
+    bool there;
+    uint8_t key[CURVEKEY_BYTES];
+};
+enum { KEPT_KEYS = 2 };
+
 struct load_job {
     struct job job;
     struct core *core;
+    struct kept_key kept[KEPT_KEYS];
 };
 
 static enum err load_row(void *context, const struct principal_row *row)
@@ -111,17 +122,73 @@ static enum err load_row(void *context, const struct principal_row *row)
     return OK;
 }
 
+// "admin"; where that stands for another key "admin-2", "admin-3", ...
+static void name_kept(const struct core *core, struct principal_row *row)
+{
+    const struct access *const access = core->access;
+    bool taken = true;
+    for (uint32_t n = 1; taken; n++) {
+        snprintf(row->name, sizeof row->name, n == 1 ? "%s" : "%s-%u", role_name(row->role), n);
+        taken = false;
+        for (uint32_t i = 0; i < access->count && !taken; i++) {
+            taken = strcmp(access->all[i]->name, row->name) == 0;
+        }
+    }
+}
+
+static enum err add_kept(struct core *core, struct txn *txn, const struct kept_key *kept)
+{
+    struct principal_row row = {.role = kept->role, .added_us = clock_wall_us()};
+    uint64_t number = 0;
+    if (!kept->there || find(core->access, kept->key) != NULL) {
+        return OK;
+    }
+    if (core->access->count >= LIMIT_PRINCIPALS) {
+        FAIL(ERR_LIMIT,
+             "%d keys have been given out, which is the limit: the new key of the %s "
+             "beside the store cannot be",
+             (int)LIMIT_PRINCIPALS, role_name(kept->role));
+    }
+    memcpy(row.key, kept->key, sizeof row.key);
+    name_kept(core, &row);
+    TRY(counter_next(txn, COUNTER_PRINCIPAL, &number));
+    row.number = (uint32_t)number;
+    TRY(principal_put(txn, &row));
+    log_info("key_added", "principal=%s role=%s datasets=0", row.name, role_name(row.role));
+    access_put(core, &row);
+    return OK;
+}
+
 // In the store thread, while the loop waits: so it may fill the loop's memory itself.
 static enum err load_run(struct job *job, struct store *store, struct txn *txn)
 {
     (void)store;
-    return principal_each(txn, load_row, ((struct load_job *)job)->core);
+    const struct load_job *const load = (struct load_job *)job;
+    TRY(principal_each(txn, load_row, load->core));
+    for (int i = 0; i < KEPT_KEYS; i++) {
+        TRY(add_kept(load->core, txn, &load->kept[i]));
+    }
+    return OK;
+}
+
+// Without keys there are no files: no error.
+static enum err read_kept(const struct core *core, const char *file, enum role role,
+                          struct kept_key *kept_out)
+{
+    char path[sizeof core->dir + 32];
+    snprintf(path, sizeof path, "%s/keys/%s", core->dir, file);
+    const enum err err = curvekey_read_public(path, kept_out->key);
+    kept_out->role = role;
+    kept_out->there = err == OK;
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 enum err access_open(struct core *core)
 {
     core->access = mem_alloc(1, sizeof *core->access);
-    struct load_job load = {.job = {.kind = JOB_READ, .run = load_run}, .core = core};
+    struct load_job load = {.job = {.kind = JOB_WRITE_ALONE, .run = load_run}, .core = core};
+    TRY(read_kept(core, "admin.pub", ROLE_ADMIN, &load.kept[0]));
+    TRY(read_kept(core, "worker.key", ROLE_WORKER, &load.kept[1]));
     return storage_call(core->storage, &load.job);
 }
 

@@ -13,7 +13,9 @@
 
 #include "coordinator/core.h"
 
-// At start, after the store: reads the keys. Errors: the store's.
+// At start, after the store: reads the keys. Those in DIR/keys/admin.pub and DIR/keys/worker.key, unless they
+// were given out before, become an admin's and a worker's: so the first ones do, and those that replace
+// lost ones. Errors: the store's, and those of curvekey_read_public but ERR_NOT_FOUND.
 MUST_USE enum err access_open(struct core *core);
 void access_free(struct core *core);
 

@@ -57,6 +57,48 @@ static void test_names_and_keys_stand_for_one(void **state)
     assert_int_equal(access_count(desk.core), before + 1);
 }
 
+static void put_file(const char *name, uint8_t byte)
+{
+    char path[SCRATCH_BYTES + 64];
+    uint8_t key[CURVEKEY_BYTES];
+    snprintf(path, sizeof path, "%s/keys/%s", desk.dir, name);
+    (void)unlink(path);
+    memset(key, byte, sizeof key);
+    assert_int_equal(curvekey_write_public(path, key), OK);
+}
+
+// The keys that init has made, and those that were made anew when they were lost.
+static void test_keys_beside_the_store(void **state)
+{
+    (void)state;
+    const uint32_t before = access_count(desk.core);
+    const enum who lost = WHO_COUNT, found = WHO_COUNT + 1;
+    Unlearn__KeyList list = UNLEARN__KEY_LIST__INIT;
+    put_file("worker.key", 201);
+    put_file("admin.pub", keys[ADMIN][0]); // Known already.
+    access_restart();
+    assert_int_equal(access_count(desk.core), before + 1);
+    assert_string_equal(access_at(desk.core, before)->name, "worker");
+    assert_int_equal(access_at(desk.core, before)->role, ROLE_WORKER);
+    memset(keys[lost], 202, PRINCIPAL_KEY_BYTES);
+    memset(keys[found], 203, PRINCIPAL_KEY_BYTES);
+    put_file("admin.pub", 202);
+    access_restart();
+    put_file("admin.pub", 203);
+    access_restart();
+    access_restart(); // Once each.
+    assert_int_equal(access_count(desk.core), before + 3);
+    assert_string_equal(access_at(desk.core, before + 1)->name, "admin-2");
+    assert_string_equal(access_at(desk.core, before + 2)->name, "admin-3");
+    good(ask(found, "key_list", &list));
+    good(revoke_key(found, "admin-2")); // And stays so, with its file there or not.
+    put_file("admin.pub", 202);
+    access_restart();
+    assert_int_equal(access_count(desk.core), before + 3);
+    expect(ask(lost, "key_list", &list), DENIED, "this key was revoked");
+    put_file("admin.pub", 203);
+}
+
 static void test_many_datasets(void **state)
 {
     (void)state;
@@ -329,6 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, access_set_up, access_tear_down)
         TEST(test_names_and_keys_stand_for_one),
+        TEST(test_keys_beside_the_store),
         TEST(test_many_datasets),
         TEST(test_the_limit),
         TEST(test_list),
