@@ -10,7 +10,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler protobuf-compiler 
   libzmq3-dev liblmdb-dev libsodium-dev libopenblas-dev libopenmpi-dev openmpi-bin libyaml-dev \
   libjansson-dev zlib1g-dev procps
 DEMO_PACKAGES := jq
-TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1
+TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1 help2man mandoc dpkg-dev
 FUZZ_PACKAGES := clang
 
 FLAVOUR ?= release
@@ -69,7 +69,7 @@ UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LIB := $(addprefix $(BUILD)/tests/fuzz/,fuzz.o readers.o envelope.o $(if $(filter fuzz,$(FLAVOUR)),,replay.o))
 
-.PHONY: fuzz fuzz-targets
+.PHONY: fuzz fuzz-targets man install uninstall deb
 .PHONY: all help test-cluster install-packages install-test-packages unit e2e test histories exactness s3t romeo bench bench-quick bench-erasure bench-deletions bench-locality clean \
   demo format lint
 all: $(PROGRAMS)  ## build the programs into bin/ (FLAVOUR=asan: build/asan/bin/)
@@ -199,6 +199,42 @@ valgrind: install-test-packages  ## the unit tests under valgrind
 	  valgrind -q --error-exitcode=9 --leak-check=full --suppressions=scripts/valgrind.supp \
 	    $$test >$(BUILD)/valgrind.log 2>&1 || { echo "$$test"; tail -n 30 $(BUILD)/valgrind.log; exit 1; }; \
 	done; echo "valgrind: $(words $(filter-out $(NOT_VALGRIND),$(UNIT))) programs, nothing found"
+
+# What `make install` puts where, below DESTDIR. The programs find each other beside themselves.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+MAN     := build/man
+SHARE    = $(DESTDIR)$(PREFIX)/share
+UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+man: $(MAN)/unlearnd.8  ## manual pages into build/man, from what the programs say with --help
+$(MAN)/unlearnd.8: $(PROGRAMS) scripts/man.sh
+	@scripts/install.sh help2man
+	$(call note,MAN,$(MAN))
+	$(Q)scripts/man.sh $(BIN) $(MAN)
+
+install: all man  ## install into PREFIX=/usr/local, below DESTDIR=
+	install -d $(DESTDIR)$(PREFIX)/bin $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+	  $(SHARE)/bash-completion/completions $(SHARE)/doc/unlearnd/docs $(addprefix $(SHARE)/man/man,1 5 8)
+	install -m 0755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	for n in 1 5 8; do install -m 0644 $(MAN)/*.$$n $(SHARE)/man/man$$n || exit 1; done
+	install -m 0644 deploy/completion/unlearnctl $(SHARE)/bash-completion/completions
+	install -m 0644 README.md LICENSE $(SHARE)/doc/unlearnd
+	install -m 0644 docs/*.md $(SHARE)/doc/unlearnd/docs
+	install -m 0644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/unlearnd.conf
+	for unit in deploy/systemd/*.service; do \
+	  sed "s#^ExecStart=/usr/bin/#ExecStart=$(PREFIX)/bin/#" $$unit >$(UNITS)/$${unit##*/} && chmod 0644 $(UNITS)/$${unit##*/} || exit 1; done
+
+deb: all man  ## make a Debian package in build/deb
+	@scripts/install.sh dpkg-dev
+	@scripts/deb.sh build/deb
+
+uninstall:  ## take away what install put there; never data
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) $(SHARE)/bash-completion/completions/unlearnctl \
+	  $(DESTDIR)$(PREFIX)/lib/sysusers.d/unlearnd.conf $(addprefix $(UNITS)/,$(notdir $(wildcard deploy/systemd/*.service)))
+	rm -f $(SHARE)/man/man1/unlearnctl.1 $(SHARE)/man/man1/unlearnctl-*.1 $(SHARE)/man/man1/unlearn-replay.1 \
+	  $(SHARE)/man/man5/unlearn-config.5 $(SHARE)/man/man8/unlearn{d,-fleet,-worker}.8
+	rm -rf $(SHARE)/doc/unlearnd
 
 format:  ## format every source with clang-format
 	@scripts/install.sh clang-format

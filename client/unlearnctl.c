@@ -73,7 +73,7 @@ static char *program_doc(void)
     for (int i = 0; i < COMMAND_COUNT; i++) {
         char line[256];
         const int bytes =
-            snprintf(line, sizeof line, "  %-16s %s\n", commands[i]->name, commands[i]->summary);
+            snprintf(line, sizeof line, "  %-17s %s\n", commands[i]->name, commands[i]->summary);
         buf_put(&doc, span_of(line, (size_t)bytes));
     }
     buf_put(&doc, span_text("\nunlearnctl COMMAND --help has each command's options and examples.\n"

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/build.h"
 #include "base/clock.h"
 #include "base/guard.h"
 #include "base/limits.h"
@@ -45,6 +46,8 @@ enum {
     RENDEZVOUS_LOOK_MS = 1000, // Between looks whether the coordinator has moved.
     ORDER_MS = 5000,           // A coordinator that is silent for so long has no part in a restart.
 };
+
+const char *argp_program_version;
 
 static volatile sig_atomic_t stop_asked = 0;
 static volatile sig_atomic_t restarts_asked = 0; // Since mpirun was started.
@@ -505,6 +508,7 @@ int main(int argc, char **argv)
 {
     guard_no_core();
     log_start("fleet", LOG_INFO);
+    argp_program_version = build_id;
     argp_err_exit_status = EXIT_USAGE;
     struct fleet fleet = {.plan.cache_mib = CACHE_MIB};
     argp_parse(&parser, argc, argv, 0, NULL, &fleet);

@@ -26,6 +26,8 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4, TURN_MS = 100, WORKER_NICE = 5 };
 
+const char *argp_program_version;
+
 static volatile sig_atomic_t stop_asked = 0;
 
 static void on_signal(int signal)
@@ -153,6 +155,7 @@ int main(int argc, char **argv)
         log_error("start_failed", "reason=\"%s\"", err_text());
         return EXIT_FAILED;
     }
+    argp_program_version = build_id;
     argp_err_exit_status = EXIT_USAGE;
     struct arguments arguments = {.cache_mib = CACHE_MIB};
     argp_parse(&parser, argc, argv, 0, NULL, &arguments);

@@ -1,0 +1,86 @@
+#!/bin/bash
+# tests/e2e/test_install.sh: what `make install` puts below DESTDIR runs from there, is described by manual pages
+# without a complaint and completed by the shell; `make uninstall` takes all of it away; `make deb` packs it.
+E2E_SECONDS=200
+source "$(dirname "$0")/lib.sh"
+for tool in help2man mandoc dpkg-shlibdeps; do
+  command -v $tool >/dev/null || skip "$tool is not installed: make install-test-packages"
+done
+
+ROOT=$E2E_DIR/root
+PREFIX=/opt/unlearn
+quiet() { "$@" >"$SCRATCH/answer" 2>"$SCRATCH/error" || { cat "$SCRATCH/error" >&9; return 1; }; }
+quiet make --no-print-directory install PREFIX=$PREFIX DESTDIR="$ROOT"
+HOME_OF=$ROOT$PREFIX
+expect_equal "the programs are there" "$(cd "$HOME_OF/bin" && echo *)" \
+  "unlearn-fleet unlearn-replay unlearn-worker unlearnctl unlearnd"
+expect_equal "the units start what was installed" \
+  "$(grep -h '^ExecStart=' "$HOME_OF"/lib/systemd/system/*.service | cut -d' ' -f1 | sort | tr '\n' ' ')" \
+  "ExecStart=$PREFIX/bin/unlearn-fleet ExecStart=$PREFIX/bin/unlearnd "
+
+# --- It runs from there: the programs find each other.
+E2E_BIN=$HOME_OF/bin
+sample data 12
+start main 1
+expect_equal "coordinator and fleet run from there" \
+  "$(for file in unlearnd fleet; do readlink "/proc/$(cat "$UNLEARN_DIR/run/$file.pid")/exe"; done | tr '\n' ' ')" \
+  "$E2E_BIN/unlearnd $E2E_BIN/unlearn-fleet "
+ctl --json import digits "${TRAIN[@]}" >/dev/null
+ctl --json train demo --dataset digits --set hidden=16 shards=2 slices=2 epochs=1 --wait >/dev/null
+expect_number "it trains" "$(json .accuracy evaluate demo "${TEST[@]}")" '>' 0
+
+# --- Completion. complete WORD...: what bash would offer for the last word.
+complete_words() {
+  env -i PATH="$E2E_BIN:$PATH" UNLEARN_DIR="$UNLEARN_DIR" bash -c '
+    source "$1"; shift
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _unlearnctl
+    printf "%s\n" "${COMPREPLY[@]}"' - "$HOME_OF/share/bash-completion/completions/unlearnctl" unlearnctl "$@" |
+    tr '\n' ' '
+}
+expect_equal "a command is completed" "$(complete_words eva)" "evaluate "
+expect_equal "the second word of one" "$(complete_words dataset "")" "list remove show "
+expect_equal "a command that is also the first word of others" "$(complete_words receipt v)" "verify "
+expect_equal "an option" "$(complete_words train m --data)" "--dataset "
+expect_equal "an option of this command alone" "$(complete_words down --data)" " "
+expect_equal "a dataset of the cluster" "$(complete_words delete "")" "digits "
+expect_equal "a dataset as an option's value" "$(complete_words train m --dataset d)" "digits "
+expect_equal "a model of the cluster" "$(complete_words predict "")" "demo "
+expect_equal "with the cluster on the command line" \
+  "$(cluster=$UNLEARN_DIR; UNLEARN_DIR=; complete_words --dir "$cluster" predict d)" "demo "
+expect_equal "a file" "$(complete_words predict demo "$E2E_DIR/dat")" "$E2E_DIR/data "
+all=$("$E2E_BIN/unlearnctl" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\).*/\1/p' | sort -u | tr '\n' ' ')
+expect_equal "every command is offered" "$(complete_words "" | tr ' ' '\n' | grep -v '^-' | grep . | tr '\n' ' ')" "$all"
+down
+expect_equal "without a coordinator nothing is offered, and nobody waits" "$(complete_words predict "")" " "
+
+# --- Manual pages.
+pages=("$HOME_OF"/share/man/man*/*)
+expect_equal "no page makes mandoc complain" "$(mandoc -T lint -W warning "${pages[@]}" 2>&1 | head -5)" ""
+commands=$("$E2E_BIN/unlearnctl" --help | sed -n '/^Commands:/,/^$/p' | grep -c '^  ')
+expect_equal "there is one for each command, and for each program" \
+  "$(find "$HOME_OF/share/man/man1" -name 'unlearnctl-*' | wc -l) $((${#pages[@]} - commands))" "$commands 6"
+named() { mandoc -T ascii "$HOME_OF/share/man/man$2/$1.$2" | col -b; }
+expect_equal "a page names its command, and shows options and examples" \
+  "$(named unlearnctl-hold-release 1 | grep -cE '^ *unlearnctl-hold-release - |^EXAMPLE|^ *--dir=DIR')" 3
+settings=$(named unlearn-config 5)
+missing=''
+while IFS=: read -r key _; do
+  grep -qE "^ +$key: " <<<"$settings" || missing+=" $key"
+done < <(grep -E '^[a-z_]+:' "$UNLEARN_DIR/config.yaml")
+expect_equal "unlearn-config(5) has every setting of a new cluster" "$missing" ""
+
+# --- Away again.
+quiet make --no-print-directory uninstall PREFIX=$PREFIX DESTDIR="$ROOT"
+expect_equal "uninstall leaves no file" "$(find "$ROOT" -type f)" ""
+
+# --- A package.
+package=$(scripts/deb.sh "$E2E_DIR/deb" 2>"$SCRATCH/error")
+expect_equal "the package holds the programs" \
+  "$(dpkg-deb -c "$package" | awk '{print $6}' | grep -c '^./usr/bin/unlearn')" 5
+expect_true "and depends on the libraries that they need" \
+  "$(dpkg-deb -f "$package" Depends | tr ',' '\n' | grep -cE 'libzmq5|liblmdb0|libsodium23|libopenmpi3|openmpi-bin') == 5"
+if command -v lintian >/dev/null; then
+  expect_equal "lintian finds no error in it" "$(lintian --fail-on none --allow-root "$package" 2>/dev/null | grep '^E:' || true)" ""
+fi
+finish
