@@ -69,6 +69,8 @@ enum {
     // million of them.
     LIMIT_RECEIPT_BYTES = 192 * 1024 * 1024,
 
+    // Until a deletion that nobody approves is refused: by then the month that the GDPR gives is over.
+    LIMIT_APPROVE_HOURS = 24 * 31,
     LIMIT_DUE_DAYS = 3660,       // Until a deletion is due: no law gives ten years.
     LIMIT_REPAIR_BATCH = 100000, // Deletions that a model gathers before it repairs.
 
@@ -94,7 +96,7 @@ enum {
     LIMIT_PART_IDS = 4096, // Of one part of a request: hashed in one turn of the loop, some 5 ms.
     LIMIT_FENCE_RECORDS = 1024,
     LIMIT_PLAN_RECORDS = 100000, // That one plan looks at: half a second.
-    LIMIT_ROWS_PREDICT = 65536,    // Rows of one predict request; also bounded by the chunk.
+    LIMIT_ROWS_PREDICT = 65536,  // Rows of one predict request; also bounded by the chunk.
     // Multiply-adds, in units of 2^30, of one answer about texts, which cost far more than other rows:
     // about two seconds of one core. A longer answer comes in parts, so that others get their turn.
     LIMIT_PREDICT_WORK_GI = 32,
@@ -105,7 +107,7 @@ enum {
     // Legal holds of a dataset: people and records in litigation. They are counted when one is put: 1 ms.
     LIMIT_HOLDS = 10000,
     LIMIT_REASON_BYTES = LIMIT_NAME_BYTES, // Of a hold: a sentence or a file number.
-    LIMIT_REPORTS_OPEN = 2,      // Each looks through the whole journal, up to three times.
+    LIMIT_REPORTS_OPEN = 2, // Each looks through the whole journal, up to three times.
     LIMIT_WORKERS = 4096,
     // Cells and weights that a rank keeps: the coordinator knows those of every rank (4,096 ranks: 200
     // MiB), and a list of them is a message of 20 KiB.

@@ -218,6 +218,14 @@ static enum err read_ids(const char *path, struct args_list *ids)
     return err;
 }
 
+// Whether the request may yet get that far. What waits for approval is fenced, and no further.
+static bool is_before(const Unlearn__RequestState *state, Unlearn__RequestPhase phase)
+{
+    return state->phase == UNLEARN__REQUEST_PHASE__REQUEST_PHASE_AWAITING_APPROVAL
+               ? phase > UNLEARN__REQUEST_PHASE__REQUEST_PHASE_FENCED
+               : state->phase < phase;
+}
+
 static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__RequestPhase phase,
                            const Unlearn__RequestState **state)
 {
@@ -227,7 +235,7 @@ static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__R
     watch_init(&watch);
     enum err err = OK;
     uint64_t most = 0; // The greatest number of samples left so far stands for the whole.
-    while (err == OK && (*state)->phase < phase) {
+    while (err == OK && is_before(*state, phase)) {
         const uint64_t left = (*state)->samples_left;
         most = left > most ? left : most;
         if (most > 0) {
@@ -237,12 +245,17 @@ static enum err wait_phase(struct ctl *ctl, const struct id128 *uuid, Unlearn__R
             err = err_raise(ERR_IO, "the repair does not get on: %s", (*state)->problem);
             break;
         }
-        err = watch_pause(&watch, ctl->client, (*state)->components_awaited > 0);
+        const bool decided =
+            (*state)->phase != UNLEARN__REQUEST_PHASE__REQUEST_PHASE_AWAITING_APPROVAL;
+        err = watch_pause(&watch, ctl->client, decided && (*state)->components_awaited > 0);
         if (err == OK) {
             err = unlearn_request_show(ctl->client, uuid, state);
         }
     }
     progress_end(&progress);
+    if (err == OK && (*state)->phase > UNLEARN__REQUEST_PHASE__REQUEST_PHASE_AWAITING_APPROVAL) {
+        FAIL(ERR_CONFLICT, "the deletion was refused: its records are there again");
+    }
     return err;
 }
 
@@ -327,8 +340,13 @@ static enum err delete_and_wait(struct ctl *ctl, const struct delete *options, c
     const Unlearn__RequestState *state;
     TRY(unlearn_delete(ctl->client, dataset, uuid, records, ids_of(&options->whom.subjects), &terms,
                        &state));
-    ack_check(ctl, uuid, state->accepted);
-    if (options->receipt != NULL) {
+    const bool stands = state->phase <= UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED;
+    if (stands) {
+        ack_check(ctl, uuid, state->accepted);
+    } else if (options->receipt != NULL) {
+        fprintf(stderr, "unlearnctl: no receipt is written: the request waits for approval\n");
+    }
+    if (options->receipt != NULL && stands) {
         TRY(files_write(options->receipt, wire_span(state->accepted)));
     }
     if (options->answers != NULL) {
@@ -395,9 +413,14 @@ const struct ctl_command cmd_delete = {
         "orders "
         "the repairs; where it cannot be kept, the answer and `status` say so. --wait repaired, or "
         "more, has it repaired at once. A file may name 1048576 ids; the same id several times is "
-        "deleted once and has the same answer each time. Exit code "
+        "deleted once and has the same answer each time. Where the settings say so "
+        "(approve_above), a "
+        "deletion of many records waits as awaiting_approval, its records hidden and nothing "
+        "erased, "
+        "until somebody else approves it (unlearnctl approve). Exit code "
         "3 where nothing of it is known; 4 where a base was pre-trained on the dataset, which must "
-        "be retired first, or where all of it that is there is on legal hold (unlearnctl hold); 1 "
+        "be retired first, or where all of it that is there is on hold (unlearnctl hold), or it "
+        "was refused while this command waited; 1 "
         "where the deletion is accepted but its receipt or "
         "the receipt log cannot be trusted.\n\n"
         "Examples:\n"

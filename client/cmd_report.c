@@ -57,7 +57,7 @@ static void put_date(int64_t time_us, char out[static TEXT_TIME_BYTES])
 
 static uint64_t denied(const Unlearn__Report *report)
 {
-    return report->not_found + report->held + report->conflict;
+    return report->not_found + report->held + report->conflict + report->not_approved;
 }
 
 static uint64_t received(const Unlearn__Report *report)
@@ -81,8 +81,9 @@ static json_t *report_json(const Unlearn__Report *report, const struct span_of_d
     put_date(days->since_us, since);
     put_date(days->until_us - DAY_US, until);
     json_t *const basis =
-        json_pack("{s:I, s:I, s:I}", "not_found", (json_int_t)report->not_found, "held",
-                  (json_int_t)report->held, "conflict", (json_int_t)report->conflict);
+        json_pack("{s:I, s:I, s:I, s:I}", "not_found", (json_int_t)report->not_found, "held",
+                  (json_int_t)report->held, "conflict", (json_int_t)report->conflict,
+                  "not_approved", (json_int_t)report->not_approved);
     json_t *const answer = json_pack(
         "{s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}", "since", since,
         "until", until, "dataset", dataset, "received", (json_int_t)received(report), "complied",
@@ -131,9 +132,9 @@ static void print_report(const Unlearn__Report *report, const struct span_of_day
     count_row(counts, "open", report->open);
     grid_cell(counts, "%llu past due", (unsigned long long)report->past_due);
     count_row(counts, "denied", denied(report));
-    grid_cell(counts, "%llu not found, %llu on legal hold, %llu conflicts",
+    grid_cell(counts, "%llu not found, %llu on hold, %llu conflicts, %llu not approved",
               (unsigned long long)report->not_found, (unsigned long long)report->held,
-              (unsigned long long)report->conflict);
+              (unsigned long long)report->conflict, (unsigned long long)report->not_approved);
     count_row(counts, "records deleted", report->records_deleted);
     grid_cell(counts, "%s", "");
     grid_print(counts, stdout);

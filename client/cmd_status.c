@@ -429,7 +429,7 @@ static enum err status_once(struct ctl *ctl, const char *what, bool last_only, b
     } else if (text_uuid(what, &uuid) == OK) {
         const Unlearn__RequestState *state;
         TRY(unlearn_request_show(ctl->client, &uuid, &state));
-        *done_out = state->phase == UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED;
+        *done_out = state->completed_us != 0;
         if (!last_only || *done_out) {
             show_request(ctl, state);
         }

@@ -33,6 +33,8 @@
     COMMAND(replay)                                                                                \
     COMMAND(plan)                                                                                  \
     COMMAND(delete)                                                                                \
+    COMMAND(approve)                                                                               \
+    COMMAND(refuse)                                                                                \
     COMMAND(hold_release)                                                                          \
     COMMAND(hold_list)                                                                             \
     COMMAND(hold)                                                                                  \

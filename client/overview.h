@@ -10,7 +10,7 @@
 #include "base/limits.h"
 #include "client/unlearn.h"
 
-enum { OVERVIEW_NAMED = 20, OVERVIEW_PHASES = 5 };
+enum { OVERVIEW_NAMED = 20, OVERVIEW_PHASES = 8 };
 
 struct overview_request {
     struct id128 uuid;

@@ -19,6 +19,9 @@ const char *show_phase(Unlearn__RequestPhase phase)
         [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_ERASED] = "erased",
         [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REPAIRED] = "repaired",
         [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED] = "completed",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_AWAITING_APPROVAL] = "awaiting_approval",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_RETURNING] = "returning",
+        [UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REFUSED] = "refused",
     };
     return name_of(names, sizeof names / sizeof names[0], (size_t)phase);
 }
@@ -80,6 +83,7 @@ static json_t *request_json(const Unlearn__RequestState *state)
     json_object_set_new(answer, "late", json_boolean(state->late));
     json_object_set_new(answer, "at_once", json_boolean(state->haste));
     json_object_set_new(answer, "fenced_at", ctl_time(state->fenced_us));
+    json_object_set_new(answer, "approve_by", ctl_time(state->approve_by_us));
     json_object_set_new(answer, "erased_at", ctl_time(state->erased_us));
     json_object_set_new(answer, "repaired_at", ctl_time(state->repaired_us));
     json_object_set_new(answer, "completed_at", ctl_time(state->completed_us));
@@ -134,7 +138,7 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
            (unsigned long long)state->records_deleted, state->components_invalidated,
            (unsigned long long)state->epoch);
     if (state->ids_gone + state->ids_not_found + state->ids_held > 0) {
-        printf("%-11s%u deleted, %u already deleted, %u not found, %u on legal hold\n", "asked for",
+        printf("%-11s%u deleted, %u already deleted, %u not found, %u on hold\n", "asked for",
                state->ids_deleted, state->ids_gone, state->ids_not_found, state->ids_held);
     }
     if (state->records_held > 0) {
@@ -153,9 +157,14 @@ void show_request(const struct ctl *ctl, const Unlearn__RequestState *state)
     print_due(state);
     print_time("accepted", state->accepted_us);
     print_time("fenced", state->fenced_us);
+    print_time("approve by", state->approve_by_us);
     print_time("erased", state->erased_us);
     print_time("repaired", state->repaired_us);
     print_time("completed", state->completed_us);
+    if (state->phase == UNLEARN__REQUEST_PHASE__REQUEST_PHASE_AWAITING_APPROVAL) {
+        printf("hint: nothing is erased before somebody else says unlearnctl approve REQUEST, or "
+               "refuse\n");
+    }
 }
 
 // --- Models ---

@@ -483,6 +483,20 @@ enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
     return OK;
 }
 
+enum err unlearn_approve(struct unlearn *client, const struct id128 *uuid, bool refuse,
+                         const Unlearn__RequestState **state_out)
+{
+    Unlearn__Approve body;
+    unlearn__approve__init(&body);
+    body.uuid = wire_bytes(span_of(uuid, sizeof *uuid));
+    body.refuse = refuse;
+    Unlearn__Request request = CALL_REQUEST(APPROVE, approve, &body);
+    const Unlearn__Reply *reply;
+    TRY(call(client, &request, no_raw, CALL_AGAIN, CALL_ANSWER(REQUEST_STATE), &reply));
+    *state_out = reply->request_state;
+    return OK;
+}
+
 // --- Legal holds ---
 
 enum err unlearn_hold_put(struct unlearn *client, const char *dataset, const char *record,

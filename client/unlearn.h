@@ -282,6 +282,13 @@ MUST_USE enum err unlearn_delete(struct unlearn *client, const char *dataset,
 MUST_USE enum err unlearn_answers_get(struct unlearn *client, const struct id128 *uuid,
                                       uint32_t from, const Unlearn__AnswerPage **page_out);
 
+// Decides on a deletion that waits for approval (refuse: its records are made visible again). The answer is
+// its state then, with the accepted receipt where it is approved; the same again is OK. ERR_NOT_FOUND: no such
+// request. ERR_DENIED: this key asked for the deletion, so another must approve it. ERR_CONFLICT: the
+// opposite was decided before.
+MUST_USE enum err unlearn_approve(struct unlearn *client, const struct id128 *uuid, bool refuse,
+                                  const Unlearn__RequestState **state_out);
+
 // Legal holds. One of record and subject is not NULL. Put is answered by the hold as it is then; the same
 // again is OK. ERR_NOT_FOUND: no such record is there; to release: it is not on hold. ERR_CONFLICT: it is
 // on hold for another reason. ERR_LIMIT: the dataset has LIMIT_HOLDS. Release is asked once.

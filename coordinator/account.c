@@ -48,7 +48,9 @@ void account_request(struct account *account, const struct request_row *row, int
     const bool in_time = row->accepted_us >= account->since_us &&
                          row->accepted_us < account->until_us &&
                          row->accepted_us <= account->as_of_us;
-    if (row->kind != REQUEST_DELETE || !in_time || !is_asked_for(account, row->name)) {
+    const bool refused =
+        row->state == REQUEST_RETURNING || row->state == REQUEST_REFUSED; // Tallied.
+    if (row->kind != REQUEST_DELETE || refused || !in_time || !is_asked_for(account, row->name)) {
         return;
     }
     if (account->looks == 0) {
@@ -72,7 +74,7 @@ void account_tally(struct account *account, const struct tally *tally)
 {
     const int64_t day_us = tally->day * DAY_US;
     if (day_us >= account->since_us && day_us < account->until_us &&
-        is_asked_for(account, tally->name) && tally->reason <= TALLY_CONFLICT) {
+        is_asked_for(account, tally->name) && tally->reason <= TALLY_REFUSED) {
         account->refused[tally->reason] += tally->count;
     }
 }
@@ -80,7 +82,7 @@ void account_tally(struct account *account, const struct tally *tally)
 bool account_any(const struct account *account)
 {
     uint64_t any = account->completed + account->open;
-    for (int i = 0; i <= TALLY_CONFLICT; i++) {
+    for (int i = 0; i <= TALLY_REFUSED; i++) {
         any += account->refused[i];
     }
     return any > 0;

@@ -27,13 +27,13 @@ struct account {
     int64_t as_of_us;
     char dataset[LIMIT_NAME_BYTES + 1]; // "": all.
     // Found.
-    uint64_t completed;                   // Of these
-    uint64_t nothing_left;                // all had been deleted before, by another request.
-    uint64_t completed_late;              // After their due date.
-    uint64_t open;                        // Of these
-    uint64_t past_due;                    // the due date has come.
-    uint64_t records_deleted;             // Of completed and open ones.
-    uint64_t refused[TALLY_CONFLICT + 1]; // By reason.
+    uint64_t completed;                  // Of these
+    uint64_t nothing_left;               // all had been deleted before, by another request.
+    uint64_t completed_late;             // After their due date.
+    uint64_t open;                       // Of these
+    uint64_t past_due;                   // the due date has come.
+    uint64_t records_deleted;            // Of completed and open ones.
+    uint64_t refused[TALLY_REFUSED + 1]; // By reason.
     struct account_days to_fenced, to_erased, to_completed;
     uint32_t looks; // Over.
 };

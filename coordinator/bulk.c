@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/access.h"
+#include "coordinator/approval.h"
+#include "coordinator/cellset.h"
 #include "coordinator/erasure.h"
 #include "coordinator/fence.h"
 #include "coordinator/statement.h"
@@ -27,9 +29,7 @@ enum {
     KEYS_MOST = 256,
     CALLERS_MAX = 8, // Who waits for one request.
     CLEAR_ROWS = 64, // At once: a megabyte.
-    CELL_STRIDE = 256,
 };
-_Static_assert((int)LIMIT_SLICES <= (int)CELL_STRIDE, "a slice fits its place");
 
 // How far a sealed request has been looked through: subjects first, so that a record which is named, too,
 // is there when its subject is looked for.
@@ -40,12 +40,6 @@ struct progress {
     struct finding_at subject;
     uint64_t earlier;
     char hold_reason[LIMIT_REASON_BYTES + 1];
-};
-
-struct known_cells { // Of one model.
-    uint32_t model;
-    uint8_t *bits; // Owned. Number shard * CELL_STRIDE + slice.
-    size_t bytes;
 };
 
 struct bulk {
@@ -59,11 +53,10 @@ struct bulk {
     struct caller callers[CALLERS_MAX];
     uint32_t caller_count;
     struct progress progress;
-    uint8_t *answers;          // [ids], once it is sealed. Owned.
-    struct deny kept;          // Records on hold.
-    struct known_cells *known; // Hit by earlier steps. Owned, as is what they point to.
-    uint32_t known_count;
-    uint64_t known_epoch;    // They hold while the epoch is this one.
+    uint8_t *answers;        // [ids], once it is sealed. Owned.
+    struct deny kept;        // Records on hold.
+    struct cellset known;    // Hit by earlier steps.
+    uint64_t known_epoch;    // It holds while the epoch is this one.
     struct awaited *awaited; // Owned.
     uint32_t awaited_count;
     uint64_t forget;    // Of the last step that had workers forget something.
@@ -85,18 +78,9 @@ static struct bulks *bulks_of(struct core *core)
     return core->bulks;
 }
 
-static void known_clear(struct bulk *bulk)
-{
-    for (uint32_t i = 0; i < bulk->known_count; i++) {
-        mem_free(bulk->known[i].bits);
-    }
-    bulk->known_count = 0;
-}
-
 static void bulk_deinit(struct bulk *bulk)
 {
-    known_clear(bulk);
-    mem_free(bulk->known);
+    cellset_deinit(&bulk->known);
     mem_free(bulk->answers);
     mem_free(bulk->awaited);
     deny_deinit(&bulk->kept);
@@ -148,16 +132,6 @@ bool bulk_find(const struct core *core, const struct caller *caller, const struc
     *done_out = bulk->progress.place;
     *ids_out = bulk->row.ids;
     return true;
-}
-
-// Nothing of the dataset's models is leased while one of its requests is being fenced.
-static void hold_back(struct core *core, uint32_t number, bool begins)
-{
-    struct dataset *const dataset = catalog_dataset_number(core, number);
-    if (dataset != NULL) {
-        dataset->fencing = begins ? dataset->fencing + 1 : dataset->fencing - 1;
-        catalog_pause(core);
-    }
 }
 
 // ---------------------------------------------------------------- leftovers
@@ -213,7 +187,7 @@ static void forget(struct core *core, struct bulk *bulk)
     memmove(&bulks->all[at], &bulks->all[at + 1], (bulks->count - at) * sizeof *bulks->all);
     clear_submit(core, bulk->row.request.sequence);
     if (bulk->sealed) {
-        hold_back(core, bulk->row.request.dataset, false);
+        catalog_hold_back(core, bulk->row.request.dataset, false);
     }
     bulk_deinit(bulk);
 }
@@ -289,7 +263,7 @@ static enum err seal(struct part_job *part, struct txn *txn)
     }
     part->repeated = true;
     TRY(bulk_earlier(txn, &known, &part->earlier));
-    if (request->eager && !known.eager && known.state < REQUEST_REPAIRED) {
+    if (request->eager && !known.eager && request_unrepaired(&known)) {
         known.eager = true;
         TRY(request_put(txn, &known));
     }
@@ -478,6 +452,7 @@ static void take(struct core *core, const struct caller *caller, struct bulk *bu
     struct request_row *const request = &bulk->row.request;
     request->body = bulk_digest(core, request->dataset, &request->body, part);
     request->eager = part->eager;
+    request->asker = caller_number(caller);
     if (!part->more && bulk_joins(core, caller, &part->uuid, &request->body, part->eager)) {
         forget(core, bulk);
         return;
@@ -499,7 +474,7 @@ static void take(struct core *core, const struct caller *caller, struct bulk *bu
     if (job->last) { // From here on, so that no base and no removal comes between.
         bulk->sealed = true;
         bulk->callers[bulk->caller_count++] = *caller;
-        hold_back(core, request->dataset, true);
+        catalog_hold_back(core, request->dataset, true);
     }
     storage_submit(core->storage, &job->job, caller_number(caller));
 }
@@ -527,6 +502,7 @@ struct step_job {
     struct job job;
     struct bulk *bulk;
     const struct signer *signer;
+    uint64_t approve_above;
     struct accepted accepted;
     // Of the last run.
     struct bulk_row row;
@@ -543,35 +519,7 @@ struct step_job {
 static bool is_known(void *context, uint32_t model, struct cell cell)
 {
     const struct step_job *const step = context;
-    const size_t number = (size_t)cell.shard * CELL_STRIDE + cell.slice;
-    for (uint32_t i = 0; step->use_known && i < step->bulk->known_count; i++) {
-        const struct known_cells *const known = &step->bulk->known[i];
-        if (known->model == model) {
-            return number / 8 < known->bytes && (known->bits[number / 8] >> number % 8 & 1) != 0;
-        }
-    }
-    return false;
-}
-
-static void add_known(struct bulk *bulk, const struct fence_hit *hit)
-{
-    const size_t number = (size_t)hit->cell.shard * CELL_STRIDE + hit->cell.slice;
-    uint32_t i = 0;
-    while (i < bulk->known_count && bulk->known[i].model != hit->model) {
-        i++;
-    }
-    if (i == bulk->known_count) {
-        bulk->known = mem_resize(bulk->known, ++bulk->known_count, sizeof *bulk->known);
-        bulk->known[i] = (struct known_cells){.model = hit->model};
-    }
-    struct known_cells *const known = &bulk->known[i];
-    if (number / 8 >= known->bytes) {
-        const size_t bytes = ((size_t)hit->cell.shard + 1) * CELL_STRIDE / 8;
-        known->bits = mem_resize(known->bits, bytes, 1);
-        memset(known->bits + known->bytes, 0, bytes - known->bytes);
-        known->bytes = bytes;
-    }
-    known->bits[number / 8] |= (uint8_t)(1u << number % 8);
+    return step->use_known && cellset_has(&step->bulk->known, model, cell);
 }
 
 struct looking {
@@ -703,6 +651,9 @@ static enum err conclude(struct step_job *step, struct txn *txn)
                               step->progress.hold_reason));
         TRY(fence_nothing_left(request, step->progress.earlier, step->signer, txn, &step->earlier));
     } else {
+        if (approval_needed(step->approve_above, request->records_deleted)) {
+            request->state = REQUEST_AWAITING;
+        }
         TRY(request_put(txn, request));
     }
     TRY(answers_put(txn, request, bulk->answers));
@@ -756,6 +707,7 @@ static enum err step_run(struct job *job, struct store *store, struct txn *txn)
     looking->until_us = began_us + STEP_US;
     looking->finding.dataset = step->row.request.dataset;
     looking->finding.own = step->row.request.sequence;
+    looking->finding.approvals = step->approve_above > 0;
     looking->finding.at = step->progress.subject;
     enum err err = look(looking);
     if (err == OK) {
@@ -790,10 +742,10 @@ static void apply(struct core *core, struct step_job *step)
         const uint64_t told = deletion_apply(core, fence); // Numbers rise.
         bulk->forget = told != 0 ? told : bulk->forget;
         if (!step->use_known) {
-            known_clear(bulk);
+            cellset_deinit(&bulk->known);
         }
         for (uint32_t i = 0; i < fence->hit_count; i++) {
-            add_known(bulk, &fence->hits[i]);
+            cellset_add(&bulk->known, fence->hits[i].model, fence->hits[i].cell);
         }
         bulk->known_epoch = fence->request.epoch;
         if (fence->awaited_count > 0) {
@@ -832,7 +784,7 @@ static void acknowledge(struct core *core, struct step_job *step)
     struct bulk *const bulk = step->bulk;
     const struct request_row *const request = &bulk->row.request;
     struct request *open = NULL;
-    const bool fenced = request->state == REQUEST_FENCED;
+    const bool fenced = request->state != REQUEST_COMPLETED; // Else nothing was left to delete.
     if (fenced) {
         open = catalog_put_request(core, request, bulk->awaited, bulk->awaited_count);
         open->forget = bulk->forget;
@@ -897,6 +849,7 @@ static void step_next(struct core *core)
     step->job.accepted = &step->accepted;
     step->bulk = bulk;
     step->signer = core->signer;
+    step->approve_above = core->config.approve_above;
     bulk->busy = true;
     bulk->again_ms = 0;
     bulk->row.request.eager = bulk->row.request.eager || bulk->hurry;
@@ -950,7 +903,7 @@ static enum err open_row(void *context, const struct bulk_row *row)
     }
     bulk->sealed = true;
     bulk->answers = mem_alloc(row->ids, sizeof *bulk->answers);
-    hold_back(open->core, row->request.dataset, true);
+    catalog_hold_back(open->core, row->request.dataset, true);
     return awaited_walk(open->txn, row->request.sequence, open_awaited, bulk);
 }
 

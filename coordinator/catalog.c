@@ -375,6 +375,15 @@ void catalog_pause(struct core *core)
     }
 }
 
+void catalog_hold_back(struct core *core, uint32_t dataset, bool begins)
+{
+    struct dataset *const held = catalog_dataset_number(core, dataset);
+    if (held != NULL) {
+        held->fencing = begins ? held->fencing + 1 : held->fencing - 1;
+        catalog_pause(core);
+    }
+}
+
 enum err catalog_put_model(struct core *core, const struct model_row *row, const uint64_t *cells,
                            const uint16_t *orders)
 {
@@ -424,13 +433,12 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
     model->has_outdated = model->has_outdated || outdated;
 }
 
-void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
-                        int64_t due)
+// What is not valid any more leaves memory.
+static void follow_cell(struct core *core, struct model *model, uint32_t shard)
 {
-    ensemble_lose(&model->ensemble, cell, count, due);
     for (uint32_t node = 0; node < model->ensemble.trie.count; node++) {
-        const struct slot *const slot = ensemble_slot(&model->ensemble, cell.shard, node);
-        struct slot_extra *const extra = model_extra(model, cell.shard, node);
+        const struct slot *const slot = ensemble_slot(&model->ensemble, shard, node);
+        struct slot_extra *const extra = model_extra(model, shard, node);
         if (slot->state != SLOT_VALID) {
             forget_weights(core, extra);
         }
@@ -438,6 +446,20 @@ void model_lose_records(struct core *core, struct model *model, struct cell cell
             requests_wake(core, &extra->watched);
         }
     }
+}
+
+void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
+                        int64_t due)
+{
+    ensemble_lose(&model->ensemble, cell, count, due);
+    follow_cell(core, model, cell.shard);
+}
+
+void model_gain_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
+                        int64_t due)
+{
+    ensemble_gain(&model->ensemble, cell, count, due);
+    follow_cell(core, model, cell.shard);
 }
 
 // ---------------------------------------------------------------- start

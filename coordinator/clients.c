@@ -221,6 +221,9 @@ static void dispatch(struct core *core, const struct caller *caller,
     case UNLEARN__REQUEST__BODY_KEY_REVOKE:
         on_key_revoke(core, caller, request->key_revoke, raw);
         return;
+    case UNLEARN__REQUEST__BODY_APPROVE:
+        on_approve(core, caller, request->approve, raw);
+        return;
     case UNLEARN__REQUEST__BODY__NOT_SET:
     default:
         reply_error(core, caller, ERR_INVALID, "a request without a body that is known here");

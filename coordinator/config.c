@@ -50,6 +50,8 @@ static const struct {
     {"predict_threads", offsetof(struct config, predict_threads), 1, 256, false},
     {"ranks", offsetof(struct config, ranks), 1, LIMIT_WORKERS, false},
     {"lease_ms", offsetof(struct config, lease_ms), 500, 600000, false},
+    {"approve_above", offsetof(struct config, approve_above), 0, UINT32_MAX, false},
+    {"approve_hours", offsetof(struct config, approve_hours), 1, LIMIT_APPROVE_HOURS, false},
 };
 
 static enum err set(void *context, const char *key, const char *value)
@@ -88,7 +90,7 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks, lease_ms, due or blas_core",
+         "predict_threads, ranks, lease_ms, approve_above, approve_hours, due or blas_core",
          key);
 }
 
@@ -101,7 +103,8 @@ struct config config_default(void)
         .predict_threads = 2,
         .ranks = 2,
         .due = DUE_DEFAULT,
-        .lease_ms = 4000, // 8 beats missed; the ranks of a dead member are free within 6 s.
+        .approve_hours = 72, // A week-end.
+        .lease_ms = 4000,    // 8 beats missed; the ranks of a dead member are free within 6 s.
     };
 }
 

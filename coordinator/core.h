@@ -37,6 +37,8 @@ struct config {
     uint32_t predict_threads;
     uint32_t ranks; // For `unlearnctl up`.
     uint32_t lease_ms;
+    uint32_t approve_above; // Deletions of more records need a second person's word; 0: none does.
+    uint32_t approve_hours; // Until one is refused that nobody has approved.
     char blas_core[PROFILE_NAME_BYTES]; // "": left to the environment.
     char due[DUE_TEXT_BYTES];           // Of a deletion that names no due date: scheduler/due.h.
 };
@@ -174,6 +176,7 @@ struct core {
     bool bases_tidying;                // The job of bases_tidy is under way.
     struct bulks *bulks;               // Deletions of many: bulk.c.
     uint32_t reports_open;             // Being made: report.c.
+    struct approvals *approvals;       // What waits for a second person's word: approval.c.
     struct erasure *erasure;           // What follows a fence: erasure.c.
     struct verifications *verifications;
     struct compaction *compaction; // upkeep.c.
@@ -248,6 +251,9 @@ MUST_USE enum err catalog_put_model(struct core *core, const struct model_row *r
                                     const uint64_t *cells, const uint16_t *orders);
 void catalog_drop_model(struct core *core, uint32_t number);
 void catalog_pause(struct core *core); // Decides anew which models nothing is leased of.
+// Nothing of the dataset's models is leased while one of its requests is being fenced, or taken back, step by
+// step. Whatever begins ends. Nothing if the dataset is gone.
+void catalog_hold_back(struct core *core, uint32_t dataset, bool begins);
 // In the store thread: adds the visible records of each cell to cells (laid out as above, zeroed).
 MUST_USE enum err catalog_count_cells(struct txn *txn, uint32_t dataset,
                                       const struct placement *placement, uint32_t generations,
@@ -260,6 +266,9 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
                      struct weights *weights, uint64_t records, const struct digest *profile);
 // Records have gone from a cell: the lineage rule, and the weights leave memory. due: as of planned_due.
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
+                        int64_t due);
+// The opposite: they are visible again.
+void model_gain_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
                         int64_t due);
 // float32 of a component whose list has `list_count` entries.
 uint64_t model_param_count(const struct model *model, uint32_t list_count);
@@ -372,6 +381,7 @@ VERB(on_hold_list, Unlearn__HoldList);
 VERB(on_key_add, Unlearn__KeyAdd);
 VERB(on_key_list, Unlearn__KeyList);
 VERB(on_key_revoke, Unlearn__KeyRevoke);
+VERB(on_approve, Unlearn__Approve);
 
 // Ids as the store knows them: rid of the id; sid of the subject, or of the id where `subject` is
 // empty. docs/format.md, "Ids".

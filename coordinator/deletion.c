@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "coordinator/access.h"
+#include "coordinator/approval.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
@@ -183,11 +184,16 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
     state.erased_us = row->erased_us;
     state.repaired_us = row->repaired_us;
     state.completed_us = row->completed_us;
-    state.ids_deleted = row->answered[ANSWER_DELETED];
-    state.ids_gone = row->answered[ANSWER_GONE];
-    state.ids_not_found = row->answered[ANSWER_NOT_FOUND];
-    state.ids_held = row->answered[ANSWER_HELD];
-    state.records_held = row->records_held;
+    if (row->state != REQUEST_RETURNING && row->state != REQUEST_REFUSED) {
+        state.ids_deleted = row->answered[ANSWER_DELETED];
+        state.ids_gone = row->answered[ANSWER_GONE];
+        state.ids_not_found = row->answered[ANSWER_NOT_FOUND];
+        state.ids_held = row->answered[ANSWER_HELD];
+        state.records_held = row->records_held;
+    }
+    if (row->state == REQUEST_AWAITING) {
+        state.approve_by_us = row->fenced_us + core->config.approve_hours * INT64_C(3600000000);
+    }
     if (row->earlier != 0) {
         state.earlier = wire_bytes(span_of(earlier->bytes, ID_BYTES));
     }
@@ -216,6 +222,8 @@ void reply_request(struct core *core, const struct caller *caller, const struct 
 _Static_assert((int)UNLEARN__REQUEST_KIND__REQUEST_KIND_REMOVE_MODEL == REQUEST_REMOVE_MODEL &&
                    (int)UNLEARN__REQUEST_PHASE__REQUEST_PHASE_COMPLETED == REQUEST_COMPLETED,
                "the journal's numbers are the wire's");
+_Static_assert((int)UNLEARN__REQUEST_PHASE__REQUEST_PHASE_REFUSED == REQUEST_REFUSED,
+               "and these, too");
 
 struct show_job {
     struct job job;
@@ -294,6 +302,9 @@ static enum err answers_run(struct job *job, struct store *store, struct txn *tx
     struct answers_job *const ask = (struct answers_job *)job;
     struct request_row row;
     TRY(access_request(txn, &ask->scope, &ask->uuid, &row));
+    if (row.state == REQUEST_RETURNING || row.state == REQUEST_REFUSED) {
+        FAIL(ERR_CONFLICT, "the request was refused: it has deleted nothing");
+    }
     for (int i = ANSWER_DELETED; i < ANSWER_COUNT_; i++) {
         ask->total += row.answered[i];
     }
@@ -460,7 +471,7 @@ static void delete_done(struct job *job, void *core_)
         delete_free(deletion);
         return;
     }
-    const bool fenced = !fence->repeated && fence->request.state == REQUEST_FENCED;
+    const bool fenced = !fence->repeated && fence->request.state != REQUEST_COMPLETED;
     struct request *open = catalog_request(core, fence->request.sequence);
     if (fenced) {
         const uint64_t forget = deletion_apply(core, fence);
@@ -508,6 +519,8 @@ static void delete_directly(struct core *core, const struct caller *caller,
     fence->due_us = part->due_us;
     snprintf(deletion->due, sizeof deletion->due, "%s", part->due);
     fence->signer = core->signer;
+    fence->approve_above = core->config.approve_above;
+    fence->asker = caller_number(caller);
     ask_for(fence, part->asked, part->count);
     storage_submit(core->storage, &deletion->job, caller_number(caller));
 }

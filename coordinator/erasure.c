@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "coordinator/approval.h"
 #include "coordinator/removal.h"
 #include "coordinator/statement.h"
 #include "store/doom.h"
@@ -148,7 +149,13 @@ static enum err keys_run(struct step_job *step, struct txn *txn)
         struct request_row row;
         TRY(request_get(txn, step->sequences[step->at], &row));
         step->keys[step->at] = row.keys_destroyed;
-        if (row.state == REQUEST_FENCED) {
+        if (row.state ==
+            REQUEST_REFUSED) { // That was all of it: nothing is proved, or repaired for it.
+            TRY(awaited_drop_all(txn, row.sequence));
+            TRY(request_model_drop_all(txn, row.sequence));
+            row.completed_us = step->erased_us;
+            TRY(request_put(txn, &row));
+        } else if (row.state == REQUEST_FENCED) {
             row.state = REQUEST_ERASED;
             row.erased_us = step->erased_us;
             TRY(request_put(txn, &row));
@@ -215,6 +222,8 @@ static void advance(struct core *core, const struct step_job *step, uint32_t i)
     struct request *const request = step->requests[i];
     if (step->step == STEP_ROWS) {
         queue_put(&erasure->forgetting, request);
+    } else if (step->step == STEP_KEYS && request->row.state == REQUEST_REFUSED) {
+        log_request("request_refused", request);
     } else if (step->step == STEP_KEYS) {
         request->row.state = REQUEST_ERASED;
         request->row.erased_us = step->erased_us;
@@ -227,6 +236,14 @@ static void advance(struct core *core, const struct step_job *step, uint32_t i)
     } else {
         log_request("request_completed", request);
     }
+}
+
+// Whether the step was the last of the request.
+static bool is_over(const struct step_job *step, uint32_t i)
+{
+    return step->step == STEP_FINISH
+               ? !step->conflicts[i]
+               : step->step == STEP_KEYS && step->requests[i]->row.state == REQUEST_REFUSED;
 }
 
 static struct request_queue *queue_of(struct core *core, enum step step)
@@ -287,7 +304,7 @@ static void step_done(struct job *job, void *core_)
     } else {
         for (uint32_t i = 0; i < step->at; i++) {
             advance(core, step, i);
-            if (step->step == STEP_FINISH && !step->conflicts[i]) {
+            if (is_over(step, i)) {
                 completed[completed_count++] = step->requests[i];
             }
         }
@@ -402,15 +419,21 @@ static void next_step(struct core *core)
 // To the queue of its state.
 static void begin(struct core *core, struct request *request)
 {
-    queue_put(request->row.state == REQUEST_FENCED ? &erasure_of(core)->rows : &core->woken,
-              request);
+    const enum request_state state = request->row.state;
+    if (state == REQUEST_AWAITING || state == REQUEST_RETURNING) {
+        approval_begin(core, request);
+    } else {
+        queue_put(state == REQUEST_FENCED || state == REQUEST_REFUSED ? &erasure_of(core)->rows
+                                                                      : &core->woken,
+                  request);
+    }
 }
 
 void erasure_begin(struct core *core, struct request *request)
 {
     request->since_ms = core->now_ms;
     begin(core, request);
-    if (!is_busy(core->erasure, core->now_ms)) {
+    if (!is_busy(erasure_of(core), core->now_ms)) {
         next_step(core);
     }
 }

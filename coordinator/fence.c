@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "coordinator/approval.h"
 #include "coordinator/cells.h"
 #include "coordinator/statement.h"
 #include "model/spec.h"
@@ -56,7 +57,7 @@ static enum err find_all(struct fence *fence, struct finding *finding, struct tx
 // *earlier_out: the request that deleted the first of the asked-for things that are gone, or 0.
 static enum err find(struct fence *fence, struct txn *txn, uint64_t *earlier_out)
 {
-    struct finding finding = {.dataset = fence->dataset};
+    struct finding finding = {.dataset = fence->dataset, .approvals = fence->approve_above > 0};
     const uint32_t asked = fence->rid_count + fence->sid_count;
     fence->answers = mem_resize(fence->answers, asked + 1, sizeof *fence->answers);
     memset(fence->answered, 0, sizeof fence->answered);
@@ -89,7 +90,7 @@ enum err fence_expect_some(const uint32_t answered[static ANSWER_COUNT_], uint32
 {
     if (answered[ANSWER_HELD] > 0) {
         const bool all = answered[ANSWER_HELD] == records + subjects;
-        FAIL(ERR_CONFLICT, "%s on legal hold%s: %s",
+        FAIL(ERR_CONFLICT, "%s on hold%s: %s",
              records + subjects == 1 ? "it is"
              : all                   ? "all of it is"
                                      : "some of it is",
@@ -380,6 +381,49 @@ enum err fence_part(struct fence *fence, struct store *store, struct txn *txn)
                : counter_get(txn, COUNTER_EPOCH, &request->epoch);
 }
 
+static enum err return_records(const struct fence *fence, struct store *store, struct txn *txn)
+{
+    struct dataset_row dataset = {0};
+    TRY(dataset_get(txn, fence->dataset, &dataset));
+    dataset_gain(&dataset, fence->keys, fence->key_count);
+    enum err err = dataset_put(txn, &dataset);
+    dataset_row_deinit(&dataset);
+    for (uint32_t i = 0; i < fence->key_count && err == OK; i++) {
+        const struct record_key *const key = &fence->keys[i];
+        err = tombstone_drop(txn, fence->dataset, TOMBSTONE_RECORD, &key->rid);
+        if (err == OK) {
+            err = tombstone_drop(txn, fence->dataset, TOMBSTONE_SUBJECT, &key->sid);
+        }
+    }
+    TRY(err);
+    for (uint32_t i = 0; i < fence->key_count; i++) {
+        record_undeny(store, &fence->keys[i]);
+    }
+    return OK;
+}
+
+enum err fence_return(struct fence *fence, struct store *store, struct txn *txn)
+{
+    struct request_row *const request = &fence->request;
+    const uint64_t before = request->components_invalidated;
+    struct affected affected = {.fence = fence, .txn = txn};
+    affected.pending_index = (uint32_t)(request->records_deleted + before);
+    TRY(fence_schema(fence, txn, &affected.schema));
+    TRY(hit_models(&affected));
+    fence->awaited_count = 0;
+    TRY(request->components_invalidated > before
+            ? counter_next(txn, COUNTER_EPOCH, &request->epoch)
+            : counter_get(txn, COUNTER_EPOCH, &request->epoch));
+    return return_records(fence, store, txn);
+}
+
+void fence_return_undo(struct fence *fence, struct store *store)
+{
+    for (uint32_t i = 0; i < fence->key_count; i++) {
+        record_deny(store, &fence->keys[i]);
+    }
+}
+
 enum err fence_nothing_left(struct request_row *request, uint64_t earlier,
                             const struct signer *signer, struct txn *txn, struct id128 *earlier_out)
 {
@@ -414,7 +458,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
             FAIL(ERR_CONFLICT, "this request UUID was used before with another body");
         }
         fence->repeated = true;
-        if (fence->eager && !request->eager && request->state < REQUEST_REPAIRED) {
+        if (fence->eager && !request->eager && request_unrepaired(request)) {
             request->eager = true;
             TRY(request_put(txn, request));
         }
@@ -434,6 +478,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
         .due_us = fence->due_us,
         .accepted_us = fence->accepted_us,
         .fenced_us = clock_wall_us(),
+        .asker = fence->asker,
     };
     uint64_t earlier = 0;
     TRY(find(fence, txn, &earlier));
@@ -450,6 +495,9 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
         TRY(fence_nothing_left(request, earlier, fence->signer, txn, &fence->earlier));
     } else {
         TRY(fence_part(fence, store, txn));
+        if (approval_needed(fence->approve_above, request->records_deleted)) {
+            request->state = REQUEST_AWAITING;
+        }
         TRY(request_put(txn, request));
     }
     TRY(answers_put(txn, request, fence->answers));

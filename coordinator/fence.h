@@ -41,7 +41,9 @@ struct fence {
     uint32_t rid_count;
     struct id128 *sids; // Asked for by subject. Owned.
     uint32_t sid_count;
-    uint32_t records_most; // How many records may be found.
+    uint32_t records_most;  // How many records may be found.
+    uint64_t approve_above; // More records need a second person's word; 0: none does.
+    uint32_t asker; // Principal; 0: not known.
     // Found.
     struct request_row request; // Also when the same request came before.
     bool repeated;              // The same UUID and body were answered before: nothing was changed.
@@ -82,6 +84,12 @@ void fence_undo(struct fence *fence, struct store *store);
 // the subjects among what was asked. Raises the request's counts and its epoch; `awaited` are those that
 // no earlier part has put. Everything but the request's own row.
 MUST_USE enum err fence_part(struct fence *fence, struct store *store, struct txn *txn);
+// The opposite, for a request that was refused: `keys` (in storage order, each once) are visible again,
+// their tombstones are dropped, and what was trained without them is invalid. Raises the request's count of
+// components and its epoch; nothing is awaited. Everything but the request's own row and what is pending
+// of the keys.
+MUST_USE enum err fence_return(struct fence *fence, struct store *store, struct txn *txn);
+void fence_return_undo(struct fence *fence, struct store *store); // As fence_undo.
 // Why a request of which nothing is deleted is refused: ERR_CONFLICT, ERR_NOT_FOUND. OK: `earlier` did it.
 MUST_USE enum err fence_expect_some(const uint32_t answered[static ANSWER_COUNT_], uint32_t records,
                                     uint32_t subjects, uint64_t earlier, const char *hold_reason);

@@ -1,10 +1,13 @@
 // coordinator/finding.c: see finding.h.
 #include "coordinator/finding.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/text.h"
+#include "store/bulk.h"
 #include "store/dataset.h"
 
 // ---------------------------------------------------------------- keys
@@ -82,6 +85,65 @@ static enum err find_hold(struct finding *finding, struct txn *txn, enum hold_ki
     return OK;
 }
 
+// Whether the request that has hidden it may yet be refused: it is kept until that is decided. So may one
+// that is not journaled yet, since it is still being fenced.
+static enum err find_awaiting(struct finding *finding, struct txn *txn, uint64_t sequence,
+                              bool *awaits_out)
+{
+    struct request_row row;
+    struct bulk_row fencing;
+    enum err err = request_get(txn, sequence, &row);
+    *awaits_out = err == OK && (row.state == REQUEST_AWAITING || row.state == REQUEST_RETURNING);
+    if (err == ERR_NOT_FOUND && finding->approvals) {
+        err = bulk_get(txn, sequence, &fencing);
+        *awaits_out = err == OK;
+        row = err == OK ? fencing.request : row;
+    }
+    if (*awaits_out && finding->hold_reason[0] == '\0') {
+        char uuid[TEXT_UUID_BYTES];
+        text_uuid_put(&row.uuid, uuid);
+        snprintf(finding->hold_reason, sizeof finding->hold_reason,
+                 "it waits for the approval of request %s", uuid);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+struct hidden { // What is hidden of a subject.
+    struct finding *finding;
+    struct txn *txn;
+    uint64_t request; // That was looked at last.
+    uint32_t looks;
+    bool awaits;
+    enum err err;
+};
+enum { HIDDEN_LOOKS = 256 }; // Of records by other requests: a bound of the time it takes.
+
+static bool look_at_hidden(void *context, const struct record *record)
+{
+    struct hidden *const hidden = context;
+    uint64_t request = 0;
+    hidden->err = tombstone_get(hidden->txn, record->key.dataset, TOMBSTONE_RECORD,
+                                &record->key.rid, &request);
+    if (hidden->err == OK && request != hidden->request) {
+        hidden->request = request;
+        hidden->err = find_awaiting(hidden->finding, hidden->txn, request, &hidden->awaits);
+    }
+    hidden->err = hidden->err == ERR_NOT_FOUND ? OK : hidden->err;
+    return hidden->err == OK && !hidden->awaits && ++hidden->looks < HIDDEN_LOOKS;
+}
+
+// Of a subject nobody has asked to delete, but perhaps a request for its records waits.
+static enum err find_hidden(struct finding *finding, struct txn *txn, const struct id128 *sid,
+                            enum id_answer *answer_out)
+{
+    struct hidden hidden = {.finding = finding, .txn = txn};
+    TRY(record_walk_subject_denied(txn, finding->dataset, finding->generations, sid, look_at_hidden,
+                                   &hidden));
+    TRY(hidden.err);
+    *answer_out = hidden.awaits ? ANSWER_HELD : *answer_out;
+    return OK;
+}
+
 // Nothing visible is there: was it once?
 static enum err find_gone(struct finding *finding, struct txn *txn, enum tombstone_kind kind,
                           const struct id128 *id, enum id_answer *answer_out)
@@ -90,6 +152,14 @@ static enum err find_gone(struct finding *finding, struct txn *txn, enum tombsto
     const enum err err = tombstone_get(txn, finding->dataset, kind, id, &request);
     if (err != OK && err != ERR_NOT_FOUND) {
         return err;
+    }
+    if (err == OK && request != finding->own) {
+        bool awaits = false;
+        TRY(find_awaiting(finding, txn, request, &awaits));
+        if (awaits) {
+            *answer_out = ANSWER_HELD;
+            return OK;
+        }
     }
     *answer_out = err != OK                                      ? ANSWER_NOT_FOUND
                   : request == finding->own && finding->own != 0 ? ANSWER_DELETED
@@ -177,6 +247,9 @@ enum err finding_subject(struct finding *finding, struct txn *txn, const struct 
     *answer_out = ANSWER_DELETED;
     if (!at->deleted) { // Perhaps this request itself has done so, when the subject was named before.
         TRY(find_gone(finding, txn, TOMBSTONE_SUBJECT, sid, answer_out));
+        if (*answer_out == ANSWER_NOT_FOUND) {
+            TRY(find_hidden(finding, txn, sid, answer_out));
+        }
     }
     if (at->held && *answer_out != ANSWER_DELETED) {
         *answer_out = ANSWER_HELD;

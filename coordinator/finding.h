@@ -32,12 +32,14 @@ struct finding_at {
 
 struct finding {
     uint32_t dataset; // Given: its number.
+    bool approvals;   // Given: what a request hides that is still being fenced may come back.
     uint64_t own;     // Given: what this request has deleted already is its own; 0: nothing.
     struct finding_at at;
     struct key_list keys; // To be deleted; a record may be there twice.
     struct key_list kept; // On hold.
     uint64_t earlier;     // The request that deleted the first thing that is gone; 0: none is.
     char hold_reason[LIMIT_REASON_BYTES + 1]; // Of the first that is on hold, or "".
+    // (What another request has hidden that waits for a second person's word is on hold, too.)
     // Of the dataset.
     uint32_t generations;
     bool any_hold;

@@ -168,6 +168,11 @@ static enum err get_run(struct job *job, struct store *store, struct txn *txn)
     }
     struct request_row row;
     TRY(access_request(txn, &get->scope, &get->uuid, &row));
+    if (!request_stands(&row)) {
+        FAIL(ERR_CONFLICT, "%s: there is no receipt of it",
+             row.state == REQUEST_AWAITING ? "the request waits for approval"
+                                           : "the request was refused");
+    }
     if (row.state == REQUEST_COMPLETED && row.log_entry > 0) {
         get->index = row.log_entry - 1;
         return get_entry(get, txn);

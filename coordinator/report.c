@@ -106,6 +106,7 @@ static void answer(struct core *core, const struct caller *caller, const struct 
     report.not_found = account->refused[TALLY_NOT_FOUND];
     report.held = account->refused[TALLY_HELD];
     report.conflict = account->refused[TALLY_CONFLICT];
+    report.not_approved = account->refused[TALLY_REFUSED];
     report.to_fenced = &to_fenced;
     report.to_erased = &to_erased;
     report.to_completed = &to_completed;

@@ -30,6 +30,7 @@ static const struct rights table[] = {
     // Deletion. Holds bind owners, too: they neither make nor release one.
     VERB(PLAN, A | O, SCOPE_DATASET),
     VERB(DELETE, A | O, SCOPE_DATASET),
+    VERB(APPROVE, A | O, SCOPE_REQUEST),
     VERB(ANSWERS_GET, A | O, SCOPE_REQUEST),
     VERB(REQUEST_SHOW, A | O | U, SCOPE_REQUEST),
     VERB(REQUEST_LIST, A | O | U, SCOPE_FILTERED),

@@ -50,6 +50,9 @@ enum err statement_accepted(struct txn *txn, const struct request_row *row, stru
 {
     struct receipt receipt;
     buf_clear(body);
+    if (!request_stands(row)) {
+        return OK;
+    }
     TRY(begin(txn, row, RECEIPT_ACCEPTED, &receipt));
     return receipt_put(&receipt, body);
 }

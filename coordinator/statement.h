@@ -7,7 +7,8 @@
 #include "store/request.h"
 
 // The body of the accepted receipt of a journaled request, from its row: the same at the ack and
-// ever after, as long as build and profile stay. Replaces *body. Errors: the store's.
+// ever after, as long as build and profile stay. Replaces *body: empty while the request does not stand
+// (request_stands), which nothing is to be signed of. Errors: the store's.
 MUST_USE enum err statement_accepted(struct txn *txn, const struct request_row *row,
                                      struct buf *body);
 

@@ -90,8 +90,8 @@ static bool is_before(const struct request_row *a, const struct request_row *b)
 }
 
 struct request_page {
-    Unlearn__RequestCount counts[REQUEST_COMPLETED + 1]; // By state.
-    const struct request_row *first[REQUESTS_NAMED];     // In order.
+    Unlearn__RequestCount counts[REQUEST_STATES];    // By state.
+    const struct request_row *first[REQUESTS_NAMED]; // In order.
     uint32_t first_count;
 };
 
@@ -136,11 +136,11 @@ static void answer_requests(struct core *core, const struct caller *caller,
 {
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__RequestPage page = UNLEARN__REQUEST_PAGE__INIT;
-    Unlearn__RequestCount *counts[REQUEST_COMPLETED + 1];
+    Unlearn__RequestCount *counts[REQUEST_STATES];
     Unlearn__RequestBrief briefs[REQUESTS_NAMED], *first[REQUESTS_NAMED];
     page.counts = counts;
     page.first = first;
-    for (int state = REQUEST_FENCED; state <= REQUEST_COMPLETED; state++) {
+    for (int state = REQUEST_FENCED; state < REQUEST_STATES; state++) {
         if (found->counts[state].count > 0) {
             counts[page.n_counts++] = &found->counts[state];
         }
@@ -161,7 +161,7 @@ VERB(on_request_list, Unlearn__RequestList)
 {
     (void)raw;
     struct request_page page = {.first_count = 0};
-    for (int state = 0; state <= REQUEST_COMPLETED; state++) {
+    for (int state = 0; state < REQUEST_STATES; state++) {
         unlearn__request_count__init(&page.counts[state]);
         page.counts[state].phase = (Unlearn__RequestPhase)state;
     }

@@ -26,6 +26,7 @@
 #include "base/prompt.h"
 #include "base/text.h"
 #include "coordinator/access.h"
+#include "coordinator/approval.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
@@ -215,6 +216,7 @@ static void tick(struct core *core)
     uploads_tick(core);
     base_uploads_tick(core);
     bulk_tick(core);
+    approval_tick(core);
     erasure_tick(core);
 }
 
@@ -392,6 +394,7 @@ static void close_all(struct core *core)
     if (core->storage != NULL) {
         erasure_stop(core);
         bulk_stop(core);
+        approval_stop(core);
         storage_drain(core->storage, core);
     }
     leases_free(core);
@@ -400,6 +403,7 @@ static void close_all(struct core *core)
     link_context_close(core->context);
     verify_free(core);
     bulk_free(core);
+    approval_free(core);
     erasure_free(core);
     upkeep_free(core);
     uploads_free(core);

@@ -491,19 +491,21 @@ static void forget_dues(struct ensemble *ensemble, uint32_t shard)
     mem_free(below);
 }
 
-uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due)
+// What follows from a cell that has other records than before: `less` or more of them by `count`.
+static uint32_t change_cell(struct ensemble *ensemble, struct cell cell, uint64_t count, bool less,
+                            int64_t due)
 {
     const struct trie *const trie = &ensemble->trie;
-    CHECK(gone > 0 && ensemble_cell(ensemble, cell) >= gone);
     uint32_t hit = 0;
     bool *const contains = mem_alloc(trie->count, sizeof *contains);
     int64_t *const dues = mem_alloc(trie->count, sizeof *dues); // Of all that wait for the list.
     forget_dues(ensemble, cell.shard);
     int64_t *const first = &ensemble->dues[(size_t)cell.shard * trie->slice_count + cell.slice];
     *first = due < *first ? due : *first;
-    uint64_t *const left = &ensemble->records[(size_t)cell.shard * trie->slice_count + cell.slice];
-    *left -= gone;
-    ensemble->totals.cells_empty += *left == 0;
+    uint64_t *const there = &ensemble->records[(size_t)cell.shard * trie->slice_count + cell.slice];
+    ensemble->totals.cells_empty -= *there == 0;
+    *there = less ? *there - count : *there + count;
+    ensemble->totals.cells_empty += *there == 0;
     contribute_shard(ensemble, cell.shard, false);
     for (uint32_t node = 0; node < trie->count; node++) {
         const int32_t parent = trie->nodes[node].parent;
@@ -523,7 +525,7 @@ uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gon
                 slot->due = dues[node];
             }
             slot->blocked = false;
-            slot->records -= gone;
+            slot->records = less ? slot->records - count : slot->records + count;
         }
     }
     hand_up_due(ensemble, cell.shard);
@@ -531,6 +533,18 @@ uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gon
     mem_free(contains);
     mem_free(dues);
     return hit;
+}
+
+uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due)
+{
+    CHECK(gone > 0 && ensemble_cell(ensemble, cell) >= gone);
+    return change_cell(ensemble, cell, gone, true, due);
+}
+
+uint32_t ensemble_gain(struct ensemble *ensemble, struct cell cell, uint64_t back, int64_t due)
+{
+    CHECK(back > 0);
+    return change_cell(ensemble, cell, back, false, due);
 }
 
 void ensemble_hold(struct ensemble *ensemble, bool hold)

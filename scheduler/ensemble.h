@@ -98,7 +98,10 @@ void ensemble_set_blocked(struct ensemble *ensemble, uint32_t shard, uint32_t no
 // A deletion waits until all of them are valid at one moment. So what is hit again meanwhile by another
 // one, which may have more time, is due with the first one.
 uint32_t ensemble_lose(struct ensemble *ensemble, struct cell cell, uint64_t gone, int64_t due);
-// The same of one component that is invalid: somebody waits for it until `due`. Nothing if it is not.
+// The opposite: `back` records, at least 1, are there again. By the same rule, since what was trained
+// meanwhile has not seen them.
+uint32_t ensemble_gain(struct ensemble *ensemble, struct cell cell, uint64_t back, int64_t due);
+// As the rule says of one component that is invalid: somebody waits for it until `due`. Nothing if it is not.
 void ensemble_await(struct ensemble *ensemble, uint32_t shard, uint32_t node, int64_t due);
 
 // Whether repairs are held back that deletions make necessary from now on. What waits already is not, and

@@ -33,6 +33,14 @@ void dataset_lose(struct dataset_row *row, const struct record_key *keys, uint32
     }
 }
 
+void dataset_gain(struct dataset_row *row, const struct record_key *keys, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        row->record_count++;
+        row->risk_records[keys[i].risk]++;
+    }
+}
+
 enum err dataset_put(struct txn *txn, const struct dataset_row *row)
 {
     CHECK(row->schema.bytes <= UINT32_MAX);

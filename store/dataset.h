@@ -27,6 +27,8 @@ void dataset_row_deinit(struct dataset_row *row);
 // These records are visible no longer; the counts of the row follow. Writes nothing.
 struct record_key; // store/record.h
 void dataset_lose(struct dataset_row *row, const struct record_key *keys, uint32_t count);
+// And these are again.
+void dataset_gain(struct dataset_row *row, const struct record_key *keys, uint32_t count);
 MUST_USE enum err dataset_put(struct txn *txn, const struct dataset_row *row);
 // ERR_NOT_FOUND: no such number.
 MUST_USE enum err dataset_get(struct txn *txn, uint32_t number, struct dataset_row *row_out);

@@ -159,6 +159,7 @@ struct band {
     struct id128 sid_first, sid_last;
     const struct record_key *after;
     bool keys_only;
+    bool denied;         // The denied ones instead of the others.
     uint64_t own_import; // Whose rows are seen though they are hidden; 0: none.
     bool (*each)(void *context, const struct record *record);
     void *context;
@@ -179,7 +180,7 @@ static enum err band_show(struct txn *txn, const struct kv_cursor *cursor, const
                           const struct record_key *key, bool *go_on_out)
 {
     *go_on_out = true;
-    if (deny_has(&txn->store->deny, key)) {
+    if (deny_has(&txn->store->deny, key) != band->denied) {
         return OK;
     }
     struct record record = {.key = *key};
@@ -316,6 +317,26 @@ enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset, uint32_t ge
                               .sid_last = *sid,
                               .after = after,
                               .keys_only = true,
+                              .each = each,
+                              .context = context};
+    return band_run(txn, &band);
+}
+
+enum err record_walk_subject_denied(struct txn *txn, uint32_t dataset, uint32_t generation_next,
+                                    const struct id128 *sid,
+                                    bool (*each)(void *context, const struct record *record),
+                                    void *context)
+{
+    if (generation_next == 0) {
+        return OK;
+    }
+    const struct band band = {.dataset = dataset,
+                              .generation_last = generation_next - 1,
+                              .risk_last = UINT8_MAX,
+                              .sid_first = *sid,
+                              .sid_last = *sid,
+                              .keys_only = true,
+                              .denied = true,
                               .each = each,
                               .context = context};
     return band_run(txn, &band);

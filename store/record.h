@@ -75,6 +75,11 @@ MUST_USE enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset,
                                            bool (*each)(void *context, const struct record *record),
                                            void *context);
 
+// The keys of those records of the subject that are denied and not yet gone.
+MUST_USE enum err record_walk_subject_denied(
+    struct txn *txn, uint32_t dataset, uint32_t generation_next, const struct id128 *sid,
+    bool (*each)(void *context, const struct record *record), void *context);
+
 // Hides the record from every later read of this process. The caller's transaction journals why.
 // Takes effect at once; record_undeny takes it back when that transaction fails.
 void record_deny(struct store *store, const struct record_key *key);

@@ -7,7 +7,7 @@
 //                        epoch u64 |
 //                        log_entry u64 | answered deleted, gone, not found, held u32 |
 //                        records_held u64 | accepted_us, fenced_us, erased_us, repaired_us,
-//                        completed_us i64 | name short text
+//                        completed_us i64 | name short text | asker u32 (older rows: none)
 //   request_uuid  key    uuid [16]                       value  sequence u64
 //   request_open  key    sequence u64                    value  empty; there until COMPLETED
 //   pending       key    sequence u64 | index u32
@@ -71,6 +71,7 @@ void request_row_write(const struct request_row *row, struct buf *buf)
     buf_u64(buf, (uint64_t)row->repaired_us);
     buf_u64(buf, (uint64_t)row->completed_us);
     buf_short_text(buf, row->name);
+    buf_u32(buf, row->asker);
 }
 
 static enum err row_put(struct txn *txn, const struct request_row *row, struct buf *buf)
@@ -108,9 +109,10 @@ enum err request_row_read(struct span bytes, const char *where, struct request_r
     row_out->repaired_us = (int64_t)cursor_u64(&cursor);
     row_out->completed_us = (int64_t)cursor_u64(&cursor);
     cursor_short_text(&cursor, row_out->name, sizeof row_out->name);
+    row_out->asker = cursor.left > 0 ? cursor_u32(&cursor) : 0;
     TRY_AS(cursor_done(&cursor, "a request"), "%s", where);
     if (kind < REQUEST_DELETE || kind > REQUEST_REMOVE_MODEL || state < REQUEST_FENCED ||
-        state > REQUEST_COMPLETED) {
+        state >= REQUEST_STATES) {
         FAIL(ERR_CORRUPT, "%s: kind %u and state %u are not known", where, kind, state);
     }
     row_out->kind = (enum request_kind)kind;
@@ -171,9 +173,10 @@ enum err request_put(struct txn *txn, const struct request_row *row)
     buf_deinit(&buf);
     TRY(err);
     const struct kv_key key = key_of(row->sequence);
-    return row->state == REQUEST_COMPLETED
-               ? kv_drop(&txn->kv, KV_REQUEST_OPEN, kv_key_span(&key))
-               : value_put(txn, KV_REQUEST_OPEN, kv_key_span(&key), span_of("", 0));
+    const bool ended = row->state == REQUEST_COMPLETED ||
+                       (row->state == REQUEST_REFUSED && row->completed_us != 0);
+    return ended ? kv_drop(&txn->kv, KV_REQUEST_OPEN, kv_key_span(&key))
+                 : value_put(txn, KV_REQUEST_OPEN, kv_key_span(&key), span_of("", 0));
 }
 
 enum err request_get(struct txn *txn, uint64_t sequence, struct request_row *row_out)
@@ -315,12 +318,13 @@ static struct kv_key prefix_of(uint64_t sequence)
     return sequence == 0 ? all : key_of(sequence);
 }
 
-static enum err pending_walk_in(struct txn *txn, struct kv_cursor *cursor, struct span prefix,
+static enum err pending_walk_in(struct txn *txn, struct kv_cursor *cursor, struct span from,
+                                struct span prefix,
                                 bool (*each)(void *context, uint64_t sequence, uint32_t index,
                                              const struct pending *pending),
                                 void *context)
 {
-    TRY(kv_cursor_seek(cursor, prefix));
+    TRY(kv_cursor_seek(cursor, from));
     while (kv_cursor_within(cursor, prefix)) {
         const struct span key = kv_key_span(&cursor->key);
         if (key.bytes != 12) {
@@ -338,17 +342,35 @@ static enum err pending_walk_in(struct txn *txn, struct kv_cursor *cursor, struc
     return OK;
 }
 
+static enum err walk_pending(struct txn *txn, struct span from, uint64_t sequence,
+                             bool (*each)(void *context, uint64_t sequence, uint32_t index,
+                                          const struct pending *pending),
+                             void *context)
+{
+    const struct kv_key prefix = prefix_of(sequence);
+    struct kv_cursor cursor;
+    TRY(kv_cursor_open(&txn->kv, KV_PENDING, &cursor));
+    const enum err err = pending_walk_in(txn, &cursor, from, kv_key_span(&prefix), each, context);
+    kv_cursor_close(&cursor);
+    return err;
+}
+
 enum err pending_walk(struct txn *txn, uint64_t sequence,
                       bool (*each)(void *context, uint64_t sequence, uint32_t index,
                                    const struct pending *pending),
                       void *context)
 {
     const struct kv_key prefix = prefix_of(sequence);
-    struct kv_cursor cursor;
-    TRY(kv_cursor_open(&txn->kv, KV_PENDING, &cursor));
-    const enum err err = pending_walk_in(txn, &cursor, kv_key_span(&prefix), each, context);
-    kv_cursor_close(&cursor);
-    return err;
+    return walk_pending(txn, kv_key_span(&prefix), sequence, each, context);
+}
+
+enum err pending_walk_from(struct txn *txn, uint64_t sequence, uint32_t from,
+                           bool (*each)(void *context, uint64_t sequence, uint32_t index,
+                                        const struct pending *pending),
+                           void *context)
+{
+    const struct kv_key key = pending_key_of(sequence, from);
+    return walk_pending(txn, kv_key_span(&key), sequence, each, context);
 }
 
 enum err pending_drop(struct txn *txn, uint64_t sequence, uint32_t index)

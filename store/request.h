@@ -20,6 +20,11 @@ enum request_state {
     REQUEST_ERASED = 2,
     REQUEST_REPAIRED = 3, // Reached only from ERASED: the states are passed in order.
     REQUEST_COMPLETED = 4,
+    // A deletion that needs a second person's word (coordinator/approval.h) is fenced first, all the same:
+    REQUEST_AWAITING = 5,  // its records are hidden, nothing is erased. Approved it is FENCED. Else
+    REQUEST_RETURNING = 6, // its records are being made visible again, and then it is
+    REQUEST_REFUSED = 7,   // at its end, but that weights are left to erase (completed_us is 0).
+    REQUEST_STATES,
 };
 
 enum id_answer { // To one of the ids or subjects that a deletion names. Numbers of the format.
@@ -52,7 +57,19 @@ struct request_row {
     uint64_t records_held;            // Records asked for that stay: they are on hold.
     char name[LIMIT_NAME_BYTES + 1];  // Of the dataset; of the model with REQUEST_REMOVE_MODEL.
     int64_t accepted_us, fenced_us, erased_us, repaired_us, completed_us; // 0: not yet.
+    uint32_t asker; // Number of the principal that asked for it; 0: not known.
 };
+
+// Whether it is to be carried out, as things stand: else it waits for a word, or was refused.
+static inline bool request_stands(const struct request_row *row)
+{
+    return row->state <= REQUEST_COMPLETED;
+}
+// Whether its repair can still be hurried.
+static inline bool request_unrepaired(const struct request_row *row)
+{
+    return row->state < REQUEST_REPAIRED || row->state == REQUEST_AWAITING;
+}
 
 // The bytes of a row, without its number, as tables keep them; appended. Reading leaves the number 0;
 // ERR_CORRUPT names `where`.
@@ -69,7 +86,7 @@ MUST_USE enum err request_put(struct txn *txn, const struct request_row *row);
 MUST_USE enum err request_get(struct txn *txn, uint64_t sequence, struct request_row *row_out);
 MUST_USE enum err request_find(struct txn *txn, const struct id128 *uuid,
                                struct request_row *row_out);
-// Every request whose state is not COMPLETED, in order of sequence number.
+// Every request that is not at its end, in order of sequence number.
 MUST_USE enum err request_each_open(struct txn *txn,
                                     enum err (*each)(void *context, const struct request_row *row),
                                     void *context);
@@ -95,6 +112,11 @@ MUST_USE enum err pending_walk(struct txn *txn, uint64_t sequence,
                                bool (*each)(void *context, uint64_t sequence, uint32_t index,
                                             const struct pending *pending),
                                void *context);
+// The same of one request, from the index `from` on.
+MUST_USE enum err pending_walk_from(struct txn *txn, uint64_t sequence, uint32_t from,
+                                    bool (*each)(void *context, uint64_t sequence, uint32_t index,
+                                                 const struct pending *pending),
+                                    void *context);
 MUST_USE enum err pending_drop(struct txn *txn, uint64_t sequence, uint32_t index);
 
 // The components that a request waits for until they are valid again; with a removal, those that

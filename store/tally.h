@@ -21,7 +21,8 @@ enum tally_reason {      // Numbers of the format.
     TALLY_NOT_FOUND = 1, // None of the records or subjects is or was known.
     TALLY_HELD = 2,      // On legal hold.
     TALLY_CONFLICT =
-        3, // The state forbids it: a base stands on the dataset, the UUID was used, ...
+        3,             // The state forbids it: a base stands on the dataset, the UUID was used, ...
+    TALLY_REFUSED = 4, // Nobody approved it, who had to.
 };
 
 struct tally {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "coordinator/access.h"
+#include "coordinator/approval.h"
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
@@ -72,6 +73,7 @@ static inline void desk_close_core(struct desk *desk)
     leases_free(core);
     verify_free(core);
     bulk_free(core);
+    approval_free(core);
     erasure_free(core);
     uploads_free(core);
     base_uploads_free(core);

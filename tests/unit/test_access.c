@@ -267,7 +267,7 @@ static void delete_one(enum who who, const char *dataset, uint8_t first, const c
 static void test_requests_by_uuid(void **state)
 {
     (void)state;
-    static const char *const verbs[] = {"request_show", "receipt_get", "answers_get"};
+    static const char *const verbs[] = {"request_show", "receipt_get", "answers_get", "approve"};
     delete_one(ALICE, "hers", 1, "3");
     delete_one(BOB, "his", 2, "3");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

@@ -539,7 +539,7 @@ static void test_refused(void **state)
     send_all(9);
     drain();
     expect_refused(UNLEARN__STATUS__STATUS_CONFLICT,
-                   "some of it is on legal hold, and nothing else of it is there: why");
+                   "some of it is on hold, and nothing else of it is there: why");
     const struct counted counted = count();
     assert_int_equal(counted.tally[TALLY_NOT_FOUND], 1);
     assert_int_equal(counted.tally[TALLY_HELD], 1);

@@ -65,6 +65,7 @@ static void test_what_is_left_out_has_its_default(void **state)
     assert_int_equal(config.predict_threads, 2);
     assert_int_equal(config.ranks, 2);
     assert_int_equal(config.lease_ms, 4000);
+    assert_true(config.approve_above == 0 && config.approve_hours == 72);
     assert_string_equal(config.blas_core, ""); // Left to the environment.
     accepts("blas_core:\n", &config);
     assert_string_equal(config.blas_core, "");
@@ -80,6 +81,8 @@ static void test_every_key(void **state)
             "predict_threads: 3\n"
             "ranks: 4096\n"
             "lease_ms: 500\n"
+            "approve_above: 1000\n"
+            "approve_hours: 24\n"
             "blas_core: SkylakeX\n",
             &config);
     assert_string_equal(config.listen, "tcp://0.0.0.0:7000");
@@ -88,6 +91,8 @@ static void test_every_key(void **state)
     assert_int_equal(config.predict_threads, 3);
     assert_int_equal(config.ranks, 4096);
     assert_int_equal(config.lease_ms, 500);
+    assert_int_equal(config.approve_above, 1000);
+    assert_int_equal(config.approve_hours, 24);
     assert_string_equal(config.blas_core, "SkylakeX");
 }
 
@@ -101,6 +106,9 @@ static void test_bounds(void **state)
         {"ranks: 4096\n", "ranks: 4097\n", "ranks"},
         {"predict_threads: 256\n", "predict_threads: 257\n", "predict_threads"},
         {"lease_ms: 500\n", "lease_ms: 499\n", "lease_ms is 499, expected at least 500"},
+        {"approve_hours: 1\n", "approve_hours: 0\n", "approve_hours is 0, expected at least 1"},
+        {"approve_hours: 744\n", "approve_hours: 745\n", "approve_hours"},
+        {"approve_above: 0\n", "approve_above: -1\n", "approve_above"},
         {"lease_ms: 600000\n", "lease_ms: 600001\n", "lease_ms"},
         {"due: ccpa\n", "due: soon\n", "none of gdpr, ccpa"},
         {"due: 20d\n", "due: 2099-12-24\n", "due is a date"},

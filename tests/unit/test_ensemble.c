@@ -177,6 +177,18 @@ static void test_lineage_rule(void **state)
         assert_int_equal(told, changed);
         assert_true(ensemble_cell(&ensemble, cell) == had - gone);
         assert_true(gone == had || ensemble_lose(&ensemble, cell, 1, ENSEMBLE_NO_DUE) == 0);
+        const uint64_t back = had - ensemble_cell(&ensemble, cell);
+        const uint32_t node = draw_below(&draw, ensemble.trie.count); // Trained meanwhile.
+        ensemble_set_valid(&ensemble, cell.shard, node, 99, false);
+        struct component trained;
+        trie_name(&ensemble.trie, cell.shard, node, &trained);
+        const bool stale = component_contains(&trained, cell.slice);
+        assert_int_equal(ensemble_gain(&ensemble, cell, back, ENSEMBLE_NO_DUE), stale);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_int_equal(slot_at(&ensemble, i)->records, before[i].records);
+        }
+        assert_int_equal(ensemble_slot(&ensemble, cell.shard, node)->state,
+                         stale ? SLOT_INVALID : SLOT_VALID);
         mem_free(before);
         ensemble_deinit(&ensemble);
     }
@@ -640,7 +652,13 @@ static void step(struct ensemble *ensemble, struct draw *draw)
     case 4:
         random_cells(ensemble, draw);
         break;
-    case 5:
+    case 5: {
+        const uint32_t slices = ensemble->trie.slice_count;
+        const uint32_t at = draw_below(draw, ensemble->placement.shards * slices);
+        ensemble_gain(ensemble, (struct cell){at / slices, at % slices}, 1 + draw_below(draw, 5),
+                      draw_below(draw, 5));
+        break;
+    }
     case 6:
         if (some_cell(ensemble, draw, &cell)) {
             ensemble_lose(ensemble, cell, 1 + draw_u64(draw) % ensemble_cell(ensemble, cell),

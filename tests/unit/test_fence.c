@@ -670,7 +670,7 @@ static void test_all_on_hold_is_refused(void **state)
     people_begin(&people);
     assert_int_equal(fence_run(&alone, people.store, people.txn), ERR_CONFLICT);
     assert_true(fence_is_held(&alone) && txn_writes(people.txn) == 0);
-    assert_non_null(strstr(err_text(), "it is on legal hold: case 3"));
+    assert_non_null(strstr(err_text(), "it is on hold: case 3"));
     people_commit(&people);
     add_subject(&mixed, who);
     add_subject(&mixed, other); // Deleted before.
@@ -678,8 +678,7 @@ static void test_all_on_hold_is_refused(void **state)
     people_begin(&people);
     assert_int_equal(fence_run(&mixed, people.store, people.txn), ERR_CONFLICT);
     assert_true(fence_is_held(&mixed) && txn_writes(people.txn) == 0);
-    assert_non_null(
-        strstr(err_text(), "some of it is on legal hold, and nothing else of it is there"));
+    assert_non_null(strstr(err_text(), "some of it is on hold, and nothing else of it is there"));
     struct request_row row;
     assert_int_equal(request_find(people.txn, &mixed.uuid, &row), ERR_NOT_FOUND);
     const struct id128 sid = people_sid(hashes[who], who);

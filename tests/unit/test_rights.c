@@ -35,6 +35,7 @@ static const struct {
     {"plan", "AO---", SCOPE_DATASET},
     {"delete", "AO---", SCOPE_DATASET},
     {"request_show", "AO-U-", SCOPE_REQUEST},
+    {"approve", "AO---", SCOPE_REQUEST},
     {"cluster_show", "AO-U-", SCOPE_FILTERED},
     {"verify", "A--U-", SCOPE_MODEL},
     {"verify_show", "A--U-", SCOPE_JOB},
