@@ -1,4 +1,4 @@
-depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/*)#!/usr/bin/env bash
+#!/usr/bin/env bash
 # scripts/deb.sh OUT: makes a Debian package of what `make install` installs, in OUT; prints its path.
 #
 # One package for coordinator, fleet and client. Its dependencies are what the programs are linked against
@@ -29,7 +29,7 @@ install -D -m 0644 deploy/debian/unlearn-fleet.default "$root/etc/default/unlear
 # dpkg-shlibdeps looks for a source package around it.
 mkdir -p "$work/debian" "$root/DEBIAN"
 printf 'Source: unlearnd\n\nPackage: unlearnd\nArchitecture: any\n' >"$work/debian/control"
-depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/* 2>"$work/log" || { cat "$work/log" >&2; exit 1; })
+depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/*)
 depends=${depends#shlibs:Depends=}
 cat >"$root/DEBIAN/control" <<CONTROL
 Package: unlearnd
