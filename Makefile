@@ -150,9 +150,9 @@ test: install-test-packages  ## install what is missing, build, and run every te
 	@tests/run.sh
 
 N ?= 100
-test-cluster: install-test-packages  ## three to five hosts in containers, real failures (as root; installs Docker)
+test-cluster: install-test-packages  ## hosts in containers with real failures, the package, Slurm (as root)
 	@$(MAKE) --no-print-directory -j2 all
-	@tests/cluster/test_cluster.sh
+	@tests/cluster/run.sh
 
 histories: install-test-packages  ## random histories against never-seen clusters (N=100, SEED=S)
 	@$(MAKE) --no-print-directory -j2 all

@@ -15,7 +15,9 @@ set -euo pipefail
 NAME=unlearnd-test-$$
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/$NAME.XXXXXX")
 KEY=$(printf '%064x' 9821)
-passed=0 failed=0 dockerd=''
+passed=0 failed=0
+# shellcheck source=tests/cluster/docker.sh
+source tests/cluster/docker.sh
 BEGAN=$SECONDS
 
 ok() { echo "ok - $1 ($((SECONDS - BEGAN)) s)"; passed=$((passed + 1)); }
@@ -48,10 +50,7 @@ end() {
   else
     echo "# kept: $NAME, $DIR"
   fi
-  if [[ -n $dockerd && -z ${CLUSTER_KEEP:-} ]]; then
-    kill "$dockerd" 2>/dev/null || true
-    wait "$dockerd" 2>/dev/null || true
-  fi
+  [[ -n ${CLUSTER_KEEP:-} ]] || docker_down
 }
 trap end EXIT
 trap 'exit 143' TERM INT HUP
@@ -72,33 +71,13 @@ digests() { # of `components --json`, on stdin
 
 # --- Docker ---
 
-if ! command -v docker >/dev/null || ! command -v jq >/dev/null; then
-  scripts/install.sh docker.io jq
-fi
+docker_up "$DIR/dockerd.log"
 if docker compose version >/dev/null 2>&1; then
   COMPOSE=(docker compose)
 else
   scripts/install.sh docker-compose
   COMPOSE=(docker-compose)
 fi
-if ! docker info >/dev/null 2>&1; then
-  if (($(id -u) != 0)); then
-    echo "no dockerd runs, and only root can start one" >&2
-    exit 1
-  fi
-  dockerd >"$DIR/dockerd.log" 2>&1 &
-  dockerd=$!
-  for _ in {1..200}; do
-    docker info >/dev/null 2>&1 || sleep 0.3
-  done
-  if ! docker info >/dev/null 2>&1; then
-    tail -5 "$DIR/dockerd.log"
-    echo "cluster: not run: dockerd does not start here"
-    trap - ERR
-    exit 77
-  fi
-fi
-docker/base-image.sh
 docker build -q -f docker/Dockerfile -t unlearnd . >"$DIR/build.log" 2>&1 || {
   tail -30 "$DIR/build.log"
   exit 1
