@@ -50,12 +50,13 @@ enum { WORKERS_SHOWN = 40 };
 static json_t *activity_json(const Unlearn__Activity *a, double uptime, bool minute)
 {
     const double seconds = minute && uptime > MINUTE_S ? MINUTE_S : uptime;
-    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f}", "seconds", seconds, "samples",
+    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "seconds", seconds, "samples",
                      (json_int_t)(minute ? a->samples_minute : a->samples), "components",
                      (json_int_t)(minute ? a->components_minute : a->components), "deletions",
                      (json_int_t)(minute ? a->deletions_minute : a->deletions), "stages_cancelled",
                      (json_int_t)(minute ? a->cancelled_minute : a->cancelled), "samples_wasted",
                      (json_int_t)(minute ? a->samples_wasted_minute : a->samples_wasted),
+                     "requests_denied", (json_int_t)(minute ? a->denied_minute : a->denied),
                      "longest_turn_ms", (double)(minute ? a->turn_us_minute : a->turn_us) / 1000);
 }
 
@@ -261,6 +262,7 @@ static void print_rates(const Unlearn__Activity *a, double uptime)
              uptime);
     rate_row(grid, "their samples a second", a->samples_wasted_minute, a->samples_wasted, 1,
              uptime);
+    rate_row(grid, "requests denied a minute", a->denied_minute, a->denied, MINUTE_S, uptime);
     grid_cell(grid, "%s", "longest turn, ms");
     grid_cell(grid, "%.1f", (double)a->turn_us_minute / 1000);
     grid_cell(grid, "%.1f", (double)a->turn_us / 1000);

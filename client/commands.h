@@ -48,7 +48,11 @@
     COMMAND(receipt)                                                                               \
     COMMAND(log_head)                                                                              \
     COMMAND(log_prove)                                                                             \
-    COMMAND(log_consistency)
+    COMMAND(log_consistency)                                                                       \
+    COMMAND(key_add)                                                                               \
+    COMMAND(key_make)                                                                              \
+    COMMAND(key_list)                                                                              \
+    COMMAND(key_revoke)
 
 #define COMMAND(name) extern const struct ctl_command cmd_##name;
 COMMANDS(COMMAND)

@@ -34,10 +34,12 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/curvekey.h"
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/head.h"
 #include "base/merkle.h"
+#include "base/role.h"
 #include "proto/unlearn.pb-c.h"
 
 struct unlearn;
@@ -301,6 +303,18 @@ MUST_USE enum err unlearn_hold_release(struct unlearn *client, const char *datas
 // The cursor is empty at first, then the last page's `next`.
 MUST_USE enum err unlearn_hold_list(struct unlearn *client, const char *dataset, struct span cursor,
                                     const Unlearn__HoldPage **page_out);
+
+// Keys: who may do what (docs/security.md, "Roles"). Add is asked once. ERR_CONFLICT: the name or the key was
+// given out before; or the key to be revoked is the last admin's. ERR_NOT_FOUND: there is no such dataset,
+// or no such key to revoke.
+MUST_USE enum err unlearn_key_add(struct unlearn *client, const char *name, enum role role,
+                                  const char *const *datasets, size_t dataset_count,
+                                  const uint8_t public[static CURVEKEY_BYTES],
+                                  const Unlearn__KeyState **state_out);
+MUST_USE enum err unlearn_key_revoke(struct unlearn *client, const char *name,
+                                     const Unlearn__KeyState **state_out);
+MUST_USE enum err unlearn_key_list(struct unlearn *client, uint32_t offset,
+                                   const Unlearn__KeyPage **page_out);
 
 MUST_USE enum err unlearn_request_show(struct unlearn *client, const struct id128 *uuid,
                                        const Unlearn__RequestState **state_out);
