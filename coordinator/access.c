@@ -252,6 +252,24 @@ enum err access_enter(struct core *core, const uint8_t *key, struct caller *call
     return OK;
 }
 
+enum err access_enter_worker(struct core *core, const uint8_t *key,
+                             const struct principal_row **principal_out)
+{
+    const struct principal_row *const row = key == NULL ? NULL : find(core->access, key);
+    *principal_out = row;
+    if (key == NULL) {
+        return OK;
+    }
+    if (row == NULL || row->revoked_us != 0 || row->role != ROLE_WORKER) {
+        denied(core, row == NULL ? "unknown" : row->name, "worker");
+        FAIL(ERR_DENIED, "this key %s: a worker needs one with the role worker",
+             row == NULL            ? "is not known here"
+             : row->revoked_us != 0 ? "was revoked"
+                                    : "is a client's");
+    }
+    return OK;
+}
+
 // "admin, owner or auditor"
 static void put_roles(const struct rights *rights, char out[static 64])
 {
@@ -305,17 +323,24 @@ bool access_sees_all(const struct caller *caller)
     return caller == NULL || caller->principal == NULL || caller->principal->scope_count == 0;
 }
 
-bool access_sees(const struct caller *caller, uint32_t dataset)
+static bool is_granted(const struct principal_row *principal, uint32_t dataset)
 {
-    if (access_sees_all(caller)) {
-        return true;
-    }
-    for (uint32_t i = 0; i < caller->principal->scope_count; i++) {
-        if (dataset != 0 && caller->principal->scope[i].dataset == dataset) {
+    for (uint32_t i = 0; i < principal->scope_count; i++) {
+        if (dataset != 0 && principal->scope[i].dataset == dataset) {
             return true;
         }
     }
-    return false;
+    return principal->scope_count == 0;
+}
+
+bool access_sees(const struct caller *caller, uint32_t dataset)
+{
+    return access_sees_all(caller) || is_granted(caller->principal, dataset);
+}
+
+bool access_may_train(const struct principal_row *principal, uint32_t dataset)
+{
+    return principal == NULL || (principal->revoked_us == 0 && is_granted(principal, dataset));
 }
 
 struct access_scope access_scope_of(const struct caller *caller)

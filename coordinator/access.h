@@ -24,6 +24,13 @@ MUST_USE enum err access_enter(struct core *core, const uint8_t *key, struct cal
 // ERR_DENIED: the role lacks the verb, or it is about the whole cluster and the key is limited. Names both.
 MUST_USE enum err access_check(struct core *core, const struct caller *caller, int verb);
 
+// The same for the workers' socket: what comes there is a worker's, or is dropped. *principal_out NULL: keys
+// are not asked for. ERR_DENIED: as above; or the key is a client's.
+MUST_USE enum err access_enter_worker(struct core *core, const uint8_t *key,
+                                      const struct principal_row **principal_out);
+// Whether a worker of this key may still train, and be given the dataset's records. principal NULL: any.
+bool access_may_train(const struct principal_row *principal, uint32_t dataset);
+
 // Whether what belongs to the dataset is there for the caller. Number 0: what belongs to none, which is not
 // there for a key that is limited. caller NULL: ourselves.
 bool access_sees(const struct caller *caller, uint32_t dataset);

@@ -330,7 +330,8 @@ struct worker *copies_nearest(struct core *core, struct worker *worker, const st
     bytes[count++] = locality_bytes(&worker->locality, &needs);
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         struct worker *const other = dom->workers[i];
-        if (other != worker && other->locality.count > 0 && workers_may_lease(core, other)) {
+        if (other != worker && other->locality.count > 0 &&
+            workers_may_train(core, other, model->dataset)) {
             idle[count] = other;
             bytes[count++] = locality_bytes(&other->locality, &needs);
         }

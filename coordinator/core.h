@@ -494,8 +494,9 @@ struct verify_task {
     uint32_t shard, node;
 };
 enum comparison { VERIFY_IDENTICAL, VERIFY_DIFFERENT, VERIFY_SKIPPED, VERIFY_AGAIN };
-// The next comparison for an idle rank; false: none.
-bool verify_next(struct core *core, struct verify_task *task_out);
+// The next comparison for an idle rank of this key; false: none.
+bool verify_next(struct core *core, const struct principal_row *worker,
+                 struct verify_task *task_out);
 uint32_t verify_count_waiting(const struct core *core, uint32_t most); // Comparisons; to `most`.
 void verify_compared(struct core *core, const struct component *name,
                      const struct verify_task *which, enum comparison result);

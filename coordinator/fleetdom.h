@@ -78,6 +78,7 @@ struct lease {
 
 struct worker {
     struct link_peer peer;
+    const struct principal_row *principal; // Whose key it has; NULL: without keys.
     uint64_t number;
     char name[LIMIT_NAME_BYTES + 1]; // host/pid
     uint32_t rank, ranks;            // Of its fleet, as it says.
@@ -126,8 +127,9 @@ struct fleetdom {
 bool workers_send(struct core *core, const struct link_peer *peer, Unlearn__ToWorker *message,
                   struct span raw);
 struct worker *workers_find(struct core *core, const struct link_peer *peer); // Or NULL.
+void workers_refuse(struct core *core, const struct link_peer *peer, const char *reason);
 void workers_hello(struct core *core, const struct link_peer *peer,
-                   const Unlearn__WorkerHello *hello);
+                   const struct principal_row *principal, const Unlearn__WorkerHello *hello);
 void workers_fleet_hello(struct core *core, const struct link_peer *peer,
                          const Unlearn__FleetHello *hello);
 void workers_fleet_beat(struct core *core, const struct link_peer *peer,
@@ -136,6 +138,8 @@ void workers_fleet_beat(struct core *core, const struct link_peer *peer,
 void workers_drop(struct core *core, struct worker *worker, bool lost);
 void workers_tick(struct core *core); // Silent workers and fleets.
 bool workers_may_lease(struct core *core, const struct worker *worker); // Idle, not draining.
+// The same, and its key is for the dataset.
+bool workers_may_train(struct core *core, const struct worker *worker, uint32_t dataset);
 
 // Ends a lease: the component is free to be leased again. `tell`: send Cancel to its workers. A
 // comparison that has no result yet will be tried again.

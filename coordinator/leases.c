@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/access.h"
 #include "coordinator/fleetdom.h"
 #include "scheduler/lend.h"
 
@@ -312,11 +313,12 @@ static void open_lease(struct core *core, struct worker *const *members, uint32_
     storage_submit(core->storage, &open->job, STORAGE_OURS);
 }
 
-static uint32_t count_idle(struct core *core)
+// Those whose keys are for the dataset.
+static uint32_t count_idle(struct core *core, uint32_t dataset)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < core->fleetdom->worker_count; i++) {
-        count += workers_may_lease(core, core->fleetdom->workers[i]);
+        count += workers_may_train(core, core->fleetdom->workers[i], dataset);
     }
     return count;
 }
@@ -330,7 +332,8 @@ static int compare_ranks(const void *a, const void *b)
 
 // Idle workers of the leader's fleet that MPI can connect, by rank, each rank once. Without the
 // leader among them (a rank that two workers claim) the leader stands alone.
-static uint32_t gather_idle(struct core *core, struct worker *leader, struct worker **idle_out)
+static uint32_t gather_idle(struct core *core, struct worker *leader, uint32_t dataset,
+                            struct worker **idle_out)
 {
     const struct fleetdom *const dom = core->fleetdom;
     uint32_t count = 0, distinct = 0;
@@ -338,7 +341,7 @@ static uint32_t gather_idle(struct core *core, struct worker *leader, struct wor
     for (uint32_t i = 0; i < dom->worker_count; i++) {
         struct worker *const worker = dom->workers[i];
         if (id128_compare(&worker->fleet, &leader->fleet) == 0 && worker->rank < worker->ranks &&
-            worker->ranks == leader->ranks && workers_may_lease(core, worker)) {
+            worker->ranks == leader->ranks && workers_may_train(core, worker, dataset)) {
             idle_out[count++] = worker;
         }
     }
@@ -385,12 +388,12 @@ static bool lend(struct core *core, struct worker *leader, struct model *model, 
     leader = task == NULL ? copies_nearest(core, leader, model, shard, node) : leader;
     idle[0] = leader;
     if (chunks > 1) {
-        const uint32_t idle_all = count_idle(core);
+        const uint32_t idle_all = count_idle(core, model->dataset);
         // A comparison that was chosen no longer waits. Comparisons come after stages, which
         // therefore take no account of them.
         const uint32_t ready = task == NULL ? planner_count_ready(&core->planner, idle_all)
                                             : 1 + verify_count_waiting(core, idle_all);
-        const uint32_t idle_here = gather_idle(core, leader, idle);
+        const uint32_t idle_here = gather_idle(core, leader, model->dataset, idle);
         const uint32_t soon = task == NULL ? count_soon(core, leader) : 0;
         count = lend_ranks(idle_here, idle_all, ready, chunks);
         if (lend_ranks(idle_here + soon, idle_all + soon, ready, chunks) > count) {
@@ -413,6 +416,12 @@ static struct model *model_planned(struct core *core, const struct planned *plan
     return NULL;
 }
 
+static bool may_train(const void *context, const struct planned *plan)
+{
+    const struct worker *const worker = context;
+    return access_may_train(worker->principal, plan->principal); // A dataset's number.
+}
+
 static void assign(struct core *core)
 {
     struct fleetdom *const dom = core->fleetdom;
@@ -422,15 +431,18 @@ static void assign(struct core *core)
         struct verify_task task;
         // A group takes the lowest ranks that are idle: this one is looked at again until it is busy.
         while (workers_may_lease(core, worker)) {
-            if (planner_next(&core->planner, core->wall_us, dom->worker_count, &grant)) {
+            if (planner_next_of(&core->planner, core->wall_us, dom->worker_count, may_train, worker,
+                                &grant)) {
                 struct model *const model = model_planned(core, grant.model);
                 if (!lend(core, worker, model, grant.shard, grant.node, NULL)) {
                     break;
                 }
                 planner_granted(&core->planner, &grant);
-            } else if (verify_next(core, &task)) {
+            } else if (verify_next(core, worker->principal, &task)) {
                 (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
                            task.node, &task);
+            } else if (worker->principal != NULL && worker->principal->scope_count > 0) {
+                break; // Others may have something to do.
             } else {
                 return; // Nothing to do for anybody.
             }
@@ -686,16 +698,35 @@ static void from_worker(struct core *core, struct worker *worker,
     }
 }
 
+// It hears why and ends; what it holds meanwhile it wipes on its own when it hears no more from us, for
+// which requests that are to be erased wait, as after a restart.
+static void turn_away(struct core *core, const struct link_peer *peer)
+{
+    struct fleetdom *const dom = core->fleetdom;
+    struct worker *const worker = workers_find(core, peer);
+    workers_refuse(core, peer, err_text());
+    if (worker != NULL) {
+        const int64_t quiet_ms = core->now_ms + copies_silence_ms(core);
+        dom->quiet_until_ms = dom->quiet_until_ms > quiet_ms ? dom->quiet_until_ms : quiet_ms;
+        workers_drop(core, worker, false);
+    }
+}
+
 void leases_message(struct core *core, const struct link_message *message)
 {
     const Unlearn__FromWorker *body = NULL;
+    const struct principal_row *principal = NULL;
+    if (access_enter_worker(core, message->key, &principal) != OK) {
+        turn_away(core, &message->peer);
+        return;
+    }
     if (wire_get_from_worker(&core->fleetdom->arena, message->envelope, &body) != OK) {
         log_error("worker_message_refused", "reason=\"%s\"", err_text());
         return;
     }
     switch ((int)body->body_case) {
     case UNLEARN__FROM_WORKER__BODY_HELLO:
-        workers_hello(core, &message->peer, body->hello);
+        workers_hello(core, &message->peer, principal, body->hello);
         return;
     case UNLEARN__FROM_WORKER__BODY_FLEET_HELLO:
         workers_fleet_hello(core, &message->peer, body->fleet_hello);

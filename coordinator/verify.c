@@ -159,12 +159,14 @@ static bool is_outdated(const struct model *model, const struct component *name)
     return node >= 0 && ensemble_slot(&model->ensemble, name->shard, (uint32_t)node)->outdated;
 }
 
-bool verify_next(struct core *core, struct verify_task *task_out)
+bool verify_next(struct core *core, const struct principal_row *worker,
+                 struct verify_task *task_out)
 {
     const struct verifications *const all = verifications_of(core);
     for (uint32_t i = 0; i < all->count; i++) {
         struct verification *const verification = all->jobs[i];
-        for (uint32_t j = 0; j < verification->count && verification->left > 0; j++) {
+        const bool may = access_may_train(worker, verification->dataset);
+        for (uint32_t j = 0; j < verification->count && verification->left > 0 && may; j++) {
             struct trial *const trial = &verification->trials[j];
             const struct model *const model = catalog_model_number(core, trial->model);
             uint32_t node = 0;

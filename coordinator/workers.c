@@ -68,7 +68,7 @@ void workers_drop(struct core *core, struct worker *worker, bool lost)
     }
 }
 
-static void refuse(struct core *core, const struct link_peer *peer, const char *reason)
+void workers_refuse(struct core *core, const struct link_peer *peer, const char *reason)
 {
     Unlearn__ToWorker message = UNLEARN__TO_WORKER__INIT;
     Unlearn__Refused refused = UNLEARN__REFUSED__INIT;
@@ -108,12 +108,12 @@ static enum err check_hello(const struct core *core, const Unlearn__WorkerHello 
 }
 
 void workers_hello(struct core *core, const struct link_peer *peer,
-                   const Unlearn__WorkerHello *hello)
+                   const struct principal_row *principal, const Unlearn__WorkerHello *hello)
 {
     struct fleetdom *const dom = core->fleetdom;
     if (check_hello(core, hello) != OK) {
         snprintf(dom->refusal, sizeof dom->refusal, "%.500s", err_text());
-        refuse(core, peer, err_text());
+        workers_refuse(core, peer, err_text());
         return;
     }
     struct worker *worker = workers_find(core, peer);
@@ -134,6 +134,7 @@ void workers_hello(struct core *core, const struct link_peer *peer,
     } else { // It began anew and knows of no lease.
         lease_end_without(core, worker);
     }
+    worker->principal = principal;
     worker->stopping = false;
     worker->last_ms = worker->alive_ms = core->now_ms;
     worker->held_limit_bytes = hello->cache_bytes;
@@ -185,7 +186,7 @@ void workers_fleet_hello(struct core *core, const struct link_peer *peer,
     struct id128 id;
     if (wire_copy(hello->fleet, id.bytes, ID_BYTES, "the fleet") != OK || hello->ranks == 0 ||
         hello->ranks > LIMIT_WORKERS) {
-        refuse(core, peer, "a fleet's hello without a 16-byte name or with no ranks");
+        workers_refuse(core, peer, "a fleet's hello without a 16-byte name or with no ranks");
         return;
     }
     char launcher[LIMIT_NAME_BYTES + 1];
@@ -201,7 +202,7 @@ void workers_fleet_hello(struct core *core, const struct link_peer *peer,
     struct fleet *fleet = fleet_find(core, &id);
     if (fleet == NULL) {
         if (dom->fleet_count >= LIMIT_FLEETS) {
-            refuse(core, peer, "too many fleets have joined");
+            workers_refuse(core, peer, "too many fleets have joined");
             return;
         }
         fleet = &dom->fleets[dom->fleet_count++];
@@ -270,8 +271,14 @@ void workers_tick(struct core *core)
 bool workers_may_lease(struct core *core, const struct worker *worker)
 {
     const struct fleet *const fleet = fleet_find(core, &worker->fleet);
-    return worker->lease == NULL && !worker->stopping &&
+    const bool revoked = worker->principal != NULL && worker->principal->revoked_us != 0;
+    return worker->lease == NULL && !worker->stopping && !revoked &&
            !(fleet != NULL && (fleet->lost_rank || fleet->drain));
+}
+
+bool workers_may_train(struct core *core, const struct worker *worker, uint32_t dataset)
+{
+    return workers_may_lease(core, worker) && access_may_train(worker->principal, dataset);
 }
 
 const char *leases_refusal(const struct core *core)

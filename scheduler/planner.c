@@ -195,13 +195,20 @@ static double turn_of(const struct planner *planner, const struct planned *model
     return served > planner->now ? served : planner->now;
 }
 
-static bool next_of(const struct planner *planner, bool repair, struct grant *grant_out)
+struct choice { // Among which models.
+    bool (*may)(const void *context, const struct planned *model);
+    const void *context;
+};
+
+static bool next_of(const struct planner *planner, const struct choice *choice, bool repair,
+                    struct grant *grant_out)
 {
     bool found = false;
     double best = 0;
     for (uint32_t i = 0; i < planner->model_count; i++) {
         struct grant grant;
-        if (!offer(planner->models[i], repair, &grant)) {
+        const bool may = choice->may == NULL || choice->may(choice->context, planner->models[i]);
+        if (!may || !offer(planner->models[i], repair, &grant)) {
             continue;
         }
         const double turn = turn_of(planner, grant.model);
@@ -216,11 +223,20 @@ static bool next_of(const struct planner *planner, bool repair, struct grant *gr
 
 bool planner_next(struct planner *planner, int64_t now_us, uint32_t ranks, struct grant *grant_out)
 {
+    return planner_next_of(planner, now_us, ranks, NULL, NULL, grant_out);
+}
+
+bool planner_next_of(struct planner *planner, int64_t now_us, uint32_t ranks,
+                     bool (*may)(const void *context, const struct planned *model),
+                     const void *context, struct grant *grant_out)
+{
+    const struct choice choice = {may, context};
     CHECK(ranks > 0);
     for (uint32_t i = 0; i < planner->model_count; i++) {
         release(planner->models[i], now_us, ranks);
     }
-    return next_of(planner, true, grant_out) || next_of(planner, false, grant_out);
+    return next_of(planner, &choice, true, grant_out) ||
+           next_of(planner, &choice, false, grant_out);
 }
 
 void planner_granted(struct planner *planner, const struct grant *grant)

@@ -93,6 +93,10 @@ void planned_cancelled(struct planned *model, uint32_t shard, uint64_t samples_d
 // The stage to lease next; false: none. `ranks`: how many there are, at least 1 (batch:N: how long the
 // repairs would take).
 bool planner_next(struct planner *planner, int64_t now_us, uint32_t ranks, struct grant *grant_out);
+// The same for a rank that may train some models only: those that `may` says. `may` NULL: all.
+bool planner_next_of(struct planner *planner, int64_t now_us, uint32_t ranks,
+                     bool (*may)(const void *context, const struct planned *model),
+                     const void *context, struct grant *grant_out);
 // It was leased. Shared by several ranks, a stage takes as many seconds of ranks, or not much more.
 void planner_granted(struct planner *planner, const struct grant *grant);
 // Stages that could be leased now; counts to `most`.
