@@ -102,7 +102,7 @@ static const struct args_option add_options[] = {
 static bool is_hex(const char *text)
 {
     const size_t bytes = strlen(text);
-    return bytes == 2 * CURVEKEY_BYTES && strspn(text, "0123456789abcdefABCDEF") == bytes;
+    return bytes == CURVEKEY_HEX_BYTES - 1 && strspn(text, "0123456789abcdefABCDEF") == bytes;
 }
 
 static enum err take_public(const char *text, uint8_t key_out[static CURVEKEY_BYTES])
