@@ -457,17 +457,22 @@ static void test_uploads_of_deletions(void **state)
 static void test_cost(void **state)
 {
     (void)state;
-    enum { ROUNDS = 200000 };
+    enum { TRIES = 50, ROUNDS = 10000 };
     struct caller caller = {.request_id = 1};
-    const int64_t began_us = clock_mono_us();
-    for (int i = 0; i < ROUNDS; i++) {
-        assert_int_equal(access_enter(desk.core, keys[ALICE], &caller), OK);
-        assert_int_equal(access_check(desk.core, &caller, UNLEARN__REQUEST__BODY_DELETE), OK);
-        assert_true(access_sees(&caller, 1));
+    int64_t shortest_us = INT64_MAX; // So that a busy machine does not decide.
+    for (int try = 0; try < TRIES; try++) {
+        const int64_t began_us = clock_mono_us();
+        for (int i = 0; i < ROUNDS; i++) {
+            assert_int_equal(access_enter(desk.core, keys[ALICE], &caller), OK);
+            assert_int_equal(access_check(desk.core, &caller, UNLEARN__REQUEST__BODY_DELETE), OK);
+            assert_true(access_sees(&caller, 1));
+        }
+        const int64_t us = clock_mono_us() - began_us;
+        shortest_us = us < shortest_us ? us : shortest_us;
     }
-    const double ns = (double)(clock_mono_us() - began_us) * 1000 / ROUNDS;
+    const double ns = (double)shortest_us * 1000 / ROUNDS;
     printf("# key, role and scope of a request: %.0f ns\n", ns);
-    assert_true(ns < 5000);
+    assert_true(ns < 1000);
 }
 
 int main(void)
