@@ -108,6 +108,7 @@ enum {
     LIMIT_HOLDS = 10000,
     LIMIT_REASON_BYTES = LIMIT_NAME_BYTES, // Of a hold: a sentence or a file number.
     LIMIT_REPORTS_OPEN = 2, // Each looks through the whole journal, up to three times.
+    LIMIT_RECHECKS = 4096, // Stages that wait to be compared: one for each rank.
     LIMIT_WORKERS = 4096,
     // Cells and weights that a rank keeps: the coordinator knows those of every rank (4,096 ranks: 200
     // MiB), and a list of them is a message of 20 KiB.

@@ -189,6 +189,18 @@ static void print_workers(const Unlearn__Cluster *cluster)
     }
 }
 
+static json_t *rechecks_json(const Unlearn__Rechecks *rechecks)
+{
+    return rechecks == NULL
+               ? json_null()
+               : json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "percent",
+                           (json_int_t)rechecks->percent, "same", (json_int_t)rechecks->same,
+                           "different", (json_int_t)rechecks->different, "same_host",
+                           (json_int_t)rechecks->same_host, "skipped",
+                           (json_int_t)rechecks->skipped, "waiting", (json_int_t)rechecks->waiting,
+                           "last", rechecks->last);
+}
+
 static void print_phases(const struct overview_requests *requests, int64_t now_us)
 {
     printf("requests     %u open", requests->total);
@@ -272,6 +284,18 @@ static void print_rates(const Unlearn__Activity *a, double uptime)
     grid_free(grid);
 }
 
+// Where nothing is trained twice, nothing is said.
+static void print_rechecks(const Unlearn__Rechecks *rechecks)
+{
+    if (rechecks == NULL || (rechecks->percent == 0 && rechecks->same + rechecks->different == 0)) {
+        return;
+    }
+    printf("trained twice %u %% of the stages: %llu gave the same bytes, %llu others%s%s\n",
+           rechecks->percent, (unsigned long long)rechecks->same,
+           (unsigned long long)rechecks->different, rechecks->last[0] == '\0' ? "" : "; last ",
+           rechecks->last);
+}
+
 static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster)
 {
     char used[PROGRESS_COUNT_BYTES];
@@ -285,6 +309,7 @@ static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster
            cluster->core[0] == '\0' ? "not known yet" : cluster->core);
     printf("queues       %u jobs of the store, %u predictions\n", cluster->store_jobs,
            cluster->predictions);
+    print_rechecks(cluster->rechecks);
 }
 
 static enum err status_cluster(struct ctl *ctl)
@@ -297,6 +322,7 @@ static enum err status_cluster(struct ctl *ctl)
     const int64_t now_us = clock_wall_us();
     if (err == OK && ctl->json) {
         json_t *const answer = cluster_json(ctl, cluster);
+        json_object_set_new(answer, "rechecks", rechecks_json(cluster->rechecks));
         json_object_set_new(answer, "requests", phases_json(requests));
         json_object_set_new(answer, "requests_first", first_json(requests, now_us));
         ctl_print(answer);

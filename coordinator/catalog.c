@@ -433,6 +433,12 @@ void model_set_valid(struct core *core, struct model *model, uint32_t shard, uin
     model->has_outdated = model->has_outdated || outdated;
 }
 
+void model_set_invalid(struct core *core, struct model *model, uint32_t shard, uint32_t node)
+{
+    ensemble_set_invalid(&model->ensemble, shard, node);
+    forget_weights(core, model_extra(model, shard, node));
+}
+
 // What is not valid any more leaves memory.
 static void follow_cell(struct core *core, struct model *model, uint32_t shard)
 {

@@ -51,6 +51,7 @@ static const struct {
     {"ranks", offsetof(struct config, ranks), 1, LIMIT_WORKERS, false},
     {"lease_ms", offsetof(struct config, lease_ms), 500, 600000, false},
     {"approve_above", offsetof(struct config, approve_above), 0, UINT32_MAX, false},
+    {"recheck_percent", offsetof(struct config, recheck_percent), 0, 100, false},
     {"approve_hours", offsetof(struct config, approve_hours), 1, LIMIT_APPROVE_HOURS, false},
 };
 
@@ -90,7 +91,7 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks, lease_ms, approve_above, approve_hours, due or blas_core",
+         "predict_threads, ranks, lease_ms, approve_above, approve_hours, recheck_percent, due or blas_core",
          key);
 }
 

@@ -38,6 +38,7 @@ struct config {
     uint32_t ranks; // For `unlearnctl up`.
     uint32_t lease_ms;
     uint32_t approve_above; // Deletions of more records need a second person's word; 0: none does.
+    uint32_t recheck_percent; // Of the stages, that are trained twice and compared.
     uint32_t approve_hours; // Until one is refused that nobody has approved.
     char blas_core[PROFILE_NAME_BYTES]; // "": left to the environment.
     char due[DUE_TEXT_BYTES];           // Of a deletion that names no due date: scheduler/due.h.
@@ -179,6 +180,7 @@ struct core {
     struct approvals *approvals;       // What waits for a second person's word: approval.c.
     struct erasure *erasure;           // What follows a fence: erasure.c.
     struct verifications *verifications;
+    struct rechecks *rechecks; // Stages that are trained twice: recheck.c.
     struct compaction *compaction; // upkeep.c.
     struct wire_arena arena;
     struct buf frame; // For packing replies.
@@ -264,6 +266,8 @@ struct slot_extra *model_extra(const struct model *model, uint32_t shard, uint32
 // The component is valid now with these weights (taken over).
 void model_set_valid(struct core *core, struct model *model, uint32_t shard, uint32_t node,
                      struct weights *weights, uint64_t records, const struct digest *profile);
+// Its weights are trusted no more: it waits to be trained anew.
+void model_set_invalid(struct core *core, struct model *model, uint32_t shard, uint32_t node);
 // Records have gone from a cell: the lineage rule, and the weights leave memory. due: as of planned_due.
 void model_lose_records(struct core *core, struct model *model, struct cell cell, uint64_t count,
                         int64_t due);

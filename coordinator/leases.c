@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 #include "coordinator/fleetdom.h"
+#include "coordinator/recheck.h"
 #include "scheduler/lend.h"
 
 enum {
@@ -441,7 +442,11 @@ static void assign(struct core *core)
             } else if (verify_next(core, worker->principal, &task)) {
                 (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
                            task.node, &task);
-            } else if (worker->principal != NULL && worker->principal->scope_count > 0) {
+            } else if (recheck_next(core, worker, &task)) {
+                (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
+                           task.node, &task);
+            } else if (recheck_waits(core) ||
+                       (worker->principal != NULL && worker->principal->scope_count > 0)) {
                 break; // Others may have something to do.
             } else {
                 return; // Nothing to do for anybody.

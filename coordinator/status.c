@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 #include "coordinator/core.h"
+#include "coordinator/recheck.h"
 
 enum {
     REQUESTS_A_PAGE = 4096,
@@ -35,6 +36,19 @@ static void describe_activity(const struct core *core, Unlearn__Activity *out)
     out->denied_minute = rate_minute(&activity->denied, now_ms);
 }
 
+static void describe_rechecks(const struct core *core, struct recheck_counts *counts,
+                              Unlearn__Rechecks *out)
+{
+    unlearn__rechecks__init(out);
+    out->percent = core->config.recheck_percent;
+    out->same = counts->same;
+    out->different = counts->different;
+    out->same_host = counts->same_host;
+    out->skipped = counts->skipped;
+    out->waiting = counts->waiting;
+    out->last = counts->last;
+}
+
 // For a key that is limited all are looked at: 20 ns each.
 static uint32_t count_open(const struct core *core, const struct caller *caller)
 {
@@ -52,6 +66,8 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
     Unlearn__Activity activity;
+    Unlearn__Rechecks rechecks;
+    struct recheck_counts counts;
     cluster.epoch = core->epoch;
     for (uint32_t i = 0; i < core->dataset_count; i++) {
         cluster.datasets += access_sees(caller, core->datasets[i]->row.number);
@@ -67,6 +83,9 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     if (access_sees_all(caller)) { // What others do is nobody else's business.
         describe_activity(core, &activity);
         cluster.activity = &activity;
+        counts = recheck_counts(core);
+        describe_rechecks(core, &counts, &rechecks);
+        cluster.rechecks = &rechecks;
     }
     cluster.store_jobs = storage_count(core->storage);
     cluster.predictions = predict_count(core);

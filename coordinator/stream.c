@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/fleetdom.h"
+#include "coordinator/recheck.h"
 #include "model/learner.h"
 
 enum { PULL_US = 1000 };
@@ -273,6 +274,7 @@ struct keep_job {
     float *params;
     struct component_row row;
     uint64_t epoch;
+    char trainer[LIMIT_NAME_BYTES + 1]; // Name of the worker that led.
 };
 
 static enum err check_result(const struct keep_job *keep)
@@ -352,6 +354,7 @@ static void apply_kept(struct core *core, struct keep_job *keep)
     planned_trained(&model->plan, keep->name.shard, keep->name.count, keep->row.samples,
                     keep->row.seconds);
     core->epoch = keep->epoch > core->epoch ? keep->epoch : core->epoch;
+    recheck_stored(core, keep->model, &keep->name, keep->row.instance, keep->trainer);
     char name[COMPONENT_TEXT_BYTES];
     component_put(&keep->name, name);
     log_info("component_stored", "model=%u component=%s records=%llu samples=%llu epoch=%llu",
@@ -406,6 +409,7 @@ static void keep_result(struct core *core, struct lease *lease)
         .seconds = lease->seconds * lease->member_count,
         .profile = core->profile,
     };
+    memcpy(keep->trainer, lease->members[0].worker->name, sizeof keep->trainer);
     lease->phase = LEASE_STORING;
     lease->jobs++;
     storage_submit(core->storage, &keep->job, STORAGE_OURS);

@@ -31,6 +31,7 @@
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
+#include "coordinator/recheck.h"
 #include "model/profile.h"
 #include "store/compact.h"
 #include "store/disk.h"
@@ -402,6 +403,7 @@ static void close_all(struct core *core)
     link_close(core->workers_link);
     link_context_close(core->context);
     verify_free(core);
+    recheck_free(core);
     bulk_free(core);
     approval_free(core);
     erasure_free(core);

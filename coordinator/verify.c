@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 #include "coordinator/core.h"
+#include "coordinator/recheck.h"
 #include "scheduler/pick.h"
 
 enum { JOBS_MAX = 64, ATTEMPTS_MAX = 5 };
@@ -202,6 +203,10 @@ uint32_t verify_count_waiting(const struct core *core, uint32_t most)
 void verify_compared(struct core *core, const struct component *name,
                      const struct verify_task *which, enum comparison result)
 {
+    if (which->job == RECHECK_JOB) {
+        recheck_compared(core, which->model, name, result);
+        return;
+    }
     struct verification *const verification = find(core, which->job);
     for (uint32_t i = 0; verification != NULL && i < verification->count; i++) {
         struct trial *const trial = &verification->trials[i];

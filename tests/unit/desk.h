@@ -12,6 +12,7 @@
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/receipts.h"
+#include "coordinator/recheck.h"
 #include "tests/unit/scratch.h"
 
 enum { DESK_MAP_BYTES = 64 << 20, DESK_PATIENCE_MS = 20000 };
@@ -72,6 +73,7 @@ static inline void desk_close_core(struct desk *desk)
     storage_drain(core->storage, core);
     leases_free(core);
     verify_free(core);
+    recheck_free(core);
     bulk_free(core);
     approval_free(core);
     erasure_free(core);

@@ -83,6 +83,7 @@ static void test_every_key(void **state)
             "lease_ms: 500\n"
             "approve_above: 1000\n"
             "approve_hours: 24\n"
+            "recheck_percent: 7\n"
             "blas_core: SkylakeX\n",
             &config);
     assert_string_equal(config.listen, "tcp://0.0.0.0:7000");
@@ -93,6 +94,7 @@ static void test_every_key(void **state)
     assert_int_equal(config.lease_ms, 500);
     assert_int_equal(config.approve_above, 1000);
     assert_int_equal(config.approve_hours, 24);
+    assert_int_equal(config.recheck_percent, 7);
     assert_string_equal(config.blas_core, "SkylakeX");
 }
 
@@ -108,6 +110,7 @@ static void test_bounds(void **state)
         {"lease_ms: 500\n", "lease_ms: 499\n", "lease_ms is 499, expected at least 500"},
         {"approve_hours: 1\n", "approve_hours: 0\n", "approve_hours is 0, expected at least 1"},
         {"approve_hours: 744\n", "approve_hours: 745\n", "approve_hours"},
+        {"recheck_percent: 100\n", "recheck_percent: 101\n", "recheck_percent"},
         {"approve_above: 0\n", "approve_above: -1\n", "approve_above"},
         {"lease_ms: 600000\n", "lease_ms: 600001\n", "lease_ms"},
         {"due: ccpa\n", "due: soon\n", "none of gdpr, ccpa"},
