@@ -13,6 +13,30 @@ enum {
     LIMIT_CREDIT = 4,                              // Bulk frames in flight per stream.
     LIMIT_UNPACK_BYTES = 16 * LIMIT_CONTROL_BYTES, // Heap that one unpacked frame may take.
 
+    // What one connection may make us keep (proto/arrears.h). What it sent that is no whole message yet, or
+    // waits its turn: an upload has LIMIT_CREDIT bulk frames under way, and this is nearly twice that. What it
+    // was sent and has not read: twice LIMIT_CREDIT, and what the kernel keeps of it, 4 MiB and a bit.
+    // ZeroMQ takes 64 bytes for a frame without any in it: 32 times this at most where peers have no keys,
+    // less than twice where they have.
+    LIMIT_WAITING_BYTES = 8 * 1024 * 1024,
+    LIMIT_UNREAD_BYTES = 16 * 1024 * 1024,
+    // Of all of them together. Clients: LIMIT_IMPORTS_OPEN and LIMIT_BASE_UPLOADS_OPEN at full speed are 80
+    // MiB, and predictions of full frames come beside them. Workers: they send when they are asked, and a
+    // thousand ranks may be asked at once.
+    LIMIT_WAITING_CLIENTS_MIB = 256,
+    LIMIT_WAITING_WORKERS_MIB = 4096,
+    LIMIT_UNREAD_CLIENTS_MIB = 512,
+    // Of those that have not sent a whole message yet, so perhaps not even shown a key: a first message
+    // of full size from fifty at once.
+    LIMIT_WAITING_STRANGERS_MIB = 64,
+    // Connections of clients; each takes some 20 KiB. Those of workers are LIMIT_WORKERS and
+    // LIMIT_FLEETS.
+    LIMIT_CLIENTS = 4096,
+    // Descriptors that the process asks for: both, twice; a table of watch.h is indexed by them.
+    LIMIT_DESCRIPTORS = 32768,
+    // Of those that connections must leave free: files that are opened now and then (compaction, receipts).
+    LIMIT_DESCRIPTORS_SPARE = 16,
+
     LIMIT_NAME_BYTES = 255,        // Ids, subjects, names, labels.
     LIMIT_RECORD_VALUES = 1048576, // Values of one record; with 4 bytes each it fills a few chunks.
     // One encoded record must fit one chunk with its envelope.

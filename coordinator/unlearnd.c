@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/confine.h"
+#include "base/descriptors.h"
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -349,6 +350,39 @@ static enum err change_master_key(const struct core *core)
     return err;
 }
 
+// What peers may make us keep. Connections take descriptors, which others need, too: when there are none left,
+// ZeroMQ's thread spins, and files cannot be opened.
+static enum err limit_peers(struct core *core)
+{
+    enum { CONNECTIONS_LEAST = 8 }; // Of each kind: a fleet, some ranks; some clients.
+    uint32_t limit = 0, used = 0;
+    TRY(descriptors_raise(LIMIT_DESCRIPTORS, &limit));
+    TRY(descriptors_count(&used));
+    const uint32_t own = used + 2 * WATCH_DESCRIPTORS + LIMIT_DESCRIPTORS_SPARE;
+    if (limit < own + 2 * CONNECTIONS_LEAST) {
+        FAIL(ERR_LIMIT,
+             "the limit of open files is %u, expected at least %u: %u of its own, and for %d "
+             "connections: raise LimitNOFILE (ulimit -n)",
+             limit, own + 2 * CONNECTIONS_LEAST, own, 2 * CONNECTIONS_LEAST);
+    }
+    const uint32_t half = (limit - own) / 2;
+    struct arrears_limits clients = {
+        .connections = half < LIMIT_CLIENTS ? half : LIMIT_CLIENTS,
+        .waiting = LIMIT_WAITING_BYTES,
+        .waiting_strangers = (uint64_t)LIMIT_WAITING_STRANGERS_MIB << 20,
+        .waiting_all = (uint64_t)LIMIT_WAITING_CLIENTS_MIB << 20,
+        .unread = LIMIT_UNREAD_BYTES,
+        .unread_all = (uint64_t)LIMIT_UNREAD_CLIENTS_MIB << 20,
+    };
+    struct arrears_limits workers = clients;
+    const uint32_t ranks = LIMIT_WORKERS + LIMIT_FLEETS;
+    workers.connections = half < ranks ? half : ranks;
+    workers.waiting_all = (uint64_t)LIMIT_WAITING_WORKERS_MIB << 20;
+    workers.unread_all = UINT64_MAX; // They are sent what they asked for, LIMIT_CREDIT frames each.
+    TRY(link_limit(core->clients, &clients));
+    return link_limit(core->workers_link, &workers);
+}
+
 static enum err open_all(struct core *core, bool rotate_master_key)
 {
     char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
@@ -376,6 +410,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     TRY(link_context_open(&core->context));
     TRY(link_open(core->context, LINK_ROUTER, NULL, &core->clients));
     TRY(link_open(core->context, LINK_ROUTER, NULL, &core->workers_link));
+    TRY(limit_peers(core));
     TRY_AS(link_bind(core->clients, core->config.listen, clients), "listen");
     TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
     imports_tidy(core);

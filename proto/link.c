@@ -14,9 +14,17 @@
 
 // A call drops so many messages at most: a peer that sends nothing else must not hold the loop.
 enum { FRAMES_MAX = 3, POLL_MAX = 16, DROPS_MAX = 64 };
+// And so many frames of one message: it may have millions, which the next calls go on with.
+enum { FRAMES_A_CALL = 4096 };
+// What a frame takes on the wire beside its bytes: flags and a length of 1 byte or 8, and with CurveZMQ
+// the name of its command, nonce, MAC and flags.
+enum { FRAMING_SHORT = 2, FRAMING_LONG = 9, FRAME_SHORT_MAX = 255, FRAMING_CURVE = 33 };
 // zmq.h of 4.3.4 leaves its name out unless drafts are asked for, but the library takes it.
 #ifndef ZMQ_ZAP_ENFORCE_DOMAIN
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93
+#endif
+#ifndef ZMQ_ZERO_COPY_RECV
+#define ZMQ_ZERO_COPY_RECV 10
 #endif
 
 struct link_context {
@@ -24,12 +32,15 @@ struct link_context {
 };
 
 struct link {
+    const struct link_context *context;
     void *zmq;
     enum link_kind kind;
     bool keyed; // ROUTER: a peer has a key.
     uint8_t key[CURVEKEY_BYTES];
     void *monitor; // DEALER: tells of failed handshakes.
     enum link_trouble trouble;
+    struct watch *watch; // ROUTER, or NULL.
+    bool skipping;       // In the midst of a message that has too many frames.
     uint64_t dropped;
     zmq_msg_t frames[FRAMES_MAX]; // Of the last message: peer, envelope, raw.
     bool held[FRAMES_MAX];
@@ -48,6 +59,14 @@ enum err link_context_open(struct link_context **context_out)
     }
     // One service, many clients; the process's own descriptor limit is the real bound.
     zmq_ctx_set(zmq, ZMQ_MAX_SOCKETS, 1023);
+    // Else each received frame of 34 bytes or more keeps the buffer of 18 KB that it was read into: a peer
+    // that sends them one at a time has us keep 500 bytes for each of its own. Larger frames than that
+    // buffer are read into their own memory anyway.
+    if (zmq_ctx_set(zmq, ZMQ_ZERO_COPY_RECV, 0) != 0) {
+        const enum err err = refused("zero copy");
+        zmq_ctx_term(zmq);
+        return err;
+    }
     struct link_context *const context = mem_alloc(1, sizeof *context);
     context->zmq = zmq;
     *context_out = context;
@@ -82,6 +101,7 @@ static bool set_options(void *zmq, enum link_kind kind)
         {ZMQ_HEARTBEAT_TIMEOUT, 6000},
         {ZMQ_HEARTBEAT_TTL, 6000},
         {ZMQ_HANDSHAKE_IVL, 3000}, // Default 30 s: too kind to half-open connections.
+        {ZMQ_BACKLOG, 1024}, // Default 100: a fleet that comes back all at once would wait seconds.
         {ZMQ_RECONNECT_IVL, 100},
         {ZMQ_RECONNECT_IVL_MAX, 2000},
         {ZMQ_IPV6, 0},
@@ -161,6 +181,7 @@ enum err link_open(struct link_context *context, enum link_kind kind,
         return err;
     }
     struct link *const link = mem_alloc(1, sizeof *link);
+    link->context = context;
     link->zmq = zmq;
     link->kind = kind;
     link->keyed = kind == LINK_ROUTER && security != NULL;
@@ -183,12 +204,28 @@ void link_close(struct link *link)
 {
     if (link != NULL) {
         link_release(link);
+        watch_close(link->watch);
         if (link->monitor != NULL) {
             zmq_socket_monitor(link->zmq, NULL, 0);
             zmq_close(link->monitor);
         }
         zmq_close(link->zmq);
         mem_free(link);
+    }
+}
+
+enum err link_limit(struct link *link, const struct arrears_limits *limits)
+{
+    CHECK(link->kind == LINK_ROUTER && link->watch == NULL);
+    return watch_open(link->context->zmq, link->zmq, limits, &link->watch);
+}
+
+void link_counts(const struct link *link, struct watch_counts *counts_out)
+{
+    if (link->watch == NULL) {
+        *counts_out = (struct watch_counts){0};
+    } else {
+        watch_counts(link->watch, counts_out);
     }
 }
 
@@ -227,33 +264,56 @@ enum err link_connect(struct link *link, const char *endpoint)
     return OK;
 }
 
-// Receives the frames of one whole message; *count_out is how many there were, of which the first
-// FRAMES_MAX are held.
+static uint64_t wire_bytes(const struct link *link, size_t frame_bytes)
+{
+    const size_t bytes = frame_bytes + (link->keyed ? FRAMING_CURVE : 0);
+    return bytes + (bytes > FRAME_SHORT_MAX ? FRAMING_LONG : FRAMING_SHORT);
+}
+
+// Receives one frame. ERR_UNAVAILABLE: none is waiting.
+static enum err receive_frame(struct link *link, zmq_msg_t *frame)
+{
+    int got;
+    zmq_msg_init(frame);
+    do {
+        got = zmq_msg_recv(frame, link->zmq, ZMQ_DONTWAIT);
+    } while (got < 0 && zmq_errno() == EINTR);
+    if (got < 0) {
+        const bool none = zmq_errno() == EAGAIN;
+        const enum err err = none ? ERR_UNAVAILABLE : refused("receive");
+        zmq_msg_close(frame);
+        return none ? err_raise(ERR_UNAVAILABLE, "no message is waiting") : err;
+    }
+    return OK;
+}
+
+// Drops what is left of a message, so much of it as a call may. ERR_UNAVAILABLE: there is more.
+static enum err skip(struct link *link)
+{
+    for (int i = 0; link->skipping; i++) {
+        zmq_msg_t frame;
+        if (i == FRAMES_A_CALL) {
+            FAIL(ERR_UNAVAILABLE, "a message of more than %d frames is dropped",
+                 (int)FRAMES_A_CALL);
+        }
+        TRY(receive_frame(link, &frame));
+        link->skipping = zmq_msg_more(&frame) != 0;
+        zmq_msg_close(&frame);
+    }
+    return OK;
+}
+
+// Receives the frames of one message, at most FRAMES_MAX: of longer ones the rest is to be skipped.
 static enum err receive_frames(struct link *link, size_t *count_out)
 {
     link_release(link);
+    TRY(skip(link));
     size_t count = 0;
-    for (int more = 1; more != 0; count++) {
-        zmq_msg_t spare;
-        // cppcheck-suppress uninitvar ; zmq_msg_init sets it.
-        zmq_msg_t *const frame = count < FRAMES_MAX ? &link->frames[count] : &spare;
-        zmq_msg_init(frame);
-        int got;
-        do {
-            got = zmq_msg_recv(frame, link->zmq, ZMQ_DONTWAIT);
-        } while (got < 0 && zmq_errno() == EINTR);
-        if (got < 0) {
-            const bool none = zmq_errno() == EAGAIN;
-            const enum err err = none ? ERR_UNAVAILABLE : refused("receive");
-            zmq_msg_close(frame);
-            return none ? err_raise(ERR_UNAVAILABLE, "no message is waiting") : err;
-        }
-        more = zmq_msg_more(frame);
-        if (frame == &spare) {
-            zmq_msg_close(&spare);
-        } else {
-            link->held[count] = true;
-        }
+    for (bool more = true; more && count < FRAMES_MAX; count++) {
+        TRY(receive_frame(link, &link->frames[count]));
+        link->held[count] = true;
+        more = zmq_msg_more(&link->frames[count]) != 0;
+        link->skipping = more;
     }
     *count_out = count;
     return OK;
@@ -272,22 +332,56 @@ static bool take_key(struct link *link, const zmq_msg_t *envelope)
     return !link->keyed || (user != NULL && hex_get(link->key, sizeof link->key, user) == OK);
 }
 
+static void put_fd(struct link_peer *peer, int fd)
+{
+    for (int i = 0; i < 3; i++) {
+        peer->fd[i] = fd < 0 ? 0 : (uint8_t)(fd >> 8 * i);
+    }
+}
+
+static int peer_fd(const struct link_peer *peer)
+{
+    return peer->fd[0] | peer->fd[1] << 8 | peer->fd[2] << 16;
+}
+
+// A peer that chose its own routing id could pose as another: ours have 5 bytes, the first 0.
+static bool is_own_name(zmq_msg_t *frame)
+{
+    return zmq_msg_size(frame) == LINK_PEER_BYTES && *(const uint8_t *)zmq_msg_data(frame) == 0;
+}
+
+// The watch is told of the message. As with User-Id: of the first frame it is not known.
+static int tell_watch(struct link *link, size_t count, bool good)
+{
+    const int fd = count < 2 ? 0 : zmq_msg_get(&link->frames[1], ZMQ_SRCFD);
+    if (!good) {
+        watch_junk(link->watch, fd);
+        return fd;
+    }
+    uint64_t bytes = 0;
+    for (size_t i = 1; i < count; i++) {
+        bytes += wire_bytes(link, zmq_msg_size(&link->frames[i]));
+    }
+    watch_delivered(link->watch, fd, bytes);
+    return fd;
+}
+
 enum err link_receive(struct link *link, struct link_message *message_out)
 {
     const size_t first = link->kind == LINK_ROUTER ? 1 : 0;
     for (int drops = 0; drops < DROPS_MAX; drops++) {
         size_t count = 0;
         TRY(receive_frames(link, &count));
-        // A peer that chose its own routing id could pose as another: ours have 5 bytes, the first 0.
-        const bool good_peer =
-            first == 0 || (zmq_msg_size(&link->frames[0]) == LINK_PEER_BYTES &&
-                           *(const uint8_t *)zmq_msg_data(&link->frames[0]) == 0);
-        if (good_peer && (count == first + 1 || count == first + 2) &&
-            take_key(link, &link->frames[first])) {
+        const bool good = !link->skipping && (first == 0 || is_own_name(&link->frames[0])) &&
+                          (count == first + 1 || count == first + 2) &&
+                          take_key(link, &link->frames[first]);
+        const int fd = link->watch == NULL ? 0 : tell_watch(link, count, good);
+        if (good) {
             link->trouble = LINK_FINE;
             *message_out = (struct link_message){.key = link->keyed ? link->key : NULL};
             if (first == 1) {
                 memcpy(message_out->peer.bytes, zmq_msg_data(&link->frames[0]), LINK_PEER_BYTES);
+                put_fd(&message_out->peer, fd);
             }
             message_out->envelope = frame_span(&link->frames[first]);
             if (count == first + 2) {
@@ -324,6 +418,11 @@ enum err link_send(struct link *link, const struct link_peer *peer, struct span 
             FAIL(ERR_UNAVAILABLE, "the peer is gone or takes no messages");
         }
         return refused("send");
+    }
+    if (link->watch != NULL) {
+        watch_handed(link->watch, peer_fd(peer),
+                     wire_bytes(link, envelope.bytes) +
+                         (raw.bytes > 0 ? wire_bytes(link, raw.bytes) : 0));
     }
     return OK;
 }

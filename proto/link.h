@@ -1,4 +1,5 @@
-// proto/link.h: ZeroMQ sockets, and waiting on them. link.c and zap.c alone include zmq.h.
+// proto/link.h: ZeroMQ sockets, and waiting on them. link.c, watch.c and zap.c alone include
+// zmq.h.
 //
 // With keys a link is CurveZMQ: both sides prove that they hold their long-term keys, and what passes is
 // encrypted under keys of the connection's own. A ROUTER asks the ZAP handler of its context (zap.h) who
@@ -24,6 +25,7 @@
 #include "base/bytes.h"
 #include "base/curvekey.h"
 #include "base/err.h"
+#include "proto/watch.h"
 
 struct link_context;
 struct link;
@@ -34,6 +36,7 @@ enum { LINK_PEER_BYTES = 5, LINK_ENDPOINT_BYTES = 256 };
 // A ROUTER's name for a peer, made by ZeroMQ itself: valid while the connection lasts.
 struct link_peer {
     uint8_t bytes[LINK_PEER_BYTES];
+    uint8_t fd[3]; // Of its connection, for watch.h; 0: not known.
 };
 
 MUST_USE enum err link_context_open(struct link_context **context_out);
@@ -50,6 +53,11 @@ struct link_security {
 MUST_USE enum err link_open(struct link_context *context, enum link_kind kind,
                             const struct link_security *security, struct link **link_out);
 void link_close(struct link *link); // Accepts NULL.
+
+// Of a ROUTER, before it is bound: peers that make us keep more are cut; see watch.h. ERR_IO: the system
+// refuses.
+MUST_USE enum err link_limit(struct link *link, const struct arrears_limits *limits);
+void link_counts(const struct link *link, struct watch_counts *counts_out); // All 0 without limits.
 
 // Binds, and tells the endpoint that peers connect to (a port given as * is chosen by the system).
 // ERR_IO: the address is taken or not one; ZeroMQ's words. ERR_INVALID: there is no such port.

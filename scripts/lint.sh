@@ -26,7 +26,7 @@ arrows() {
     BEGIN {
         split("base:0 model:1 scheduler:1 proto:1 store:1 coordinator:2 shard_worker:2 client:2", list, " ")
         for (i in list) { split(list[i], pair, ":"); rank[pair[1]] = pair[2] }
-        only["lmdb.h"] = "store/kv.c"; only["zmq.h"] = "proto/link.c proto/zap.c"
+        only["lmdb.h"] = "store/kv.c"; only["zmq.h"] = "proto/link.c proto/watch.c proto/zap.c"
         only["mpi.h"] = "shard_worker/ranks.c shard_worker/group.c"; only["cblas.h"] = "model/blas.c"
         only["sodium.h"] = "base/curvekey.c base/digest.c base/sign.c base/seal.c"; only["yaml.h"] = "base/yaml.c"
     }

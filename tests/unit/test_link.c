@@ -272,7 +272,7 @@ static void test_a_frame_too_long_ends_its_connection(void **state)
 static void test_a_peer_that_is_gone(void **state)
 {
     (void)state;
-    const struct link_peer nobody = {{0, 1, 2, 3, 4}};
+    const struct link_peer nobody = {.bytes = {0, 1, 2, 3, 4}};
     assert_int_equal(link_send(router, &nobody, span_text("?"), none), ERR_UNAVAILABLE);
     struct link *const link = dealer();
     send_text(link, "hello", none);

@@ -1,0 +1,327 @@
+// tests/e2e/zmtp.c: a peer that talks ZMTP 3.1 without ZeroMQ, and breaks its rules; and peers that break
+// TCP's manners.
+//
+//   zmtp PORT endless SIZE SECONDS    frames of SIZE bytes of one message that never ends
+//   zmtp PORT tiny SIZE COUNT         one message of COUNT frames, which does end
+//   zmtp PORT messages SIZE COUNT     COUNT messages of one frame
+//   zmtp PORT frames N COUNT          COUNT messages of N frames of one byte
+//   zmtp PORT announce BYTES 1        the header of a frame of so many bytes
+//   zmtp PORT named NAME SECONDS      a peer that chose its routing id, and sends a message every 10 ms
+//   zmtp PORT deaf COUNT SECONDS      sends COUNT messages and reads nothing for so long
+//   zmtp PORT idle|half|garbage|http COUNT SECONDS
+//                                     COUNT connections at once that say nothing, half a handshake, noise, or
+//                                     a request for a web page; those that were cut are made anew at once
+//
+// PORT is one of 127.0.0.1. Prints one JSON object: what was sent, how often the other side cut the
+// connection, and after how many milliseconds it did first (-1: never).
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MORE = 1,
+    LONG = 2,
+    COMMAND = 4,
+    GREETING_BYTES = 64,
+    PEERS_MAX = 4096,
+    BATCH_BYTES = 65536
+};
+
+static struct sockaddr_in server = {.sin_family = AF_INET};
+static uint64_t sent;
+static uint64_t cuts;
+static int64_t first_cut_ms = -1;
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(EXIT_FAILURE);
+}
+
+static int dial(void)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&server, sizeof server) != 0) {
+        die("connect");
+    }
+    return fd;
+}
+
+// False: the other side has cut the connection.
+static bool put(int fd, const void *bytes, size_t count)
+{
+    for (size_t done = 0; done < count;) {
+        const ssize_t got = write(fd, (const uint8_t *)bytes + done, count - done);
+        if (got < 0) {
+            return false;
+        }
+        done += (size_t)got;
+        sent += (uint64_t)got;
+    }
+    return true;
+}
+
+// A frame at `at`, of `bytes` zeros. How long it is with its header.
+static size_t frame(uint8_t *at, uint8_t flags, uint64_t bytes)
+{
+    if (bytes <= 255) {
+        at[0] = flags;
+        at[1] = (uint8_t)bytes;
+        return 2;
+    }
+    at[0] = flags | LONG;
+    for (int i = 0; i < 8; i++) {
+        at[1 + i] = (uint8_t)(bytes >> (56 - 8 * i));
+    }
+    return 9;
+}
+
+// A connection with its handshake done (mechanism NULL); name: routing id, or "".
+static int shake(const char *name)
+{
+    static const uint8_t greeting[GREETING_BYTES] = {0xff, 0,    0, 0, 0,   0,   0,   0,
+                                                     1,    0x7f, 3, 1, 'N', 'U', 'L', 'L'};
+    static const char type[] = "\5READY\13Socket-Type\0\0\0\6DEALER";
+    static const char identity[] = "\10Identity\0\0\0";
+    const size_t name_bytes = strlen(name);
+    uint8_t ready[512];
+    size_t bytes = frame(ready, COMMAND,
+                         sizeof type - 1 + (name_bytes > 0 ? sizeof identity + name_bytes : 0));
+    memcpy(ready + bytes, type, sizeof type - 1);
+    bytes += sizeof type - 1;
+    if (name_bytes > 0) {
+        memcpy(ready + bytes, identity, sizeof identity - 1);
+        bytes += sizeof identity - 1;
+        ready[bytes++] = (uint8_t)name_bytes;
+        memcpy(ready + bytes, name, name_bytes);
+        bytes += name_bytes;
+    }
+    const int fd = dial();
+    uint8_t answer[GREETING_BYTES];
+    if (put(fd, greeting, sizeof greeting) &&
+        recv(fd, answer, sizeof answer, MSG_WAITALL) == (ssize_t)sizeof answer &&
+        put(fd, ready, bytes)) {
+        (void)recv(fd, answer, 1, 0); // READY of the other side: it has let us in.
+    }
+    return fd;
+}
+
+static void note_cut(int64_t began_ms)
+{
+    cuts++;
+    first_cut_ms = first_cut_ms < 0 ? now_ms() - began_ms : first_cut_ms;
+}
+
+// Whether the other side closes within so long; what it says is read and thrown away.
+static bool closes_within(int fd, int64_t wait_ms)
+{
+    const int64_t until_ms = now_ms() + wait_ms;
+    for (int64_t left; (left = until_ms - now_ms()) > 0;) {
+        struct pollfd item = {.fd = fd, .events = POLLIN};
+        char bytes[4096];
+        if (poll(&item, 1, (int)left) > 0 && read(fd, bytes, sizeof bytes) <= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void endless(size_t size, int64_t seconds)
+{
+    uint8_t *const batch = calloc(BATCH_BYTES + size + 9, 1);
+    const int64_t until_ms = now_ms() + seconds * 1000;
+    size_t bytes = 0;
+    if (batch == NULL) {
+        die("memory");
+    }
+    while (bytes < BATCH_BYTES) {
+        bytes += frame(batch + bytes, MORE, size) + size;
+    }
+    while (now_ms() < until_ms) {
+        const int fd = shake("");
+        const int64_t began_ms = now_ms();
+        while (now_ms() < until_ms) {
+            if (!put(fd, batch, bytes)) {
+                note_cut(began_ms);
+                break;
+            }
+        }
+        close(fd);
+    }
+    free(batch);
+}
+
+// `count` times a message of `frames` frames of `size` bytes.
+static void bulk(uint64_t frames, size_t size, uint64_t count)
+{
+    uint8_t *const one = calloc(size + 9, 1);
+    uint8_t *const batch = malloc(BATCH_BYTES + size + 9);
+    size_t bytes = 0;
+    const int fd = shake("");
+    const int64_t began_ms = now_ms();
+    bool open = one != NULL && batch != NULL;
+    for (uint64_t i = 0; i < frames * count && open; i++) {
+        const size_t head = frame(one, (i + 1) % frames == 0 ? 0 : MORE, size);
+        memcpy(batch + bytes, one, head + size);
+        bytes += head + size;
+        if (bytes >= BATCH_BYTES || i + 1 == frames * count) {
+            open = put(fd, batch, bytes);
+            bytes = 0;
+        }
+    }
+    if (!open || closes_within(fd, 1000)) {
+        note_cut(began_ms);
+    }
+    close(fd);
+    free(one);
+    free(batch);
+}
+
+static void announce(uint64_t bytes)
+{
+    uint8_t head[9];
+    const int fd = shake("");
+    const int64_t began_ms = now_ms();
+    if (!put(fd, head, frame(head, 0, bytes)) || closes_within(fd, 5000)) {
+        note_cut(began_ms);
+    }
+    close(fd);
+}
+
+static void named(const char *name, int64_t seconds)
+{
+    static const uint8_t message[] = {0, 1, 'x'};
+    const int64_t began_ms = now_ms();
+    int fd = shake(name);
+    while (now_ms() < began_ms + seconds * 1000) {
+        if (!put(fd, message, sizeof message) || closes_within(fd, 10)) {
+            note_cut(began_ms);
+            close(fd);
+            fd = shake(name);
+        }
+    }
+    close(fd);
+}
+
+static void deaf(uint64_t count, int64_t seconds)
+{
+    static const uint8_t message[] = {0, 1, 'x'}; // Answered with an error.
+    const int64_t began_ms = now_ms();
+    const int fd = shake("");
+    bool open = true;
+    for (uint64_t i = 0; i < count && open; i++) {
+        open = put(fd, message, sizeof message);
+    }
+    while (open && now_ms() < began_ms + seconds * 1000) {
+        struct pollfd item = {.fd = fd, .events = 0};
+        open = poll(&item, 1, 100) == 0; // POLLHUP, POLLERR
+    }
+    if (!open) {
+        note_cut(began_ms);
+    }
+    close(fd);
+}
+
+// What a peer of the kind says before it falls silent.
+static size_t opening(const char *kind, uint8_t bytes[static 1024])
+{
+    if (strcmp(kind, "half") == 0) {
+        memcpy(bytes, "\xff\0\0\0\0\0\0\0\1\x7f\3\1", 12);
+        return 12;
+    }
+    if (strcmp(kind, "garbage") == 0) {
+        for (int i = 0; i < 1024; i++) {
+            bytes[i] = (uint8_t)rand(); // NOLINT: any will do.
+        }
+        return 1024;
+    }
+    if (strcmp(kind, "http") == 0) {
+        static const char request[] = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+        memcpy(bytes, request, sizeof request - 1);
+        return sizeof request - 1;
+    }
+    return 0;
+}
+
+static void crowd(const char *kind, size_t count, int64_t seconds)
+{
+    static struct pollfd items[PEERS_MAX];
+    const int64_t began_ms = now_ms();
+    if (count > PEERS_MAX) {
+        count = PEERS_MAX;
+    }
+    for (size_t i = 0; i < count; i++) {
+        items[i].fd = -1;
+    }
+    while (now_ms() < began_ms + seconds * 1000) {
+        for (size_t i = 0; i < count; i++) {
+            uint8_t bytes[1024];
+            if (items[i].fd < 0) {
+                const size_t length = opening(kind, bytes);
+                items[i] = (struct pollfd){.fd = dial(), .events = POLLIN};
+                (void)put(items[i].fd, bytes, length);
+            }
+        }
+        if (poll(items, count, 50) <= 0) {
+            continue;
+        }
+        for (size_t i = 0; i < count; i++) {
+            char bytes[512];
+            if (items[i].revents != 0 && read(items[i].fd, bytes, sizeof bytes) <= 0) {
+                note_cut(began_ms);
+                close(items[i].fd);
+                items[i].fd = -1;
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 5) {
+        fprintf(stderr, "usage: zmtp PORT WHAT ARGUMENT ARGUMENT\n");
+        return EXIT_FAILURE;
+    }
+    const char *const what = argv[2];
+    const uint64_t a = strtoull(argv[3], NULL, 10), b = strtoull(argv[4], NULL, 10);
+    signal(SIGPIPE, SIG_IGN);
+    server.sin_port = htons((uint16_t)atoi(argv[1]));
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (strcmp(what, "endless") == 0) {
+        endless((size_t)a, (int64_t)b);
+    } else if (strcmp(what, "tiny") == 0) {
+        bulk(b, (size_t)a, 1);
+    } else if (strcmp(what, "messages") == 0) {
+        bulk(1, (size_t)a, b);
+    } else if (strcmp(what, "frames") == 0) {
+        bulk(a, 1, b);
+    } else if (strcmp(what, "announce") == 0) {
+        announce(a);
+    } else if (strcmp(what, "named") == 0) {
+        named(argv[3], (int64_t)b);
+    } else if (strcmp(what, "deaf") == 0) {
+        deaf(a, (int64_t)b);
+    } else {
+        crowd(what, (size_t)a, (int64_t)b);
+    }
+    printf("{\"sent\": %llu, \"cuts\": %llu, \"first_cut_ms\": %lld}\n", (unsigned long long)sent,
+           (unsigned long long)cuts, (long long)first_cut_ms);
+    return EXIT_SUCCESS;
+}
