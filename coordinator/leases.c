@@ -439,10 +439,8 @@ static void assign(struct core *core)
                     break;
                 }
                 planner_granted(&core->planner, &grant);
-            } else if (verify_next(core, worker->principal, &task)) {
-                (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
-                           task.node, &task);
-            } else if (recheck_next(core, worker, &task)) {
+            } else if (verify_next(core, worker->principal, &task) ||
+                       recheck_next(core, worker, &task)) {
                 (void)lend(core, worker, catalog_model_number(core, task.model), task.shard,
                            task.node, &task);
             } else if (recheck_waits(core) ||
