@@ -172,7 +172,7 @@ bench-locality: all  ## what workers fetch with and without what they keep in me
 bench: bench-erasure bench-deletions  ## all benches: ours, reference, ratio, limit
 bench-quick: bench-erasure  ## the same with fewer records, in less than a minute
 	@$(MAKE) --no-print-directory bench-deletions MODE=quick
-$(BUILD)/bench/deletions: $(BUILD)/bench/bare.o
+$(BUILD)/bench/deletions: $(BUILD)/bench/bare.o $(BUILD)/bench/clients.o
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -o $@

@@ -13,6 +13,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "bench/clients.h"
 #include "store/kv.h"
 
 enum { CLIENTS_MAX = 1024, VALUE_BYTES_MAX = 1 << 20, KNOWN_MAX = 1 << 20, OWN_MAX = 1 << 16 };
@@ -57,6 +58,18 @@ struct table {
     size_t known_count, dropped, put;
 };
 
+struct ask { // Of a client.
+    uint32_t share;
+    double began_s;
+};
+
+struct share { // Of the clients: those that one thread carries.
+    pthread_cond_t some;
+    uint32_t number;
+    struct ask *done[CLIENTS_MAX];
+    uint32_t count;
+};
+
 static struct {
     MDB_env *env;
     struct table tables[KV_TABLE_COUNT_];
@@ -67,14 +80,8 @@ static struct {
     uint32_t count;
     bool end;
     const struct bare_load *load;
-    void (*time_of)(void *context, double seconds);
-    void *context;
+    struct share shares[CLIENTS_THREADS];
 } bare = {.lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER};
-
-struct ask {
-    pthread_cond_t done;
-    bool ready;
-};
 
 static void must(int rc, const char *what)
 {
@@ -294,45 +301,68 @@ static void *store(void *unused)
         commit(count);
         pthread_mutex_lock(&bare.lock);
         for (uint32_t i = 0; i < count; i++) {
-            taken[i]->ready = true;
-            pthread_cond_signal(&taken[i]->done);
+            struct share *const share = &bare.shares[taken[i]->share];
+            share->done[share->count++] = taken[i];
+            pthread_cond_signal(&share->some);
         }
     }
 }
 
-static void *client(void *unused)
+// The lock is held.
+static void hand_in(struct ask *ask)
 {
-    struct ask ask = {.done = PTHREAD_COND_INITIALIZER};
-    for (uint32_t i = 0; i < bare.load->each; i++) {
-        const double start = now_s();
-        pthread_mutex_lock(&bare.lock);
-        ask.ready = false;
-        bare.waiting[bare.count++] = &ask;
-        pthread_cond_signal(&bare.some);
-        while (!ask.ready) {
-            pthread_cond_wait(&ask.done, &bare.lock);
+    ask->began_s = now_s();
+    bare.waiting[bare.count++] = ask;
+    pthread_cond_signal(&bare.some);
+}
+
+static void *carry(void *argument)
+{
+    struct share *const share = argument;
+    struct ask asks[CLIENTS_MAX], *done[CLIENTS_MAX];
+    const uint32_t clients = bare.load->clients / CLIENTS_THREADS;
+    const uint32_t total = clients * bare.load->each;
+    uint32_t sent = 0, acks = 0;
+    pthread_mutex_lock(&bare.lock);
+    for (; sent < clients; sent++) {
+        asks[sent].share = share->number;
+        hand_in(&asks[sent]);
+    }
+    while (acks < total) {
+        while (share->count == 0) {
+            pthread_cond_wait(&share->some, &bare.lock);
         }
+        const uint32_t count = share->count;
+        memcpy(done, share->done, count * sizeof *done);
+        share->count = 0;
         pthread_mutex_unlock(&bare.lock);
-        bare.time_of(bare.context, now_s() - start);
+        const double ended_s = now_s();
+        for (uint32_t i = 0; i < count; i++) {
+            bare.load->time_of(bare.load->context, share->number, ended_s - done[i]->began_s);
+        }
+        acks += count;
+        pthread_mutex_lock(&bare.lock);
+        for (uint32_t i = 0; i < count && sent < total; i++, sent++) {
+            hand_in(done[i]);
+        }
     }
-    return unused;
+    pthread_mutex_unlock(&bare.lock);
+    return NULL;
 }
 
-double bare_run(const struct bare_load *load, void (*time_of)(void *context, double seconds),
-                void *context)
+double bare_run(const struct bare_load *load)
 {
-    pthread_t writer, clients[CLIENTS_MAX];
+    pthread_t writer, clients[CLIENTS_THREADS];
     bare.load = load;
-    bare.time_of = time_of;
-    bare.context = context;
     bare.end = false;
     open_all(load);
     must(pthread_create(&writer, NULL, store, NULL), "pthread_create");
     const double start = now_s();
-    for (uint32_t i = 0; i < load->clients; i++) {
-        must(pthread_create(&clients[i], NULL, client, NULL), "pthread_create");
+    for (uint32_t i = 0; i < CLIENTS_THREADS; i++) {
+        bare.shares[i] = (struct share){.some = PTHREAD_COND_INITIALIZER, .number = i};
+        must(pthread_create(&clients[i], NULL, carry, &bare.shares[i]), "pthread_create");
     }
-    for (uint32_t i = 0; i < load->clients; i++) {
+    for (uint32_t i = 0; i < CLIENTS_THREADS; i++) {
         pthread_join(clients[i], NULL);
     }
     const double took = now_s() - start;

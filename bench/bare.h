@@ -2,8 +2,8 @@
 // deletions.c.
 //
 // It begins with a copy of the coordinator's own store, so with the same tables, filled alike. Each of
-// 64 threads hands in a request and waits; one thread takes what waits, up to `batch` requests, writes
-// for each the rows that the coordinator was counted to write and to drop per acknowledged request
+// 64 clients hands in a request and waits, carried by as many threads as ours (clients.h); one thread
+// takes what waits, up to `batch` requests, writes for each the rows that the coordinator was counted to write and to drop per acknowledged request
 // (count.h; of the erasure, too, as far as that went on while it was counted), and commits with sync,
 // with the flags of store/kv.c. Sizes are the counted ones; keys are of the same kinds: hashes are
 // drawn, numbers of requests count up, components, cells and data sets are rows that are there, records
@@ -20,13 +20,13 @@ struct bare_load {
     const struct counts *to;   // and after so many
     double requests;           // requests.
     uint32_t batch;            // Requests of one commit at most.
-    uint32_t clients, each;
+    uint32_t clients, each;    // As of struct clients, and so is time_of.
+    void (*time_of)(void *context, uint32_t share, double seconds);
+    void *context;
 };
 
-// Adds the seconds of each request to `time_of(context, seconds)`, which must bear many threads, and
-// returns the requests a second.
-double bare_run(const struct bare_load *load, void (*time_of)(void *context, double seconds),
-                void *context);
+// Returns the requests a second.
+double bare_run(const struct bare_load *load);
 
 // Prints what is written per request.
 void bare_describe(const struct bare_load *load);

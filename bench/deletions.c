@@ -35,6 +35,7 @@
 #include "base/prompt.h"
 #include "base/text.h"
 #include "bench/bare.h"
+#include "bench/clients.h"
 #include "client/unlearn.h"
 #include "model/profile.h"
 #include "model/schema.h"
@@ -150,7 +151,10 @@ static double cpu_s(const char *pid)
 
 static double quantile(struct times *times, double q)
 {
-    must(times->count > 0, "nothing was measured");
+    if (times->at == NULL) {
+        must(false, "nothing was measured");
+        return 0;
+    }
     qsort(times->at, times->count, sizeof *times->at, compare);
     return times->at[(size_t)(q * (double)(times->count - 1))];
 }
@@ -200,35 +204,24 @@ static void copy_store(const char *to)
     must(system(command) == 0, "copying the store"); // NOLINT(cert-env33-c)
 }
 
-static void add_locked(void *times, double seconds)
+// Of each thread that carries clients.
+static struct times taken[CLIENTS_THREADS];
+
+static void take_time(void *unused, uint32_t share, double seconds)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&lock);
-    times_add(times, seconds);
-    pthread_mutex_unlock(&lock);
+    (void)unused;
+    times_add(&taken[share], seconds);
 }
 
-// Runs 64 clients and returns the requests a second; their times into `all`.
-static double run_clients(void *(*client)(void *), struct times *all)
+static void collect(struct times *all)
 {
-    pthread_t threads[CLIENTS];
-    static struct times mine[CLIENTS];
-    const double start = now_s();
-    for (int i = 0; i < CLIENTS; i++) {
-        must(pthread_create(&threads[i], NULL, client, &mine[i]) == 0, "pthread_create");
-    }
-    for (int i = 0; i < CLIENTS; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    const double took = now_s() - start;
-    for (int i = 0; i < CLIENTS; i++) {
-        for (size_t n = 0; n < mine[i].count; n++) {
-            times_add(all, mine[i].at[n]);
+    for (int i = 0; i < CLIENTS_THREADS; i++) {
+        for (size_t n = 0; n < taken[i].count; n++) {
+            times_add(all, taken[i].at[n]);
         }
-        mem_free(mine[i].at);
-        mine[i] = (struct times){0};
+        mem_free(taken[i].at);
+        taken[i] = (struct times){0};
     }
-    return (double)all->count / took;
 }
 
 // ---------------------------------------------------------------- ours
@@ -255,17 +248,6 @@ static void delete_one(struct unlearn *client, struct times *times)
     MUST(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){&text, 1},
                         (struct unlearn_ids){NULL, 0}, NULL, &state));
     times_add(times, now_s() - start);
-}
-
-static void *our_client(void *times)
-{
-    struct unlearn *client;
-    connect_to(&client);
-    for (uint32_t i = 0; i < each; i++) {
-        delete_one(client, times);
-    }
-    unlearn_close(client);
-    return NULL;
 }
 
 static void *single_client(void *times)
@@ -372,14 +354,19 @@ static bool bench_flood(struct times *calm)
     stop = false;
     must(pthread_create(&predictor, NULL, predict_client, &predicted) == 0, "pthread_create");
     memcpy(&before, counts, sizeof before);
-    char path[PATH_BYTES + 32], pid[32];
+    char path[PATH_BYTES + 32], cluster[PATH_BYTES + 8], pid[32];
+    snprintf(cluster, sizeof cluster, "%s/c", dir);
     snprintf(path, sizeof path, "%s/c/run/unlearnd.pid", dir);
     first_line(path, pid, sizeof pid);
     pid[strcspn(pid, "\n")] = '\0';
     const double cpu[2] = {cpu_s(pid), cpu_s("self")};
-    const double rate = run_clients(our_client, &ours);
+    const struct clients clients = {
+        .dir = cluster, .dataset = "d", .count = CLIENTS, .each = each, .time_of = take_time};
+    const double rate = clients_run(&clients);
     const double used[2] = {cpu_s(pid) - cpu[0], cpu_s("self") - cpu[1]};
     memcpy(&after, counts, sizeof after);
+    collect(&ours);
+    next_id = CLIENTS * each;
     quiet = 0;
     stop = true;
     pthread_join(predictor, NULL);
@@ -392,7 +379,8 @@ static bool bench_flood(struct times *calm)
                              .requests = requests,
                              .batch = (uint32_t)(requests / commits) + 1,
                              .clients = CLIENTS,
-                             .each = each};
+                             .each = each,
+                             .time_of = take_time};
     printf("  %.0f requests in %.0f commits; %.0f other commits meanwhile\n", requests, commits,
            (double)(after.commits - before.commits) - commits);
     printf("  processor: coordinator %.0f us, clients %.0f us an ack; together %.2f processors\n",
@@ -402,10 +390,12 @@ static bool bench_flood(struct times *calm)
     snprintf(copies[0], sizeof copies[0], "%s/bare", dir);
     snprintf(copies[1], sizeof copies[1], "%s/wide", dir);
     load.store = copies[0];
-    const double bare_rate = bare_run(&load, add_locked, &theirs);
+    const double bare_rate = bare_run(&load);
+    collect(&theirs);
     load.store = copies[1];
     load.batch = CLIENTS;
-    const double wide_rate = bare_run(&load, add_locked, &wide);
+    const double wide_rate = bare_run(&load);
+    collect(&wide);
     describe("bare LMDB, batches like ours", &theirs);
     describe("bare LMDB, whatever waits", &wide);
     printf("  bare LMDB, whatever waits: %.0f a second\n", wide_rate);

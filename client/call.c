@@ -77,7 +77,9 @@ static enum err reconnect(struct unlearn *client)
 
 static enum err open_inner(struct unlearn *client)
 {
-    TRY(link_context_open(&client->context));
+    if (!client->beside) {
+        TRY(link_context_open(&client->context));
+    }
     TRY(reconnect(client));
     client->timeout_ms = CONNECT_MS;
     const Unlearn__Pong *pong;
@@ -96,10 +98,13 @@ static char *trimmed(const char *dir)
     return copy;
 }
 
-static enum err open_client(const char *dir, const char *endpoint, struct unlearn **client_out)
+static enum err open_client(const char *dir, const char *endpoint, const struct unlearn *first,
+                            struct unlearn **client_out)
 {
     *client_out = NULL;
     struct unlearn *const client = mem_alloc(1, sizeof *client);
+    client->beside = first != NULL;
+    client->context = first != NULL ? first->context : NULL;
     client->dir = dir == NULL ? NULL : trimmed(dir);
     snprintf(client->endpoint, sizeof client->endpoint, "%s", endpoint);
     // Two clients in a row at one address must not take each other's late replies.
@@ -115,19 +120,26 @@ static enum err open_client(const char *dir, const char *endpoint, struct unlear
 
 enum err unlearn_open(const char *endpoint, struct unlearn **client_out)
 {
-    return open_client(NULL, endpoint, client_out);
+    return open_client(NULL, endpoint, NULL, client_out);
 }
 
 enum err unlearn_open_dir(const char *dir, struct unlearn **client_out)
 {
-    return open_client(dir, "", client_out);
+    return open_client(dir, "", NULL, client_out);
+}
+
+enum err call_open_beside(const struct unlearn *first, struct unlearn **client_out)
+{
+    return open_client(first->dir, first->endpoint, first, client_out);
 }
 
 void unlearn_close(struct unlearn *client)
 {
     if (client != NULL) {
         link_close(client->link);
-        link_context_close(client->context);
+        if (!client->beside) {
+            link_context_close(client->context);
+        }
         wire_arena_deinit(&client->arena);
         buf_deinit(&client->frame);
         buf_deinit(&client->values);

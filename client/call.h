@@ -11,6 +11,7 @@
 
 struct unlearn {
     struct link_context *context;
+    bool beside; // The context is another client's.
     struct link *link;
     char *dir; // Owned; NULL: opened by endpoint.
     char endpoint[LINK_ENDPOINT_BYTES];
@@ -22,6 +23,10 @@ struct unlearn {
     struct buf values;       // Numbers of the last prediction, and what its answers say together.
     Unlearn__Prediction prediction;
 };
+
+// Another connection to where `first` is connected, carried by the same threads of ZeroMQ: for many of one
+// thread. `first` is closed after it.
+MUST_USE enum err call_open_beside(const struct unlearn *first, struct unlearn **client_out);
 
 // A request with its body; BODY and KIND are the endings of the generated names.
 #define CALL_REQUEST(BODY, field, message)                                                         \

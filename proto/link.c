@@ -13,7 +13,7 @@
 #include "base/text.h"
 
 // A call drops so many messages at most: a peer that sends nothing else must not hold the loop.
-enum { FRAMES_MAX = 3, POLL_MAX = 16, DROPS_MAX = 64 };
+enum { FRAMES_MAX = 3, POLL_MAX = 64, DROPS_MAX = 64 };
 // And so many frames of one message: it may have millions, which the next calls go on with.
 enum { FRAMES_A_CALL = 4096 };
 // What a frame takes on the wire beside its bytes: flags and a length of 1 byte or 8, and with CurveZMQ
