@@ -9,6 +9,11 @@
 
 void model_placement(const struct spec *spec, struct placement *placement_out);
 
+// The same from a spec's canonical text, and the spec's digest. A thread remembers the texts that it read last,
+// by their digests: every deletion asks for those of its models. Errors as of spec_get.
+MUST_USE enum err model_placement_of(struct span text, struct placement *placement_out,
+                                     struct digest *digest_out);
+
 struct cell cell_of_record(const struct placement *placement, const struct record_key *key);
 
 // Walks the visible, not denied records of one cell in the order of storage: class by class, in each by

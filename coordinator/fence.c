@@ -10,7 +10,6 @@
 #include "coordinator/approval.h"
 #include "coordinator/cells.h"
 #include "coordinator/statement.h"
-#include "model/spec.h"
 #include "store/base.h"
 #include "store/bulk.h"
 #include "store/component.h"
@@ -239,21 +238,19 @@ static enum err collect_model(void *context, const struct model_row *row)
 }
 
 // As the receipt will name it: the model itself may be removed before the request is completed.
-static enum err name_model(const struct affected *affected, const struct model_row *row)
+static enum err name_model(const struct affected *affected, const struct model_row *row,
+                           const struct digest *spec)
 {
-    struct request_model model = {.model = row->number, .schema = affected->schema};
-    const struct span spec = buf_span(&row->spec); // Canonical text: its digest is the spec's.
-    model.spec = digest_of("unlearnd-spec", &spec, 1);
+    struct request_model model = {.model = row->number, .spec = *spec, .schema = affected->schema};
     memcpy(model.name, row->name, sizeof model.name);
     return request_model_put(affected->txn, affected->fence->request.sequence, &model);
 }
 
 static enum err hit_model(struct affected *affected, const struct model_row *row)
 {
-    struct spec spec;
-    TRY_AS(spec_get(buf_span(&row->spec), &spec), "model %u", row->number);
     struct placement placement;
-    model_placement(&spec, &placement);
+    struct digest spec;
+    TRY_AS(model_placement_of(buf_span(&row->spec), &placement, &spec), "model %u", row->number);
     const uint32_t awaited_before = affected->fence->awaited_count;
     affected->model = row->number;
     affected->invalid_count = 0;
@@ -273,7 +270,7 @@ static enum err hit_model(struct affected *affected, const struct model_row *row
     mem_free(affected->lost);
     mem_free(affected->fresh);
     if (err == OK && affected->fence->awaited_count > awaited_before) {
-        err = name_model(affected, row);
+        err = name_model(affected, row, &spec);
     }
     return err;
 }

@@ -6,7 +6,6 @@
 #include "base/build.h"
 #include "base/clock.h"
 #include "coordinator/cells.h"
-#include "model/spec.h"
 #include "proto/receipt.h"
 #include "store/bulk.h"
 #include "store/component.h"
@@ -76,17 +75,14 @@ static enum err look_at_model(struct completing *completing, uint64_t sequence, 
     struct model_row row = {0};
     const enum err err = model_get(completing->txn, number, &row);
     completing->there = err == OK && !row.removing;
-    struct spec spec;
+    struct digest spec;
     enum err known = OK;
     if (completing->there) {
         completing->dataset = row.dataset;
-        known = spec_get(buf_span(&row.spec), &spec);
+        known = model_placement_of(buf_span(&row.spec), &completing->placement, &spec);
     }
     model_row_deinit(&row);
     TRY_AS(known, "model %u", number);
-    if (completing->there) {
-        model_placement(&spec, &completing->placement);
-    }
     return err == ERR_NOT_FOUND ? OK : err;
 }
 

@@ -4,6 +4,7 @@
 #include "store/deny.h"
 #include "store/keyring.h"
 #include "store/kv.h"
+#include "store/opened.h"
 #include "store/record.h"
 #include "store/store.h"
 #include "store/value.h"
@@ -63,6 +64,7 @@ struct store {
     struct keyring *keyring;
     struct secrets *secrets;
     struct buf plain;           // The value that was opened last.
+    struct opened *opened;      // Those that are opened again and again. Owned.
     uint8_t nonces[4096];       // Drawn ahead, for value.c; no secrets.
     size_t nonces_left;         // Bytes at its end.
     struct anchor anchor;       // As of the last commit.

@@ -383,7 +383,7 @@ static enum err create_in(struct store *store, const char *path, const char *key
 
 static enum err create_at(const char *path, const char *keyring_path, const char *dir)
 {
-    struct store store = {0};
+    struct store store = {.opened = opened_new()};
     enum err err = master_open(dir, &store.master);
     err = err == OK ? create_in(&store, path, keyring_path) : err;
     kv_close(store.kv);
@@ -391,6 +391,7 @@ static enum err create_at(const char *path, const char *keyring_path, const char
     master_close(store.master);
     seal_room_free(store.secrets);
     buf_deinit(&store.plain);
+    opened_free(store.opened);
     return err;
 }
 
@@ -529,6 +530,7 @@ enum err store_open(const char *dir, uint64_t map_bytes, struct store **store_ou
 {
     struct store *store = mem_alloc(1, sizeof *store);
     store->lock_fd = -1;
+    store->opened = opened_new();
     store->dir = mem_text(dir);
     const enum err err = open_in(store, dir, map_bytes);
     if (err != OK) {
@@ -550,6 +552,7 @@ void store_close(struct store *store)
     master_close(store->master);
     seal_room_free(store->secrets);
     buf_deinit(&store->plain);
+    opened_free(store->opened);
     deny_deinit(&store->deny);
     mem_free(store->imports.at);
     mem_free(store->dir);

@@ -52,6 +52,14 @@ static bool is_plain(enum kv_table table, struct span key)
     return table == KV_META && key.bytes == 1 && *(const uint8_t *)key.data == META_FORMAT;
 }
 
+// Rows that every request reads again (opened.h). Not those of records, holds and weights, which must be in
+// memory no longer than somebody needs them; nor the secrets of the table meta.
+static bool is_kept(enum kv_table table, struct span key)
+{
+    return table == KV_DATASET || table == KV_MODEL || table == KV_COMPONENT || table == KV_CELL ||
+           (table == KV_META && key.bytes == 1 && *(const uint8_t *)key.data >= META_COUNTER);
+}
+
 // --- Writing ---
 
 // Drawing costs a system call, which for a row of a few bytes is more than sealing it.
@@ -78,6 +86,11 @@ static enum err seal_row(struct txn *txn, enum kv_table table, struct span key, 
     nonce_draw(txn->store, room + head_bytes);
     seal_put(seal_key, room + head_bytes, span_of(bound.at, bound.bytes), value,
              room + head_bytes + SEAL_NONCE_BYTES);
+    if (is_kept(table, key)) {
+        opened_put(txn->store->opened, table, key,
+                   span_of(room, head_bytes + SEAL_NONCE_BYTES + value.bytes + SEAL_TAG_BYTES),
+                   value);
+    }
     return OK;
 }
 
@@ -168,7 +181,28 @@ static enum err open_row(struct txn *txn, enum kv_table table, struct span key, 
         return damaged(table, key);
     }
     *value_out = buf_span(plain);
+    if (is_kept(table, key)) {
+        opened_put(txn->store->opened, table, key, stored, *value_out);
+    }
     return OK;
+}
+
+// False: it has to be opened. Else the value is in the buffer of the store, as if it had been.
+static bool opened_before(struct txn *txn, enum kv_table table, struct span key, struct span stored,
+                          struct span *value_out)
+{
+    struct buf *const plain = &txn->store->plain;
+    struct span value;
+    if (!is_kept(table, key) || !opened_get(txn->store->opened, table, key, stored, &value)) {
+        return false;
+    }
+#ifdef __SANITIZE_ADDRESS__
+    buf_deinit(plain); // As in open_row.
+#endif
+    buf_clear(plain);
+    buf_put(plain, value);
+    *value_out = buf_span(plain);
+    return true;
 }
 
 static enum err open_own(struct txn *txn, enum kv_table table, struct span key, struct span stored,
@@ -199,6 +233,9 @@ enum err value_of(struct txn *txn, enum kv_table table, struct span key, struct 
     }
     if (kind == VALUE_PLAIN) {
         *value_out = span_of(bytes + 1, stored.bytes - 1);
+        return OK;
+    }
+    if (opened_before(txn, table, key, stored, value_out)) {
         return OK;
     }
     if (kind == VALUE_OWN_KEY) {
@@ -238,5 +275,6 @@ enum err value_drop(struct txn *txn, enum kv_table table, struct span key)
     TRY(err);
     TRY(value_name(table, key, stored, &name));
     TRY(kv_drop(&txn->kv, table, key));
+    opened_forget(txn->store->opened, table, key);
     return doom_put(txn, &name);
 }
