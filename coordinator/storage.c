@@ -19,7 +19,10 @@ enum {
     BATCH_MAX = 256,  // Jobs of one shared transaction: bounds the time to the first ack.
     GATHER_LEAST = 8, // Jobs of a commit after which the next one waits for as many,
     GATHER_US = 1000, // this long at most.
-    READ_US = 1000,   // Of reading between two transactions for writing, while acks wait.
+    // While acks wait, reading takes so long between two commits,
+    READ_US = 1000,
+    READ_PAUSE_US = 10000, // and then not again for so long.
+    USAGE_US = 20000,      // Between two looks at it, while many write.
 };
 
 struct storage {
@@ -36,6 +39,8 @@ struct storage {
     size_t shared;             // Jobs of the last shared transaction; the store thread's.
     bool denied[LIMIT_PRINCIPALS +
                 1]; // By number. As the transaction that is open says; the store thread's.
+    int64_t read_next_us;      // Before it nothing is read while acks wait; the store thread's.
+    int64_t usage_us;          // When the usage was looked at; the store thread's.
     void (*after_commit)(void *context, struct job **jobs, size_t count);
     void *after_commit_context;
 };
@@ -136,6 +141,19 @@ static bool run_shared(struct storage *storage, struct job **jobs, size_t count)
     return stands;
 }
 
+// Counting LMDB's free pages is work of its own: not after each commit of many.
+static void look_at_usage(struct storage *storage, bool alone)
+{
+    const int64_t now_us = clock_mono_us();
+    if (alone || now_us - storage->usage_us >= USAGE_US) {
+        uint64_t used = 0, map = 0;
+        store_usage(storage->store, &used, &map);
+        atomic_store(&storage->used_bytes, used);
+        atomic_store(&storage->map_bytes, map);
+        storage->usage_us = now_us;
+    }
+}
+
 static void run_batch(struct storage *storage, struct job **jobs, size_t count)
 {
     if (count == 1 || !run_shared(storage, jobs, count)) {
@@ -146,10 +164,7 @@ static void run_batch(struct storage *storage, struct job **jobs, size_t count)
     if (storage->after_commit != NULL) {
         storage->after_commit(storage->after_commit_context, jobs, count);
     }
-    uint64_t used = 0, map = 0;
-    store_usage(storage->store, &used, &map);
-    atomic_store(&storage->used_bytes, used);
-    atomic_store(&storage->map_bytes, map);
+    look_at_usage(storage, count == 1 && jobs[0]->kind != JOB_READ);
     for (size_t i = 0; i + 1 < count; i++) {
         jobs[i]->mail.next = &jobs[i + 1]->mail;
     }
@@ -259,14 +274,24 @@ static void write_some(struct storage *storage, struct lanes *lanes)
     }
 }
 
-// One at least, if there is one.
+// One at least, if there is one and it is their turn.
 static void read_some(struct storage *storage, struct lanes *lanes)
 {
-    const int64_t until_us = clock_mono_us() + READ_US;
+    const int64_t began_us = clock_mono_us();
+    if (lanes->readers.first == NULL) {
+        return;
+    }
+    for (struct mail *mail; (mail = mailbox_take(storage->inbox, false)) != NULL;) {
+        sort_in(lanes, mail); // Does anybody wait for an ack?
+    }
+    if (lane_shares(&lanes->writers) && began_us < storage->read_next_us) {
+        return;
+    }
     while (may_read(lanes)) {
         struct job *job = lane_take(&lanes->readers);
         run_batch(storage, &job, 1);
-        if (clock_mono_us() >= until_us) {
+        storage->read_next_us = clock_mono_us() + READ_PAUSE_US;
+        if (clock_mono_us() >= began_us + READ_US) {
             return;
         }
     }
