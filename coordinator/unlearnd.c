@@ -42,8 +42,8 @@ enum {
     TICK_MS = 50,
     MESSAGES_A_TURN = 64,
     // Of a turn, so that who comes behind others waits for a few short ones.
-    JOBS_US = 500,
-    MESSAGES_US = 500, // Of each socket.
+    JOBS_US = 250,
+    MESSAGES_US = 250, // Of each socket.
     // Before it ends: what came before the signal is answered, and no new work begun.
     DRAIN_QUIET_MS =
         100,          // Nobody has asked for so long: who asks now asks again after the restart.
@@ -191,6 +191,7 @@ static bool take_messages(struct core *core, struct link *link,
         }
         take(core, &message);
         wire_arena_clear(&core->arena); // A client's message holds ids and subjects.
+        predict_finished(core);         // Its client has waited longer.
         if (clock_mono_us() >= until_us) {
             break;
         }
@@ -205,6 +206,7 @@ static void take_jobs(struct core *core)
     const int64_t until_us = clock_mono_us() + JOBS_US;
     for (struct job *job; (job = storage_finished(core->storage)) != NULL;) {
         job->done(job, core);
+        predict_finished(core); // Without what is not told yet: no ack of that has gone out, either.
         if (clock_mono_us() >= until_us) {
             return;
         }
