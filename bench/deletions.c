@@ -1,7 +1,8 @@
 // bench/deletions.c: acks and predictions under deletions, against limits (make bench-deletions).
 //
 // A real cluster on loopback: a data set of small records, a softmax of 16 shards and 4 slices over it, one
-// worker. Clients are threads of this process with libunlearn.
+// worker. Clients are connections of this process, by libunlearn; the 64 of the flood are carried by two
+// threads (clients.h), and so are those of the reference.
 //
 // Predictions are asked of a second model over a data set of its own: a flood leaves nothing valid in the
 // first one, and a refusal costs less than an answer. Quiet and flooded, the same client asks the same; it gets
