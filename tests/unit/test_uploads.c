@@ -232,7 +232,7 @@ static void test_a_full_queue_refuses(void **state)
     show.uuid = wire_bytes(span_of(uuid, sizeof uuid));
     request.body_case = UNLEARN__REQUEST__BODY_REQUEST_SHOW;
     request.request_show = &show;
-    const struct link_peer nobody = {{0, 9, 9, 9, 9}}, real = desk.peer;
+    const struct link_peer nobody = {.bytes = {0, 9, 9, 9, 9}}, real = desk.peer;
     desk.peer = nobody; // Their answers would fill the socket.
     while (!storage_is_full(desk.core->storage)) {
         desk_ask(&desk, &request, 7, span_of(NULL, 0));
