@@ -38,9 +38,9 @@ struct storage {
     struct mail *first, *last; // Submitted and not yet handed over; the main loop's.
     size_t shared;             // Jobs of the last shared transaction; the store thread's.
     bool denied[LIMIT_PRINCIPALS +
-                1]; // By number. As the transaction that is open says; the store thread's.
-    int64_t read_next_us;      // Before it nothing is read while acks wait; the store thread's.
-    int64_t usage_us;          // When the usage was looked at; the store thread's.
+                1];       // By number. As the transaction that is open says; the store thread's.
+    int64_t read_next_us; // Before it nothing is read while acks wait; the store thread's.
+    int64_t usage_us;     // When the usage was looked at; the store thread's.
     void (*after_commit)(void *context, struct job **jobs, size_t count);
     void *after_commit_context;
 };
