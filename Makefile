@@ -129,7 +129,11 @@ demo: install-packages  ## install what is missing, build, and show the main job
 	@$(MAKE) --no-print-directory -j2 all
 	@scripts/demo.sh $(DATA)
 
-e2e: $(E2E)
+e2e: $(E2E) $(BUILD)/e2e/deaf.so
+# Loaded before unlearnd by test_keys.sh.
+$(BUILD)/e2e/deaf.so: tests/e2e/deaf.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -fPIC -shared $< -ldl -o $@
 unit: $(UNIT)  ## build the unit tests (FLAVOUR=asan: with sanitizers)
 
 fuzz-targets: $(FUZZ)

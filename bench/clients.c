@@ -62,7 +62,7 @@ static void expect_ack(struct unlearn *client)
 static void connect_all(const struct share *share, struct unlearn **clients, struct link **links)
 {
     for (uint32_t i = 0; i < share->count; i++) {
-        must(i == 0 ? unlearn_open_dir(share->clients->dir, &clients[i])
+        must(i == 0 ? unlearn_open_dir(share->clients->dir, NULL, &clients[i])
                     : call_open_beside(clients[0], &clients[i]),
              "connecting");
         links[i] = clients[i]->link;

@@ -235,7 +235,7 @@ static void connect_to(struct unlearn **client)
 {
     char path[PATH_BYTES + 8];
     snprintf(path, sizeof path, "%s/c", dir);
-    MUST(unlearn_open_dir(path, client));
+    MUST(unlearn_open_dir(path, NULL, client));
 }
 
 static void delete_one(struct unlearn *client, struct times *times)

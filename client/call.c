@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "client/interrupt.h"
+#include "proto/address.h"
 
 enum {
     CONNECT_MS = 3000,  // A coordinator that lives accepts at once; three tries of ZeroMQ fit.
@@ -22,18 +23,52 @@ enum {
     PATH_BYTES_MAX = 4096,
 };
 
+// The files of the keys in use.
+static void key_paths(const struct unlearn *client, char own_out[static PATH_BYTES_MAX],
+                      char server_out[static PATH_BYTES_MAX])
+{
+    const char *const dir = client->dir == NULL ? "" : client->dir;
+    snprintf(own_out, PATH_BYTES_MAX, "%s%s", client->key_file == NULL ? dir : client->key_file,
+             client->key_file == NULL ? ".client/admin.key" : "");
+    snprintf(server_out, PATH_BYTES_MAX, "%s%s",
+             client->server_file == NULL ? dir : client->server_file,
+             client->server_file == NULL ? ".client/server.pub" : "");
+}
+
+// Why there is no answer, as far as it is known.
 static enum err nobody(const struct unlearn *client)
 {
-    FAIL(ERR_UNAVAILABLE, "no coordinator answers at %s: start it with unlearnctl up %s",
-         client->endpoint, client->dir == NULL ? "DIR" : client->dir);
+    char own[PATH_BYTES_MAX], server[PATH_BYTES_MAX];
+    const char *const endpoint = client->address.endpoint;
+    const enum link_trouble trouble = client->link == NULL ? LINK_FINE : link_trouble(client->link);
+    key_paths(client, own, server);
+    if (trouble == LINK_REFUSED) {
+        FAIL(ERR_DENIED,
+             "the coordinator at %s does not know the key in %s: it was never added, or it was "
+             "revoked",
+             endpoint, own);
+    }
+    if (trouble == LINK_STRANGE && client->address.insecure) {
+        FAIL(ERR_UNAVAILABLE, "what listens at %s answers nobody without a key, or hangs",
+             endpoint);
+    }
+    if (trouble == LINK_STRANGE) {
+        FAIL(ERR_UNAVAILABLE,
+             "what listens at %s has not shown that it holds the server's key in %s: the "
+             "coordinator's key was changed (take its new server.pub), it hangs, or it is another "
+             "program",
+             endpoint, server);
+    }
+    FAIL(ERR_UNAVAILABLE, "no coordinator answers at %s: start it with unlearnctl up %s", endpoint,
+         client->dir == NULL ? "DIR" : client->dir);
 }
 
 // --- The connection ---
 
-// Reads <dir>.client/address: one line, the endpoint.
-static enum err read_address(const char *dir, char endpoint_out[static LINK_ENDPOINT_BYTES])
+// Reads <dir>.client/address.
+static enum err read_address(const char *dir, struct address *address_out)
 {
-    char path[PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX], line[ADDRESS_LINE_BYTES + 1];
     snprintf(path, sizeof path, "%s.client/address", dir);
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0 && errno == ENOENT) {
@@ -44,7 +79,7 @@ static enum err read_address(const char *dir, char endpoint_out[static LINK_ENDP
         FAIL(ERR_UNAVAILABLE, "no coordinator runs for %s: start it with unlearnctl up %s", dir,
              dir);
     }
-    const ssize_t got = file < 0 ? -1 : read(file, endpoint_out, LINK_ENDPOINT_BYTES - 1);
+    const ssize_t got = file < 0 ? -1 : read(file, line, sizeof line - 1);
     const int why = errno;
     if (file >= 0) {
         close(file);
@@ -52,27 +87,51 @@ static enum err read_address(const char *dir, char endpoint_out[static LINK_ENDP
     if (got < 0) {
         FAIL(ERR_IO, "cannot read %s: %s", path, strerror(why));
     }
-    endpoint_out[got] = '\0';
-    endpoint_out[strcspn(endpoint_out, "\r\n")] = '\0';
-    if (endpoint_out[0] == '\0') {
+    line[got] = '\0';
+    if (line[strspn(line, "\r\n")] == '\0') {
         FAIL(ERR_UNAVAILABLE,
              "%s is empty, expected the coordinator's address: start it with "
              "unlearnctl up %s",
              path, dir);
     }
+    TRY_AS(address_get(line, address_out), "%s", path);
     return OK;
+}
+
+static enum err read_keys(const struct unlearn *client, struct link_security *security_out)
+{
+    char own[PATH_BYTES_MAX], server[PATH_BYTES_MAX];
+    key_paths(client, own, server);
+    enum err err = curvekey_read(own, &security_out->own);
+    if (err == OK) {
+        err = curvekey_read_public(server, security_out->server);
+    }
+    if (err == ERR_NOT_FOUND && client->dir != NULL) {
+        err = err_context(err, "a client of %s needs a key of its own and the server's public key",
+                          client->dir);
+    }
+    return err;
 }
 
 // Connects anew, to wherever the coordinator is now. Replies still under way are lost.
 static enum err reconnect(struct unlearn *client)
 {
+    struct link_security security = {0};
     link_close(client->link);
     client->link = NULL;
     if (client->dir != NULL) {
-        TRY(read_address(client->dir, client->endpoint));
+        TRY(read_address(client->dir, &client->address));
     }
-    TRY(link_open(client->context, LINK_DEALER, NULL, &client->link));
-    return link_connect(client->link, client->endpoint);
+    if (client->address.insecure) {
+        TRY_AS(address_check_loopback("the address", client->address.endpoint),
+               "no keys are asked for");
+    }
+    enum err err = client->address.insecure ? OK : read_keys(client, &security);
+    err = err == OK ? link_open(client->context, LINK_DEALER,
+                                client->address.insecure ? NULL : &security, &client->link)
+                    : err;
+    curvekey_wipe(&security.own);
+    return err == OK ? link_connect(client->link, client->address.endpoint) : err;
 }
 
 static enum err open_inner(struct unlearn *client)
@@ -98,15 +157,10 @@ static char *trimmed(const char *dir)
     return copy;
 }
 
-static enum err open_client(const char *dir, const char *endpoint, const struct unlearn *first,
-                            struct unlearn **client_out)
+// Takes the client over.
+static enum err open_client(struct unlearn *client, struct unlearn **client_out)
 {
     *client_out = NULL;
-    struct unlearn *const client = mem_alloc(1, sizeof *client);
-    client->beside = first != NULL;
-    client->context = first != NULL ? first->context : NULL;
-    client->dir = dir == NULL ? NULL : trimmed(dir);
-    snprintf(client->endpoint, sizeof client->endpoint, "%s", endpoint);
     // Two clients in a row at one address must not take each other's late replies.
     digest_random(&client->last_id, sizeof client->last_id);
     const enum err err = open_inner(client);
@@ -118,19 +172,37 @@ static enum err open_client(const char *dir, const char *endpoint, const struct 
     return OK;
 }
 
-enum err unlearn_open(const char *endpoint, struct unlearn **client_out)
+enum err unlearn_open(const char *endpoint, const struct unlearn_keys *keys,
+                      struct unlearn **client_out)
 {
-    return open_client(NULL, endpoint, NULL, client_out);
+    struct unlearn *const client = mem_alloc(1, sizeof *client);
+    snprintf(client->address.endpoint, sizeof client->address.endpoint, "%s", endpoint);
+    client->address.insecure = keys == NULL;
+    if (keys != NULL) {
+        client->key_file = mem_text(keys->own);
+        client->server_file = mem_text(keys->server);
+    }
+    return open_client(client, client_out);
 }
 
-enum err unlearn_open_dir(const char *dir, struct unlearn **client_out)
+enum err unlearn_open_dir(const char *dir, const char *key, struct unlearn **client_out)
 {
-    return open_client(dir, "", NULL, client_out);
+    struct unlearn *const client = mem_alloc(1, sizeof *client);
+    client->dir = trimmed(dir);
+    client->key_file = key == NULL ? NULL : mem_text(key);
+    return open_client(client, client_out);
 }
 
 enum err call_open_beside(const struct unlearn *first, struct unlearn **client_out)
 {
-    return open_client(first->dir, first->endpoint, first, client_out);
+    struct unlearn *const client = mem_alloc(1, sizeof *client);
+    client->beside = true;
+    client->context = first->context;
+    client->address = first->address;
+    client->dir = first->dir == NULL ? NULL : mem_text(first->dir);
+    client->key_file = first->key_file == NULL ? NULL : mem_text(first->key_file);
+    client->server_file = first->server_file == NULL ? NULL : mem_text(first->server_file);
+    return open_client(client, client_out);
 }
 
 void unlearn_close(struct unlearn *client)
@@ -144,6 +216,8 @@ void unlearn_close(struct unlearn *client)
         buf_deinit(&client->frame);
         buf_deinit(&client->values);
         mem_free(client->dir);
+        mem_free(client->key_file);
+        mem_free(client->server_file);
         mem_free(client);
     }
 }
@@ -155,7 +229,7 @@ void unlearn_set_timeout(struct unlearn *client, int timeout_ms)
 
 const char *unlearn_endpoint(const struct unlearn *client)
 {
-    return client->endpoint;
+    return client->address.endpoint;
 }
 
 // --- Sending and receiving ---
@@ -184,7 +258,7 @@ static enum err hand_over(struct unlearn *client, struct span raw, int64_t until
         if (err != ERR_UNAVAILABLE) {
             return err;
         }
-        if (clock_mono_ms() >= until_ms) {
+        if (clock_mono_ms() >= until_ms || link_trouble(client->link) == LINK_REFUSED) {
             return nobody(client);
         }
         nanosleep(&(struct timespec){.tv_nsec = SEND_PAUSE_MS * 1000000L}, NULL);
@@ -201,7 +275,7 @@ static enum err receive(struct unlearn *client, int64_t until_ms, bool *got_out,
         const enum err err = link_receive(client->link, &message);
         if (err == OK) {
             TRY_AS(wire_get_reply(&client->arena, message.envelope, reply_out), "the reply of %s",
-                   client->endpoint);
+                   client->address.endpoint);
             client->raw = message.raw;
             *got_out = true;
             return OK;

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/limits.h"
 #include "client/unlearn.h"
+#include "proto/address.h"
 #include "proto/link.h"
 #include "proto/wire.h"
 
@@ -13,8 +14,9 @@ struct unlearn {
     struct link_context *context;
     bool beside; // The context is another client's.
     struct link *link;
-    char *dir; // Owned; NULL: opened by endpoint.
-    char endpoint[LINK_ENDPOINT_BYTES];
+    char *dir;                    // Owned; NULL: opened by endpoint.
+    char *key_file, *server_file; // Owned; NULL: by `dir`; neither there, nor `dir`: without keys.
+    struct address address;
     int timeout_ms;
     uint64_t last_id;        // Of the requests sent so far.
     struct buf frame;        // The request being sent.

@@ -16,6 +16,7 @@
 #include "base/sign.h"
 #include "base/text.h"
 #include "client/interrupt.h"
+#include "client/keyset.h"
 #include "client/process.h"
 #include "client/unlearn.h"
 #include "model/profile.h"
@@ -110,8 +111,9 @@ enum err cluster_create(const char *dir)
 {
     char home[PROCESS_PATH_BYTES], client[PROCESS_PATH_BYTES], config[PROCESS_PATH_BYTES],
         run[PROCESS_PATH_BYTES], keys[PROCESS_PATH_BYTES], secret[PROCESS_PATH_BYTES],
-        public[PROCESS_PATH_BYTES];
+        public[PROCESS_PATH_BYTES], lock[PROCESS_PATH_BYTES];
     path_of(home, dir, "");
+    path_of(lock, dir, "/lock");
     path_of(client, dir, ".client");
     path_of(config, dir, "/config.yaml");
     path_of(run, dir, "/run");
@@ -128,8 +130,11 @@ enum err cluster_create(const char *dir)
     err = err != OK ? err : write_config(config);
     err = err != OK ? err : make_dir(keys, false);
     err = err != OK ? err : sign_create(secret, public);
+    err = err != OK ? err : keyset_create(home);
     err = err != OK ? err : store_create(home);
     if (err != OK) {
+        keyset_remove(home);
+        (void)unlink(lock); // Of the store, which cannot take it away itself (store.c).
         (void)unlink(config);
         (void)unlink(secret);
         (void)unlink(public);
@@ -222,13 +227,16 @@ static enum err start_coordinator(struct cluster *cluster, const char *program,
     (void)unlink(stale);
     path_of(log, cluster->dir, "/run/unlearnd.log");
     cluster->coordinator_log = process_log_bytes(log);
-    const char *args[5] = {"unlearnd", cluster->dir};
+    const char *args[6] = {"unlearnd", cluster->dir};
     size_t count = 2;
     if (how->allow_unsafe_fs) {
         args[count++] = "--allow-unsafe-fs";
     }
     if (how->rotate_master_key) {
         args[count++] = "--rotate-master-key";
+    }
+    if (how->insecure) {
+        args[count++] = "--insecure-loopback";
     }
     const struct process_start start = {program, args, log, how->lives_on};
     return process_start(&start, &cluster->coordinator);
@@ -238,27 +246,36 @@ static enum err start_fleet(struct cluster *cluster, const char *program,
                             const struct cluster_start *how)
 {
     char log[PROCESS_PATH_BYTES], rendezvous[PROCESS_PATH_BYTES], pid[PROCESS_PATH_BYTES],
-        count[16], cache[24];
+        key[PROCESS_PATH_BYTES], server_key[PROCESS_PATH_BYTES], count[16], cache[24];
+    path_of(key, cluster->dir, "/keys/worker.key");
+    path_of(server_key, cluster->dir, ".client/server.pub");
     path_of(log, cluster->dir, "/run/fleet.log");
     path_of(rendezvous, cluster->dir, "/run/workers");
     path_of(pid, cluster->dir, "/run/fleet.pid");
     cluster->fleet_log = process_log_bytes(log);
     snprintf(count, sizeof count, "%u", how->ranks);
     snprintf(cache, sizeof cache, "%llu", (unsigned long long)how->cache_mib);
-    const char *const args[] = {"unlearn-fleet", "--rendezvous", rendezvous, "--ranks",
-                                count,           "--cache",      cache,      NULL};
+    const char *args[12] = {"unlearn-fleet", "--rendezvous", rendezvous, "--ranks",
+                            count,           "--cache",      cache};
+    const char *const keys[] = {"--key", key, "--server-key", server_key};
+    if (how->insecure) {
+        args[7] = "--insecure-loopback";
+    } else {
+        memcpy(args + 7, keys, sizeof keys);
+    }
     const struct process_start start = {program, args, log, how->lives_on};
     TRY(process_start(&start, &cluster->fleet));
     return process_write_pid(pid, cluster->fleet);
 }
 
 // Waits for the first answer; *client_out is open then.
-static enum err wait_answer(struct cluster *cluster, struct unlearn **client_out)
+static enum err wait_answer(struct cluster *cluster, const struct cluster_start *how,
+                            struct unlearn **client_out)
 {
     const int64_t until_ms = clock_mono_ms() + ANSWER_MS;
     for (;;) {
         TRY(check_both(cluster));
-        const enum err err = unlearn_open_dir(cluster->dir, client_out);
+        const enum err err = unlearn_open_dir(cluster->dir, how->key, client_out);
         if (err != ERR_UNAVAILABLE || clock_mono_ms() >= until_ms) {
             return err;
         }
@@ -339,7 +356,7 @@ static enum err up_inner(struct cluster *cluster, const struct cluster_start *ho
     (void)stop_found(cluster->dir, "/run/fleet.pid", "unlearn-fleet", FLEET_STOP_MS, &killed);
     TRY(start_coordinator(cluster, unlearnd, how));
     struct unlearn *client;
-    TRY(wait_answer(cluster, &client));
+    TRY(wait_answer(cluster, how, &client));
     snprintf(cluster->endpoint, sizeof cluster->endpoint, "%s", unlearn_endpoint(client));
     enum err err = ranks == 0 ? OK : set_core(cluster->dir);
     err = err != OK || ranks == 0 ? err : start_fleet(cluster, fleet, how);
@@ -424,5 +441,23 @@ enum err cluster_down(const char *dir, struct cluster_down *down_out)
                                        COORDINATOR_STOP_MS, &down_out->killed);
     stop_both(&cluster); // Nothing runs: takes the files away.
     cluster_deinit(&cluster);
+    return OK;
+}
+
+enum err cluster_check_stopped(const char *dir, const char *what)
+{
+    struct cluster cluster = {0};
+    char pid[PROCESS_PATH_BYTES];
+    TRY(absolute(dir, &cluster.dir));
+    path_of(pid, cluster.dir, "/run/unlearnd.pid");
+    const pid_t running = process_find(pid, "unlearnd", cluster.dir);
+    cluster_deinit(&cluster);
+    if (running != 0) {
+        FAIL(
+            ERR_CONFLICT,
+            "the coordinator of %s runs, as process %d, and %s only while it does not: end it with "
+            "unlearnctl down %s",
+            dir, (int)running, what, dir);
+    }
     return OK;
 }

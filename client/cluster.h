@@ -4,6 +4,7 @@
 //   DIR/keyring                              the keys of all that lies in the store
 //   DIR.master/                              the master key and the anchor (store/master.h)
 //   DIR/keys/signing.key                     signs receipts; 0600
+//   DIR/keys/server.key, worker.key, ...     by whom programs know each other: keyset.h
 //   DIR.client/address                       what commands read, written by unlearnd at its start
 //   DIR.client/receipt.pub                   the signing key's public half
 //   DIR.client/log.head                      the last head of the receipt log that was seen (history.h)
@@ -44,6 +45,8 @@ struct cluster_start {
     uint64_t cache_mib;   // Of each, for what it keeps between stages.
     uint32_t patience_s;  // So long the workers may take to join.
     bool lives_on;        // They go on when this process ends; else they end with it.
+    const char *key;      // Of the client that sees it start; NULL: the admin's.
+    bool insecure;        // No keys, for this machine alone; options of unlearnd and of the fleet.
     bool allow_unsafe_fs; // Options of unlearnd.
     bool rotate_master_key;
 };
@@ -69,3 +72,6 @@ struct cluster_down {
 // Ends fleet and coordinator, in this order, and waits until they are gone.
 // ERR_NOT_FOUND: no cluster there.
 MUST_USE enum err cluster_down(const char *dir, struct cluster_down *down_out);
+
+// ERR_CONFLICT: its coordinator runs; `what` cannot be done meanwhile. ERR_NOT_FOUND: no cluster there.
+MUST_USE enum err cluster_check_stopped(const char *dir, const char *what);

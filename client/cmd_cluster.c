@@ -29,7 +29,9 @@ const struct ctl_command cmd_init = {
     .words = "DIR",
     .words_max = 1,
     .help =
-        "DIR is the server's; DIR.client beside it holds what commands read; DIR.master holds the "
+        "DIR is the server's; DIR.client beside it holds what commands read, among it the key of "
+        "the "
+        "first client, who may do everything; DIR.master holds the "
         "master key, without which nothing of DIR can be read: keep it on another disk, or out of "
         "the backups of DIR.\n\n"
         "Example:\n  unlearnctl init cluster",
@@ -46,6 +48,7 @@ struct up {
     bool detach;
     bool allow_unsafe_fs;
     bool rotate_master_key;
+    bool insecure;
 };
 
 static const struct args_option up_options[] = {
@@ -66,6 +69,9 @@ static const struct args_option up_options[] = {
     {"rotate-master-key", 1204, NULL,
      "First wrap every key by a new master key, and destroy the old one", ARGS_FLAG,
      offsetof(struct up, rotate_master_key), 0},
+    {"insecure-loopback", 1206, NULL,
+     "Without keys and encryption, for trials; refused unless all listens on 127.x.x.x", ARGS_FLAG,
+     offsetof(struct up, insecure), 0},
 };
 
 static void print_up(const struct ctl *ctl, const struct cluster *cluster, bool detach)
@@ -92,12 +98,19 @@ static enum err run_up(struct ctl *ctl, const void *options, const struct args_l
     ranks = up->ranks.given ? (uint32_t)up->ranks.value : ranks;
     const uint32_t patience_s =
         up->patience.given ? (uint32_t)up->patience.value : CLUSTER_PATIENCE_S;
+    if (up->insecure) {
+        fprintf(stderr, "unlearnctl: warning: --insecure-loopback: no keys, nothing is encrypted: "
+                        "every program of this machine may read, delete and change everything in "
+                        "this cluster; never with data of real people\n");
+    }
     interrupt_watch();
     struct cluster cluster;
     const struct cluster_start start = {.ranks = ranks,
                                         .cache_mib = up->cache.given ? up->cache.value : CACHE_MIB,
                                         .patience_s = patience_s,
                                         .lives_on = up->detach,
+                                        .key = ctl->key,
+                                        .insecure = up->insecure,
                                         .allow_unsafe_fs = up->allow_unsafe_fs,
                                         .rotate_master_key = up->rotate_master_key};
     TRY(cluster_up(dir, &start, &cluster));

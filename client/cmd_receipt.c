@@ -97,7 +97,7 @@ struct verify_options {
 };
 
 static const struct args_option verify_option_list[] = {
-    CTL_GLOBAL_OPTIONS,
+    CTL_GLOBAL_OPTIONS_BUT_KEY,
     {"key", 1200, "PUBLIC", "The public key: a receipt.pub, or 64 hex digits", ARGS_TEXT,
      offsetof(struct verify_options, key), 0},
 };

@@ -52,7 +52,9 @@
     COMMAND(key_add)                                                                               \
     COMMAND(key_make)                                                                              \
     COMMAND(key_list)                                                                              \
-    COMMAND(key_revoke)
+    COMMAND(key_revoke)                                                                            \
+    COMMAND(key_init)                                                                              \
+    COMMAND(key_rotate)
 
 #define COMMAND(name) extern const struct ctl_command cmd_##name;
 COMMANDS(COMMAND)

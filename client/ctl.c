@@ -18,7 +18,7 @@ enum err ctl_connect(struct ctl *ctl)
     if (ctl->dir == NULL) {
         FAIL(ERR_INVALID, "no cluster is named: give --dir DIR or set UNLEARN_DIR");
     }
-    return unlearn_open_dir(ctl->dir, &ctl->client);
+    return unlearn_open_dir(ctl->dir, ctl->key, &ctl->client);
 }
 
 enum err ctl_dir(const struct ctl *ctl, const struct args_list *words, const char **dir_out)

@@ -27,10 +27,18 @@ enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_UN
 struct ctl_globals {
     const char *dir; // --dir or UNLEARN_DIR; NULL: neither.
     bool json;
+    const char *key; // --key; NULL: the cluster's admin's.
 };
 
-// Rows of args_option for these; the keys 1000 and 1001 are theirs.
+// Rows of args_option for these; the keys 1000 to 1002 are theirs. `receipt verify` and `replay`, which
+// connect to nobody, have a --key of another kind, of who signed: CTL_GLOBAL_OPTIONS_BUT_KEY.
 #define CTL_GLOBAL_OPTIONS                                                                         \
+    CTL_GLOBAL_OPTIONS_BUT_KEY,                                                                    \
+    {                                                                                              \
+        "key", 1002, "FILE", "The key to connect with (default: DIR.client/admin.key)", ARGS_TEXT, \
+            offsetof(struct ctl_globals, key), 0                                                   \
+    }
+#define CTL_GLOBAL_OPTIONS_BUT_KEY                                                                 \
     {"dir",     1000,                                                                              \
      "DIR",     "The cluster (default: UNLEARN_DIR)",                                              \
      ARGS_TEXT, offsetof(struct ctl_globals, dir),                                                 \
@@ -42,6 +50,7 @@ struct ctl_globals {
 
 struct ctl {
     const char *dir;
+    const char *key;
     bool json;
     struct unlearn *client; // NULL until ctl_connect.
     bool different;         // The command did its work, and the answer is a failure: exit code 1.

@@ -35,7 +35,7 @@ struct options {
 };
 
 static const struct args_option option_table[] = {
-    CTL_GLOBAL_OPTIONS,
+    CTL_GLOBAL_OPTIONS_BUT_KEY,
     INPUT_OPTIONS(struct options),
     {"data", 1200, "FILE", "Your own copy of the data, as it was imported; may be several files",
      ARGS_LIST, offsetof(struct options, data), 0},

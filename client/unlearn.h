@@ -2,7 +2,7 @@
 //
 //   struct unlearn *client;
 //   const Unlearn__Model *model;
-//   if (digest_start() != OK || unlearn_open_dir("/srv/cluster", &client) != OK ||
+//   if (digest_start() != OK || unlearn_open_dir("/srv/cluster", NULL, &client) != OK ||
 //       unlearn_model_show(client, "digits", &model) != OK) {
 //       fprintf(stderr, "%s\n", err_text());
 //       return 1;
@@ -19,6 +19,7 @@
 //   ERR_UNAVAILABLE  no coordinator answered in time (the message says where), or it says that
 //                    there is nobody to do it now. After a call that changes something the outcome
 //                    is unknown: ask what it changed.
+//   ERR_DENIED       also: the coordinator does not know the client's key.
 //   ERR_INVALID, ERR_NOT_FOUND, ERR_CONFLICT, ERR_DENIED, ERR_LIMIT, ERR_IO
 //                    the coordinator's answer, with its sentence; ERR_INVALID also before anything
 //                    is sent, when a text breaks the rules of the wire; ERR_LIMIT also when the
@@ -44,12 +45,25 @@
 
 struct unlearn;
 
-// Connects to "tcp://host:port" and asks for a sign of life.
-MUST_USE enum err unlearn_open(const char *endpoint, struct unlearn **client_out);
+// Files with the keys by which client and coordinator know each other (base/curvekey.h). They are read for
+// each connection, also where it is made anew.
+struct unlearn_keys {
+    const char *own;    // The client's pair.
+    const char *server; // The public half of the only coordinator that is spoken to.
+};
 
-// Connects to the coordinator of the cluster `dir`, whose address stands in <dir>.client/address.
-// ERR_NOT_FOUND: there is no such cluster.
-MUST_USE enum err unlearn_open_dir(const char *dir, struct unlearn **client_out);
+// Connects to "tcp://host:port" and asks for a sign of life. keys: NULL: a coordinator that takes none,
+// and whose address is 127.x.x.x (--insecure-loopback).
+//   ERR_NOT_FOUND, ERR_CORRUPT, ERR_DENIED  of a key file: base/curvekey.h.
+//   ERR_DENIED   the coordinator does not know the key.
+//   ERR_INVALID  without keys, and the address is another machine's.
+MUST_USE enum err unlearn_open(const char *endpoint, const struct unlearn_keys *keys,
+                               struct unlearn **client_out);
+
+// Connects to the coordinator of the cluster `dir`, whose address stands in <dir>.client/address and whose
+// public key in <dir>.client/server.pub. key: file of the client's pair; NULL: <dir>.client/admin.key.
+// Without keys where the address says so. ERR_NOT_FOUND: there is no such cluster. Else as unlearn_open.
+MUST_USE enum err unlearn_open_dir(const char *dir, const char *key, struct unlearn **client_out);
 
 void unlearn_close(struct unlearn *client); // Accepts NULL.
 

@@ -38,6 +38,7 @@ struct program {
 static const struct argp_option program_options[] = {
     {"dir", 1000, "DIR", 0, "The cluster (default: UNLEARN_DIR)", 0},
     {"json", 1001, NULL, 0, "Print one JSON object and nothing else", 0},
+    {"key", 1002, "FILE", 0, "The key to connect with (default: DIR.client/admin.key)", 0},
     {0},
 };
 
@@ -51,6 +52,9 @@ static error_t take_program_option(int key, char *text, struct argp_state *state
         return 0;
     case 1001:
         program->globals.json = true;
+        return 0;
+    case 1002:
+        program->globals.key = text;
         return 0;
     case ARGP_KEY_ARG: // The command: the rest is its own.
         program->command_at = state->next - 1;
@@ -130,6 +134,7 @@ static enum err run_parsed(struct ctl *ctl, const struct ctl_command *command,
 {
     ctl->dir = options->dir;
     ctl->json = options->json;
+    ctl->key = options->key;
     const enum err err = command->run(ctl, options, words);
     unlearn_close(ctl->client);
     ctl->client = NULL;
@@ -160,7 +165,7 @@ static enum err run_command(struct ctl *ctl, const struct ctl_command *command, 
     const size_t bytes =
         command->options == NULL ? sizeof(struct ctl_globals) : command->options_bytes;
     struct ctl_globals *const options = mem_alloc(1, bytes);
-    *options = (struct ctl_globals){ctl->dir, ctl->json};
+    *options = (struct ctl_globals){ctl->dir, ctl->json, ctl->key};
     struct args_list words = {0};
     enum err err = args_parse(&syntax, 0, argc, argv, options, &words);
     if (err == OK) {
@@ -241,7 +246,8 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     mem_free(doc);
-    struct ctl ctl = {.dir = program.globals.dir, .json = program.globals.json};
+    struct ctl ctl = {
+        .dir = program.globals.dir, .key = program.globals.key, .json = program.globals.json};
     const enum err err = run(&ctl, argc - program.command_at, argv + program.command_at);
     int code = report(&ctl, err);
     if (fflush(stdout) != 0 && code == EXIT_DONE) {

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/gate.h"
 #include "coordinator/rights.h"
 
 enum {
@@ -62,12 +63,14 @@ void access_put(struct core *core, struct principal_row *row)
     memmove(&access->by_key[at + 1], &access->by_key[at],
             (access->count - at) * sizeof access->by_key[0]);
     access->by_key[at] = access->all[access->count++] = kept;
+    gate_allow(core);
 }
 
 void access_revoked(struct core *core, uint32_t number, int64_t revoked_us)
 {
     CHECK(number > 0 && number <= core->access->count);
     core->access->all[number - 1]->revoked_us = revoked_us;
+    gate_allow(core);
 }
 
 void access_bound(struct core *core, const char *dataset, uint32_t number)

@@ -18,6 +18,7 @@
 #include "model/spec.h"
 #include "proto/link.h"
 #include "proto/wire.h"
+#include "proto/zap.h"
 #include "scheduler/due.h"
 #include "scheduler/ensemble.h"
 #include "scheduler/forecast.h"
@@ -164,7 +165,9 @@ struct activity {
 struct core {
     struct config config;
     char dir[4096];
+    bool insecure; // --insecure-loopback: no keys.
     struct link_context *context;
+    struct zap *zap; // Who may connect: gate.c. NULL where insecure.
     struct link *clients;
     struct link *workers_link;
     struct storage *storage;
@@ -192,7 +195,8 @@ struct core {
     uint64_t epoch;
     uint64_t resident_bytes; // Weights in memory.
     int64_t started_ms;
-    int64_t asked_ms;    // When the last message of a client came that was no ping.
+    int64_t asked_ms; // When the last message of a client came that was no ping, or one connected.
+    uint64_t connected;  // Handshakes so far.
     int64_t draining_ms; // Since when it is about to end: nothing is leased any more. 0: it is not.
     int64_t now_ms;      // Of this turn of the loop, and
     int64_t wall_us;     // the time of day: due dates are told in it.

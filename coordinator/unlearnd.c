@@ -19,7 +19,6 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/confine.h"
-#include "base/descriptors.h"
 #include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -31,6 +30,7 @@
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
+#include "coordinator/gate.h"
 #include "coordinator/receipts.h"
 #include "coordinator/recheck.h"
 #include "model/profile.h"
@@ -61,6 +61,7 @@ struct options {
     enum log_level level;
     bool allow_unsafe_fs;
     bool rotate_master_key;
+    bool insecure;
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
@@ -84,6 +85,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case 'r':
         options->rotate_master_key = true;
+        return 0;
+    case 'i':
+        options->insecure = true;
         return 0;
     case ARGP_KEY_ARG:
         if (options->dir != NULL) {
@@ -110,6 +114,10 @@ static const struct argp_option option_list[] = {
      "Before anything else wrap every key of the keyring by a new master key and destroy the old "
      "one",
      0},
+    {"insecure-loopback", 'i', NULL, 0,
+     "Take no keys and encrypt nothing: for trials on one machine. Refused unless both listen "
+     "addresses are 127.x.x.x",
+     0},
     {0},
 };
 
@@ -120,10 +128,12 @@ static const struct argp argp = {
     "The unlearnd coordinator: keeps the records, hands out training, answers predictions and "
     "deletions.\v"
     "Runs in the foreground and logs one line an event to stderr. `unlearnctl up DIR` starts it "
-    "together with a local fleet of workers.\n\n"
+    "together with a local fleet of workers. Whoever connects proves by a key who it is: "
+    "DIR/keys holds the server's and the workers', DIR.client the first client's; without them it "
+    "does not start.\n\n"
     "Exit codes: 0 ended on request, 1 failed, 2 usage, 3 DIR is no data directory, 4 refused "
     "(another coordinator has DIR open, it was written by a newer version or put back from a copy, "
-    "its disk keeps what is overwritten).",
+    "its disk keeps what is overwritten, a key file is missing or others may read it).",
     NULL,
     NULL,
     NULL,
@@ -149,16 +159,19 @@ static enum err publish(const char *path, const char *text)
     return OK;
 }
 
-static enum err publish_all(const struct core *core, const char *clients, const char *workers)
+static enum err publish_all(const struct core *core, const struct address *clients,
+                            const struct address *workers)
 {
-    char path[4200], pid[32];
+    char path[4200], pid[32], line[ADDRESS_LINE_BYTES];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     snprintf(path, sizeof path, "%s/run/unlearnd.pid", core->dir);
     TRY(publish(path, pid));
     snprintf(path, sizeof path, "%s/run/workers", core->dir);
-    TRY(publish(path, workers));
+    address_put(workers, line);
+    TRY(publish(path, line));
     snprintf(path, sizeof path, "%s.client/address", core->dir);
-    return publish(path, clients);
+    address_put(clients, line);
+    return publish(path, line);
 }
 
 // What would send people to a coordinator that is gone.
@@ -240,6 +253,14 @@ static bool drain_begin(struct core *core, int signals)
     return true;
 }
 
+// Who has just come in is about to ask.
+static void watch_connections(struct core *core)
+{
+    const uint64_t connected = core->zap == NULL ? 0 : zap_counts(core->zap).allowed;
+    core->asked_ms = connected == core->connected ? core->asked_ms : core->now_ms;
+    core->connected = connected;
+}
+
 static bool is_drained(const struct core *core)
 {
     const bool idle = storage_count(core->storage) == 0 && predict_count(core) == 0 &&
@@ -283,6 +304,7 @@ static enum err loop(struct core *core, int signals)
             !take_messages(core, core->clients, clients_message)) {
             FAIL(ERR_IO, "a socket failed");
         }
+        watch_connections(core);
         tick(core);
         tell_ms = tell_manager(core, tell_ms);
         storage_flush(core->storage);
@@ -352,42 +374,9 @@ static enum err change_master_key(const struct core *core)
     return err;
 }
 
-// What peers may make us keep. Connections take descriptors, which others need, too: when there are none left,
-// ZeroMQ's thread spins, and files cannot be opened.
-static enum err limit_peers(struct core *core)
-{
-    enum { CONNECTIONS_LEAST = 8 }; // Of each kind: a fleet, some ranks; some clients.
-    uint32_t limit = 0, used = 0;
-    TRY(descriptors_raise(LIMIT_DESCRIPTORS, &limit));
-    TRY(descriptors_count(&used));
-    const uint32_t own = used + 2 * WATCH_DESCRIPTORS + LIMIT_DESCRIPTORS_SPARE;
-    if (limit < own + 2 * CONNECTIONS_LEAST) {
-        FAIL(ERR_LIMIT,
-             "the limit of open files is %u, expected at least %u: %u of its own, and for %d "
-             "connections: raise LimitNOFILE (ulimit -n)",
-             limit, own + 2 * CONNECTIONS_LEAST, own, 2 * CONNECTIONS_LEAST);
-    }
-    const uint32_t half = (limit - own) / 2;
-    struct arrears_limits clients = {
-        .connections = half < LIMIT_CLIENTS ? half : LIMIT_CLIENTS,
-        .waiting = LIMIT_WAITING_BYTES,
-        .waiting_strangers = (uint64_t)LIMIT_WAITING_STRANGERS_MIB << 20,
-        .waiting_all = (uint64_t)LIMIT_WAITING_CLIENTS_MIB << 20,
-        .unread = LIMIT_UNREAD_BYTES,
-        .unread_all = (uint64_t)LIMIT_UNREAD_CLIENTS_MIB << 20,
-    };
-    struct arrears_limits workers = clients;
-    const uint32_t ranks = LIMIT_WORKERS + LIMIT_FLEETS;
-    workers.connections = half < ranks ? half : ranks;
-    workers.waiting_all = (uint64_t)LIMIT_WAITING_WORKERS_MIB << 20;
-    workers.unread_all = UINT64_MAX; // They are sent what they asked for, LIMIT_CREDIT frames each.
-    TRY(link_limit(core->clients, &clients));
-    return link_limit(core->workers_link, &workers);
-}
-
 static enum err open_all(struct core *core, bool rotate_master_key)
 {
-    char clients[LINK_ENDPOINT_BYTES], workers[LINK_ENDPOINT_BYTES];
+    struct address clients, workers;
     snprintf(core->core_type, sizeof core->core_type, "%s", profile_core());
     if (core->config.blas_core[0] != '\0' &&
         strcasecmp(core->config.blas_core, core->core_type) != 0) {
@@ -409,19 +398,15 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     TRY(bulk_open(core));
     TRY(predict_open(core));
     TRY(leases_open(core));
-    TRY(link_context_open(&core->context));
-    TRY(link_open(core->context, LINK_ROUTER, NULL, &core->clients));
-    TRY(link_open(core->context, LINK_ROUTER, NULL, &core->workers_link));
-    TRY(limit_peers(core));
-    TRY_AS(link_bind(core->clients, core->config.listen, clients), "listen");
-    TRY_AS(link_bind(core->workers_link, core->config.listen_workers, workers), "listen_workers");
+    TRY(gate_open(core, &clients, &workers));
     imports_tidy(core);
     bases_tidy(core);
     erasure_resume(core);
     bulk_resume(core);
-    TRY(publish_all(core, clients, workers));
-    log_info("coordinator_started", "clients=%s workers=%s core=%s boot=%llu", clients, workers,
-             core->core_type, (unsigned long long)storage_boot(core->storage));
+    TRY(publish_all(core, &clients, &workers));
+    log_info("coordinator_started", "clients=%s workers=%s keys=%s core=%s boot=%llu",
+             clients.endpoint, workers.endpoint, core->insecure ? "none" : "curve", core->core_type,
+             (unsigned long long)storage_boot(core->storage));
     return OK;
 }
 
@@ -436,9 +421,7 @@ static void close_all(struct core *core)
         storage_drain(core->storage, core);
     }
     leases_free(core);
-    link_close(core->clients);
-    link_close(core->workers_link);
-    link_context_close(core->context);
+    gate_close(core);
     verify_free(core);
     recheck_free(core);
     bulk_free(core);
@@ -501,6 +484,7 @@ int main(int argc, char **argv)
         return EXIT_NOT_FOUND;
     }
     const int signals = block_signals();
+    core->insecure = options.insecure;
     core->started_ms = core->now_ms = clock_mono_ms();
     core->wall_us = clock_wall_us();
     enum err err = config_load(core->dir, &core->config);

@@ -18,8 +18,10 @@ coordinator() {
     sed -i -e 's#^listen:.*#listen: tcp://0.0.0.0:7070#' \
       -e 's#^listen_workers:.*#listen_workers: tcp://0.0.0.0:7071#' "$UNLEARN_DIR/config.yaml"
   fi
-  # What clients need, without the store: they mount /client.
-  cp "$UNLEARN_DIR.client/receipt.pub" /client/
+  # What clients need, without the store: they mount /client. Whoever mounts it has the admin's key. And what
+  # hosts need: they mount /keys.
+  install -m 0600 "$UNLEARN_DIR".client/{receipt.pub,server.pub,admin.key} /client/
+  install -m 0600 "$UNLEARN_DIR.client/server.pub" "$UNLEARN_DIR/keys/worker.key" /keys/
   exec unlearnd "$UNLEARN_DIR" "$@"
 }
 
@@ -61,10 +63,11 @@ fleet() {
         pid=''
       fi
       now=$found
-      if [[ -n $now && -e /ssh/known_hosts ]]; then
+      if [[ -n $now && -e /ssh/known_hosts && -e /keys/worker.key ]]; then
         awk -v slots="$RANKS_A_HOST" '{ print $1 " slots=" slots }' <<<"$now" >/tmp/hosts
         echo "fleet over $(wc -l <<<"$now") hosts"
-        unlearn-fleet --hostfile /tmp/hosts --ranks $(($(wc -l <<<"$now") * RANKS_A_HOST)) \
+        unlearn-fleet --key /keys/worker.key --server-key /keys/server.pub \
+          --hostfile /tmp/hosts --ranks $(($(wc -l <<<"$now") * RANKS_A_HOST)) \
           --coordinator "tcp://$(getent ahostsv4 "$COORDINATOR" | awk 'NR == 1 { print $1 }'):7071" &
         pid=$!
       fi
@@ -77,7 +80,7 @@ client() {
   export UNLEARN_DIR=/tmp/cluster
   mkdir -p "$UNLEARN_DIR.client"
   echo "tcp://$COORDINATOR:7070" >"$UNLEARN_DIR.client/address"
-  cp /client/receipt.pub "$UNLEARN_DIR.client/"
+  install -m 0600 /client/* "$UNLEARN_DIR.client/"
   exec "$@"
 }
 

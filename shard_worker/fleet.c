@@ -9,8 +9,8 @@
 // hosts, without losing work: the coordinator lends these ranks nothing more, and says when all are idle. A
 // second SIGHUP does not wait for that.
 //
-// Exit codes: 0 asked to leave, 1 failed, 2 usage, 5 mpirun, the worker or the coordinator is not
-// there.
+// Exit codes: 0 asked to leave, 1 failed, 2 usage, 4 a key file that others may read, or keys where the
+// coordinator takes none, 5 mpirun, the worker or the coordinator is not there.
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -29,15 +29,18 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/text.h"
+#include "proto/address.h"
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "shard_worker/backoff.h"
 #include "shard_worker/launch.h"
+#include "shard_worker/peerkeys.h"
 #include "shard_worker/sweep.h"
 
 enum {
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
+    EXIT_REFUSED = 4,
     EXIT_UNAVAILABLE = 5,
     BEAT_MS = 500,
     CONNECT_MS = 50, // Between hellos that the link does not take, for want of a connection.
@@ -79,6 +82,7 @@ struct fleet {
     char mpirun[LAUNCH_PATH_BYTES], worker[LAUNCH_PATH_BYTES];
     const char *worker_given;
     bool ready; // Every rank has joined, once.
+    struct peerkeys keys;
     struct launch_plan plan;
     char host[256];
     struct link_context *context;
@@ -99,25 +103,35 @@ struct fleet {
 
 // --- Rendezvous
 
-// Reads the endpoint from the rendezvous file. ERR_UNAVAILABLE: not there, or not one line.
-static enum err read_rendezvous(const char *path, char endpoint_out[static LINK_ENDPOINT_BYTES])
+// Reads the endpoint from the rendezvous file. ERR_UNAVAILABLE: not there, or not one line. ERR_DENIED: a
+// coordinator that takes keys, and we have none, or the other way round.
+static enum err read_rendezvous(const struct fleet *fleet,
+                                char endpoint_out[static LINK_ENDPOINT_BYTES])
 {
+    const char *const path = fleet->rendezvous;
     FILE *const file = fopen(path, "re");
     if (file == NULL) {
         FAIL(ERR_UNAVAILABLE, "the coordinator's file %s cannot be read: %s", path,
              strerror(errno));
     }
-    char line[LINK_ENDPOINT_BYTES + 1] = "";
+    char line[ADDRESS_LINE_BYTES + 1] = "";
+    struct address address;
     const bool got = fgets(line, sizeof line, file) != NULL;
     fclose(file);
-    const size_t bytes = strcspn(line, "\n");
-    if (!got || bytes == 0 || bytes >= LINK_ENDPOINT_BYTES ||
-        !text_is_clean(span_of(line, bytes))) {
+    if (!got || address_get(line, &address) != OK) {
         FAIL(ERR_UNAVAILABLE, "the coordinator's file %s does not hold one line with an endpoint",
              path);
     }
-    line[bytes] = '\0';
-    snprintf(endpoint_out, LINK_ENDPOINT_BYTES, "%s", line);
+    if (address.insecure != fleet->keys.insecure) {
+        FAIL(ERR_DENIED, "by %s the coordinator %s", path,
+             address.insecure ? "takes no keys: start the fleet with --insecure-loopback, or the "
+                                "coordinator without it"
+                              : "takes keys: start the fleet with --key and --server-key");
+    }
+    if (address.insecure) {
+        TRY_AS(address_check_loopback("the address", address.endpoint), "%s", path);
+    }
+    snprintf(endpoint_out, LINK_ENDPOINT_BYTES, "%s", address.endpoint);
     return OK;
 }
 
@@ -139,7 +153,10 @@ static enum err find_coordinator(struct fleet *fleet, int64_t wait_ms)
     }
     const int64_t start_ms = clock_mono_ms();
     enum err err;
-    while ((err = read_rendezvous(fleet->rendezvous, fleet->endpoint)) != OK && !stop_asked) {
+    while ((err = read_rendezvous(fleet, fleet->endpoint)) != OK && !stop_asked) {
+        if (err != ERR_UNAVAILABLE) {
+            return err;
+        }
         if (wait_ms >= 0 && clock_mono_ms() - start_ms >= wait_ms) {
             return err_context(err, "no coordinator within %d s", (int)(wait_ms / 1000));
         }
@@ -156,8 +173,7 @@ static bool has_moved(struct fleet *fleet, int64_t now_ms)
     fleet->look_ms = now_ms + RENDEZVOUS_LOOK_MS;
     char endpoint[LINK_ENDPOINT_BYTES];
     // A file that is gone says nothing: the coordinator may be on its way back.
-    return read_rendezvous(fleet->rendezvous, endpoint) == OK &&
-           strcmp(endpoint, fleet->endpoint) != 0;
+    return read_rendezvous(fleet, endpoint) == OK && strcmp(endpoint, fleet->endpoint) != 0;
 }
 
 // --- Talking to the coordinator
@@ -236,6 +252,11 @@ static enum err converse(struct fleet *fleet)
     while ((err = link_receive(fleet->link, &message)) == OK) {
         take_message(fleet, message.envelope);
     }
+    if (link_trouble(fleet->link) == LINK_REFUSED && !fleet->refused) {
+        fleet->refused = true;
+        log_error("refused", "reason=\"the coordinator does not know the key in %s\"",
+                  fleet->keys.own);
+    }
     return err == ERR_UNAVAILABLE ? OK : err;
 }
 
@@ -310,6 +331,18 @@ static void sweep(const struct fleet *fleet)
     }
 }
 
+static enum err open_link(struct fleet *fleet)
+{
+    struct link_security security;
+    if (fleet->keys.insecure) {
+        return link_open(fleet->context, LINK_DEALER, NULL, &fleet->link);
+    }
+    TRY(peerkeys_read(&fleet->keys, &security));
+    const enum err err = link_open(fleet->context, LINK_DEALER, &security, &fleet->link);
+    curvekey_wipe(&security.own);
+    return err;
+}
+
 // Opens a link for this run alone, so that an order meant for the last one cannot reach it.
 static enum err start_run(struct fleet *fleet)
 {
@@ -319,7 +352,7 @@ static enum err start_run(struct fleet *fleet)
     fleet->joined = fleet->joined_max = 0;
     fleet->due_ms = fleet->look_ms = 0;
     fleet->order_ms = clock_mono_ms();
-    TRY(link_open(fleet->context, LINK_DEALER, NULL, &fleet->link));
+    TRY(open_link(fleet));
     TRY(link_connect(fleet->link, fleet->endpoint));
     TRY(launch_check(fleet->worker)); // An upgrade may have taken it away.
     TRY(launch_start(&fleet->plan, &fleet->pid));
@@ -412,12 +445,26 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
     case 'h':
         fleet->plan.hostfile = value;
         return 0;
+    case 'k':
+        fleet->keys.own = value;
+        return 0;
+    case 's':
+        fleet->keys.server = value;
+        return 0;
+    case 'i':
+        fleet->keys.insecure = true;
+        return 0;
     case ARGP_KEY_END:
         if ((fleet->rendezvous != NULL) == (fleet->endpoint[0] != '\0')) {
             argp_error(state, "one of --rendezvous and --coordinator is required");
         }
         if (fleet->plan.ranks == 0) {
             argp_error(state, "--ranks is required");
+        }
+        if (peerkeys_check(&fleet->keys) != OK ||
+            (fleet->keys.insecure && fleet->rendezvous == NULL &&
+             address_check_loopback("--coordinator", fleet->endpoint) != OK)) {
+            argp_error(state, "%s", err_text());
         }
         return 0;
     default:
@@ -433,6 +480,13 @@ static const struct argp_option options[] = {
      "Memory of each rank for cells and parents kept between stages (256); 0: none", 0},
     {"worker", 'w', "PATH", 0, "The worker; default: unlearn-worker beside this program", 0},
     {"hostfile", 'h', "FILE", 0, "Hosts to start ranks on, as mpirun reads it", 0},
+    {"key", 'k', "FILE", 0,
+     "The workers' key pair: DIR/keys/worker.key of the cluster, at the same path on every host",
+     0},
+    {"server-key", 's', "FILE", 0,
+     "The coordinator's public key: DIR.client/server.pub, at the same path on every host", 0},
+    {"insecure-loopback", 'i', NULL, 0,
+     "Without keys, to a coordinator of this machine that was started so", 0},
     {0},
 };
 
@@ -469,6 +523,8 @@ static enum err find_programs(struct fleet *fleet)
     fleet->plan.mpirun = fleet->mpirun;
     fleet->plan.worker = fleet->worker;
     fleet->plan.endpoint = fleet->endpoint;
+    fleet->plan.key = fleet->keys.own;
+    fleet->plan.server_key = fleet->keys.server;
     return OK;
 }
 
@@ -518,7 +574,9 @@ int main(int argc, char **argv)
     wire_arena_deinit(&fleet.arena);
     if (err != OK) {
         log_error("failed", "reason=\"%s\"", err_text());
-        return err == ERR_UNAVAILABLE ? EXIT_UNAVAILABLE : EXIT_FAILED;
+        return err == ERR_UNAVAILABLE ? EXIT_UNAVAILABLE
+               : err == ERR_DENIED    ? EXIT_REFUSED
+                                      : EXIT_FAILED;
     }
     log_info("fleet_ended", "reason=\"asked to leave\"");
     return EXIT_SUCCESS;

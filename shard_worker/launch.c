@@ -94,7 +94,7 @@ enum err launch_start(const struct launch_plan *plan, pid_t *pid_out)
     hex_put(fleet, plan->fleet, sizeof plan->fleet);
     // Recovery keeps the other ranks when one dies; the rest is for hosts with fewer cores than
     // ranks, and for containers, where one process may not read another's memory.
-    const char *argv[32] = {plan->mpirun,
+    const char *argv[40] = {plan->mpirun,
                             "--enable-recovery",
                             "--oversubscribe",
                             "--bind-to",
@@ -119,6 +119,14 @@ enum err launch_start(const struct launch_plan *plan, pid_t *pid_out)
     const char *const rest[] = {plan->worker, "--coordinator", plan->endpoint, "--fleet",
                                 fleet,        "--cache",       cache};
     memcpy(argv + count, rest, sizeof rest);
+    count += sizeof rest / sizeof rest[0];
+    // Paths alone: everybody can read a command line.
+    const char *const keys[] = {"--key", plan->key, "--server-key", plan->server_key};
+    if (plan->key == NULL) {
+        argv[count] = "--insecure-loopback";
+    } else {
+        memcpy(argv + count, keys, sizeof keys);
+    }
     const pid_t parent = getpid();
     const pid_t pid = fork();
     if (pid < 0) {

@@ -23,7 +23,8 @@ struct launch_plan {
     const char *hostfile; // NULL: this host.
     uint32_t ranks;
     uint64_t cache_mib;
-    const char *endpoint; // Of the coordinator.
+    const char *endpoint;         // Of the coordinator.
+    const char *key, *server_key; // Files, the same on every host; both NULL: --insecure-loopback.
     uint8_t fleet[ID_BYTES];
 };
 

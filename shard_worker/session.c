@@ -47,6 +47,7 @@ struct session {
     struct buf frame;
     struct buf raw; // A sealed chunk on its way out.
 
+    bool strange_told; // What listens there is not the coordinator: the log says so.
     bool joined;
     uint64_t worker; // Number given by the coordinator.
     int64_t beat_ms;
@@ -80,7 +81,7 @@ enum err session_open(struct link_context *context, const struct session_options
 {
     *session_out = NULL;
     struct link *link = NULL;
-    TRY(link_open(context, LINK_DEALER, NULL, &link));
+    TRY(link_open(context, LINK_DEALER, options->security, &link));
     const enum err err = link_connect(link, options->endpoint);
     if (err != OK) {
         link_close(link);
@@ -88,6 +89,7 @@ enum err session_open(struct link_context *context, const struct session_options
     }
     struct session *const session = mem_alloc(1, sizeof *session);
     session->options = *options;
+    session->options.security = NULL;
     session->link = link;
     session->bases.bytes_max = BASES_BYTES_MAX;
     session->cache.bytes_max = options->cache_bytes;
@@ -580,6 +582,7 @@ static void take_message(struct session *session, const struct link_message *mes
         return;
     }
     session->heard_ms = clock_mono_ms();
+    session->strange_told = false;
     switch (to_worker->body_case) {
     case UNLEARN__TO_WORKER__BODY_WELCOME:
         take_welcome(session, to_worker->welcome);
@@ -617,6 +620,24 @@ static void take_message(struct session *session, const struct link_message *mes
     wire_arena_clear(&session->arena); // A lease's key may be in it.
 }
 
+// Why there is no connection, where that is known.
+static enum err check_trouble(struct session *session)
+{
+    const enum link_trouble trouble = link_trouble(session->link);
+    if (trouble == LINK_REFUSED) {
+        FAIL(ERR_DENIED, "the coordinator does not know this worker's key");
+    }
+    if (trouble == LINK_STRANGE && !session->strange_told) {
+        log_error(
+            "coordinator_strange",
+            "endpoint=%s reason=\"what listens there has not shown that it holds the server's "
+            "key: the key was changed, it hangs, or it is another program\"",
+            session->options.endpoint);
+        session->strange_told = true;
+    }
+    return OK;
+}
+
 // Takes what is waiting and sends what becomes due by it.
 static enum err converse(struct session *session, bool *unsent_out)
 {
@@ -633,6 +654,7 @@ static enum err converse(struct session *session, bool *unsent_out)
         take_message(session, &message);
     }
     check_silence(session);
+    TRY(check_trouble(session));
     return flush(session, unsent_out);
 }
 

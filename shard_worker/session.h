@@ -32,7 +32,8 @@ enum {
 
 // Who the worker is. The texts and `stop` are kept until session_close.
 struct session_options {
-    const char *endpoint; // Of the coordinator's worker side.
+    const char *endpoint;                 // Of the coordinator's worker side.
+    const struct link_security *security; // Read by session_open alone; NULL: without keys.
     const char *host;
     uint32_t pid;
     uint32_t rank, ranks; // This one, and all of its fleet.
@@ -53,7 +54,7 @@ MUST_USE enum err session_open(struct link_context *context, const struct sessio
 
 // One turn: sends what is due, waits at most timeout_ms for something to do, does it. Training a
 // stage is part of the turn that received its last record.
-//   ERR_DENIED     the coordinator refused this worker; the text is its reason. Leave.
+//   ERR_DENIED     the coordinator refused this worker, or its key; the text is the reason. Leave.
 //   ERR_CANCELLED  *stop is set. Leave.
 //   ERR_IO         ZeroMQ refused. Leave.
 // A stage that fails is reported to the coordinator and is no error here.

@@ -20,7 +20,9 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "model/profile.h"
+#include "proto/address.h"
 #include "shard_worker/group.h"
+#include "shard_worker/peerkeys.h"
 #include "shard_worker/ranks.h"
 #include "shard_worker/session.h"
 
@@ -56,6 +58,7 @@ struct arguments {
     uint8_t fleet[ID_BYTES];
     bool has_fleet;
     uint64_t cache_mib;
+    struct peerkeys keys;
 };
 
 static error_t take_argument(int key, char *value, struct argp_state *state)
@@ -76,9 +79,23 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
             argp_error(state, "--cache is %s, expected 0 to %d MiB", value, (int)LIMIT_CACHE_MIB);
         }
         return 0;
+    case 'k':
+        arguments->keys.own = value;
+        return 0;
+    case 's':
+        arguments->keys.server = value;
+        return 0;
+    case 'i':
+        arguments->keys.insecure = true;
+        return 0;
     case ARGP_KEY_END:
         if (arguments->coordinator == NULL || !arguments->has_fleet) {
             argp_error(state, "--coordinator and --fleet are required");
+        }
+        if (peerkeys_check(&arguments->keys) != OK ||
+            (arguments->keys.insecure &&
+             address_check_loopback("--coordinator", arguments->coordinator) != OK)) {
+            argp_error(state, "%s", err_text());
         }
         return 0;
     default:
@@ -90,27 +107,49 @@ static const struct argp_option options[] = {
     {"coordinator", 'c', "ENDPOINT", 0, "Where the coordinator takes workers, tcp://HOST:PORT", 0},
     {"fleet", 'f', "HEX", 0, "32 hex digits that name this run of mpirun", 0},
     {"cache", 'm', "MIB", 0, "Memory for cells and parents kept between stages (256); 0: none", 0},
+    {"key", 'k', "FILE", 0, "The workers' key pair: DIR/keys/worker.key of the cluster", 0},
+    {"server-key", 's', "FILE", 0, "The coordinator's public key: DIR.client/server.pub", 0},
+    {"insecure-loopback", 'i', NULL, 0,
+     "Without keys, to a coordinator of this machine that was started so", 0},
     {0},
 };
 
 static const struct argp parser = {
     .options = options,
     .parser = take_argument,
-    .doc = "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank."
-           "\vFor tests of what happens when a rank dies: where UNLEARN_FAILPOINTS names a "
-           "directory, rank R kills itself at a point P as soon as it can remove the file P-R "
-           "there. Points: group-ready (before it tells the other members of a group that it is "
-           "ready), group-create (before their communicator is made), group-step (inside an "
-           "exchange of gradients).\n\nExamples:\n"
-           "  unlearn-fleet --rendezvous cluster/run/workers --ranks 4\n"
-           "  mpirun -np 4 unlearn-worker --coordinator tcp://10.0.0.1:7001 --fleet "
-           "00112233445566778899aabbccddeeff",
+    .doc =
+        "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank."
+        "\vFor tests of what happens when a rank dies: where UNLEARN_FAILPOINTS names a "
+        "directory, rank R kills itself at a point P as soon as it can remove the file P-R "
+        "there. Points: group-ready (before it tells the other members of a group that it is "
+        "ready), group-create (before their communicator is made), group-step (inside an "
+        "exchange of gradients).\n\nExamples:\n"
+        "  unlearn-fleet --rendezvous cluster/run/workers --ranks 4 --key cluster/keys/worker.key "
+        "--server-key cluster.client/server.pub\n"
+        "  mpirun -np 4 unlearn-worker --coordinator tcp://10.0.0.1:7001 --fleet "
+        "00112233445566778899aabbccddeeff --key worker.key --server-key server.pub",
 };
 
-static enum err work(struct link_context *context, const struct session_options *who)
+static enum err open_session(struct link_context *context, struct session_options *who,
+                             const struct peerkeys *keys, struct session **session_out)
+{
+    struct link_security security;
+    if (keys->insecure) {
+        return session_open(context, who, session_out);
+    }
+    TRY(peerkeys_read(keys, &security));
+    who->security = &security;
+    const enum err err = session_open(context, who, session_out);
+    who->security = NULL;
+    curvekey_wipe(&security.own);
+    return err;
+}
+
+static enum err work(struct link_context *context, struct session_options *who,
+                     const struct peerkeys *keys)
 {
     struct session *session = NULL;
-    TRY(session_open(context, who, &session));
+    TRY(open_session(context, who, keys, &session));
     enum err err = OK;
     while (err == OK) {
         err = session_turn(session, TURN_MS);
@@ -143,7 +182,7 @@ static enum err run(const struct arguments *arguments)
     TRY_AS(profile_probe(&who.profile), "the numeric probe");
     struct link_context *context = NULL;
     TRY(link_context_open(&context));
-    const enum err err = work(context, &who);
+    const enum err err = work(context, &who, &arguments->keys);
     link_context_close(context); // Waits until the goodbye is sent, half a second at most.
     return err;
 }

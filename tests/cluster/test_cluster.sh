@@ -91,7 +91,7 @@ compose up -d >"$DIR/up.log" 2>&1 || cat "$DIR/up.log"
 docker run -d --name "$NAME-client" --network "${NAME}_default" -v "${NAME}_client:/client:ro" \
   --read-only --tmpfs /tmp --entrypoint sleep unlearnd 3600 >/dev/null
 ready() { # As the entrypoint of a client does.
-  client bash -c 'mkdir -p /tmp/cluster.client && cp /client/receipt.pub /tmp/cluster.client/ &&
+  client bash -c 'mkdir -p /tmp/cluster.client && install -m 0600 /client/* /tmp/cluster.client/ &&
     echo tcp://coordinator:7070 >/tmp/cluster.client/address' 2>/dev/null &&
     ctl health --workers "$1" >/dev/null 2>&1
 }

@@ -120,7 +120,8 @@ data=("$DIR/data/train-images-idx3-ubyte" "$DIR/data/train-labels-idx1-ubyte" --
   --placement-key "$(printf '%064x' 9821)")
 ctl --json import digits "${data[@]}" >/dev/null
 COORDINATOR=$(<"$UNLEARN_DIR/run/workers")
-export COORDINATOR
+KEY=$UNLEARN_DIR/keys/worker.key SERVER_KEY=$UNLEARN_DIR.client/server.pub
+export COORDINATOR KEY SERVER_KEY
 workers() { [[ $(json .workers_total status) == "$1" ]]; }
 job=$(sbatch --parsable --ntasks 2 -o "$DIR/fleet.log" deploy/slurm/fleet.sbatch)
 wait_for "the fleet's ranks join" 60 workers 2
@@ -141,7 +142,8 @@ ok "told that its time is over, the fleet ends in order"
 expect_equal "no rank was taken for lost" "$(grep -c event=worker_lost "$UNLEARN_DIR/run/unlearnd.log" || true)" 0
 ctl --json model remove n >/dev/null
 
-srun --ntasks 2 --mpi pmix --kill-on-bad-exit=0 -o "$DIR/srun.log" deploy/slurm/workers.srun "$COORDINATOR" &
+srun --ntasks 2 --mpi pmix --kill-on-bad-exit=0 -o "$DIR/srun.log" deploy/slurm/workers.srun "$COORDINATOR" \
+  --key "$KEY" --server-key "$SERVER_KEY" &
 wait_for "the ranks of srun join" 60 workers 2
 ok "srun starts ranks without mpirun"
 ctl --json delete digits --subject writer-000 --wait completed >/dev/null

@@ -200,7 +200,10 @@ case $(findmnt -n -o FSTYPE -T "$E2E_DIR" 2>/dev/null || true) in
     ;;
 esac
 
-use() { export UNLEARN_DIR=$E2E_DIR/$1; }
+use() {
+  export UNLEARN_DIR=$E2E_DIR/$1
+  FLEET_KEYS=(--key "$UNLEARN_DIR/keys/worker.key" --server-key "$UNLEARN_DIR.client/server.pub")
+}
 start() { # start NAME [RANKS]: a new cluster, which then is the one in use. LEASE_MS: its setting.
   use "$1"
   ctl --json init "$UNLEARN_DIR" >/dev/null
@@ -226,17 +229,17 @@ stand_still() { kill -STOP $(worker_pids); }
 go_on() { kill -CONT $(worker_pids); }
 # hold NAME BYTES: from now on commands with `--dir $HELD` reach the cluster in use through a relay that
 # lets so many bytes of them pass and then holds them: half way, however fast the machine is. One
-# connection. `let_go` lets the rest pass.
+# connection. `let_go` lets the rest pass. A third argument: a file for what passes.
 hold() {
-  local port
+  local port mode
   HELD=$E2E_DIR/$1.held
-  rm -rf "$HELD.client"
+  rm -rf "$HELD.client" "$HELD.port"
   cp -r "$UNLEARN_DIR.client" "$HELD.client"
-  port=$(sed 's/.*://' "$UNLEARN_DIR.client/address")
-  build/release/e2e/relay "$port" "$2" >"$HELD.port" 9>&- &
+  read -r port mode <"$UNLEARN_DIR.client/address"
+  build/release/e2e/relay "${port##*:}" "$2" ${3:+"$3"} >"$HELD.port" 9>&- &
   RELAY=$!
   wait_for "the relay listens" 30 test -s "$HELD.port"
-  echo "tcp://127.0.0.1:$(cat "$HELD.port")" >"$HELD.client/address"
+  echo "tcp://127.0.0.1:$(cat "$HELD.port")${mode:+ $mode}" >"$HELD.client/address"
 }
 let_go() { kill -USR1 "$RELAY"; }
 descendants() {

@@ -1,12 +1,13 @@
 // tests/e2e/relay.c: a TCP relay that lets so many bytes of a client pass, and then holds it.
 //
-//   relay PORT BYTES   prints the port of 127.0.0.1 that it listens on, takes one connection, and
-//                      relays it to PORT of 127.0.0.1
+//   relay PORT BYTES [FILE]   prints the port of 127.0.0.1 that it listens on, takes one connection, and
+//                             relays it to PORT of 127.0.0.1; what passes, either way, is written to FILE
 //
 // So a test can look at what a client has done half way, however fast or slow the machine is. What
 // the server says always passes. SIGUSR1: from now on everything passes.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t released;
+static int copy = -1;
 
 static void release(int number)
 {
@@ -36,6 +38,9 @@ static size_t pass(int from, int to, size_t most)
     const ssize_t got = read(from, bytes, most < sizeof bytes ? most : sizeof bytes);
     if (got < 0 && errno == EINTR) {
         return pass(from, to, most);
+    }
+    if (copy >= 0 && got > 0 && write(copy, bytes, (size_t)got) != got) {
+        return 0;
     }
     for (ssize_t done = 0; done < got;) {
         const ssize_t sent = write(to, bytes + done, (size_t)(got - done));
@@ -75,9 +80,15 @@ int main(int argc, char **argv)
 {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof here;
-    if (argc != 3) {
-        fprintf(stderr, "usage: relay PORT BYTES\n");
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: relay PORT BYTES [FILE]\n");
         return EXIT_FAILURE;
+    }
+    if (argc == 4) {
+        copy = open(argv[3], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (copy < 0) {
+            die(argv[3]);
+        }
     }
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = release}, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -254,7 +254,8 @@ mkdir "$E2E_DIR/bin"
 cp -rL "$E2E_BIN"/. "$E2E_DIR/bin/"
 rm "$E2E_DIR/bin/unlearn-worker"
 expect_exit 5 'unlearn-worker is missing' "$E2E_DIR/bin/unlearnctl" up "$UNLEARN_DIR" --ranks 2 --detach "${UP_OPTIONS[@]}"
-expect_exit 5 '' timeout 20 "$E2E_DIR/bin/unlearn-fleet" --coordinator tcp://127.0.0.1:1 --ranks 2
+expect_exit 5 '' timeout 20 "$E2E_DIR/bin/unlearn-fleet" --coordinator tcp://127.0.0.1:1 --ranks 2 \
+  "${FLEET_KEYS[@]}"
 expect_true "the fleet, too, says what is missing" \
   "$(lines_with 'worker is missing' "$SCRATCH/error") == 1"
 expect_exit 5 'no coordinator' ctl status

@@ -11,7 +11,7 @@ LOG=$UNLEARN_DIR/run/unlearnd.log
 
 declare -A FLEET
 join() { # join NAME RANKS: a fleet beside others, with a log of its own.
-  "$E2E_BIN/unlearn-fleet" --rendezvous "$UNLEARN_DIR/run/workers" --ranks "$2" \
+  "$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" --ranks "$2" \
     2>>"$E2E_DIR/$1.log" 9>&- &
   FLEET[$1]=$!
 }

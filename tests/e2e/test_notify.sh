@@ -30,7 +30,7 @@ env_of() { tr '\0' '\n' <"/proc/$1/environ" | grep -c '^NOTIFY_SOCKET=' || true;
 wait_for "it tells how things stand" 10 told coordinator '^STATUS=0 workers, 0 open requests$'
 
 NOTIFY_SOCKET=$ABSTRACT WATCHDOG_USEC=600000 WATCHDOG_PID=1 \
-  "$E2E_BIN/unlearn-fleet" --rendezvous "$UNLEARN_DIR/run/workers" --ranks 2 2>>"$E2E_DIR/fleet.log" 9>&- &
+  "$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" --ranks 2 2>>"$E2E_DIR/fleet.log" 9>&- &
 fleet=$!
 wait_for "the fleet is ready" 60 told fleet '^READY=1$'
 expect_equal "when all its ranks have joined" "$(json .workers health)" 2

@@ -45,7 +45,7 @@ expect_true "the worker's log names the setting" \
 up 0
 ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train m --dataset digits --set hidden=16 shards=3 slices=3 epochs=4 >/dev/null
-OPENBLAS_CORETYPE=Nehalem timeout 10 "$E2E_BIN/unlearn-fleet" --rendezvous "$UNLEARN_DIR/run/workers" \
+OPENBLAS_CORETYPE=Nehalem timeout 10 "$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" \
   --ranks 1 >"$E2E_DIR/fleet" 2>&1 || true
 expect_true "a fleet started by hand under another core type is refused too" \
   "$(grep -c 'event=worker_refused' "$UNLEARN_DIR/run/unlearnd.log" | awk '{print ($1 > 0)}')"

@@ -68,7 +68,7 @@ static int setup(void **state)
         0);
     snprintf(text, sizeof text, "%s/c", dir);
     assert_int_equal(digest_start(), OK);
-    assert_int_equal(unlearn_open_dir(text, &client), OK);
+    assert_int_equal(unlearn_open_dir(text, NULL, &client), OK);
     return 0;
 }
 

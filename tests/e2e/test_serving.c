@@ -112,16 +112,19 @@ static pid_t read_pid(const char *name)
 
 static void start_fleet(void)
 {
-    char program[512], rendezvous[512];
+    char program[512], rendezvous[512], key[512], server_key[512];
     const char *const bin = getenv("UNLEARN_BIN");
     snprintf(program, sizeof program, "%s/unlearn-fleet", bin == NULL ? "bin" : bin);
     snprintf(rendezvous, sizeof rendezvous, "%s/c/run/workers", dir);
+    snprintf(key, sizeof key, "%s/c/keys/worker.key", dir);
+    snprintf(server_key, sizeof server_key, "%s/c.client/server.pub", dir);
     fleet = fork();
     assert_true(fleet >= 0);
     if (fleet == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         (void)!freopen("/dev/null", "w", stderr);
-        execl(program, program, "--rendezvous", rendezvous, "--ranks", "2", (char *)NULL);
+        execl(program, program, "--rendezvous", rendezvous, "--ranks", "2", "--key", key,
+              "--server-key", server_key, (char *)NULL);
         _exit(127);
     }
 }
@@ -146,7 +149,7 @@ static int set_up(void **state)
     snprintf(text, sizeof text, "up %s/c --ranks 2 --detach", dir);
     assert_int_equal(ctl(text), 0);
     snprintf(text, sizeof text, "%s/c", dir);
-    assert_int_equal(unlearn_open_dir(text, &client), OK);
+    assert_int_equal(unlearn_open_dir(text, NULL, &client), OK);
     import_all();
     for (uint32_t i = 0; i < MODELS; i++) {
         train(&oracles[i]);
@@ -703,7 +706,7 @@ static void test_under_load(void **state)
             talker->completed[which] = true;
         }
         snprintf(text, sizeof text, "%s/c", dir);
-        assert_int_equal(unlearn_open_dir(text, &talker->client), OK);
+        assert_int_equal(unlearn_open_dir(text, NULL, &talker->client), OK);
     }
     for (uint32_t i = 0; i < TALKERS; i++) {
         assert_int_equal(pthread_create(&talkers[i].thread, NULL, talk, &talkers[i]), 0);

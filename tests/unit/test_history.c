@@ -195,7 +195,7 @@ static int set_up(void **state)
     assert_int_equal(link_open(peer.context, LINK_ROUTER, NULL, &peer.link), OK);
     assert_int_equal(link_bind(peer.link, "tcp://127.0.0.1:*", peer.endpoint), OK);
     assert_int_equal(pthread_create(&peer.thread, NULL, serve, NULL), 0);
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     return 0;
 }
 

@@ -24,6 +24,7 @@
 #include "model/schema.h"
 #include "proto/link.h"
 #include "proto/wire.h"
+#include "proto/zap.h"
 #include "tests/unit/scratch.h"
 
 enum { HELD_MAX = 16, IDLE_MS = 100, PATIENCE_MS = 20000 };
@@ -35,6 +36,9 @@ struct peer {
     char endpoint[LINK_ENDPOINT_BYTES];
     pthread_t thread;
     _Atomic bool stop;
+    struct curvekey *own,
+        *friend; // Its pair, and the only one that may connect; NULL: without keys.
+    struct zap *zap;
 
     int pings_to_drop;  // The first pings get no answer.
     int refuse_chunk;   // Sequence number of the chunk that is refused; -1: none.
@@ -356,8 +360,16 @@ static void *serve(void *context)
 
 static void peer_start(struct peer *peer)
 {
+    struct link_security security = {.domain = "clients"};
     assert_int_equal(link_context_open(&peer->context), OK);
-    assert_int_equal(link_open(peer->context, LINK_ROUTER, NULL, &peer->link), OK);
+    if (peer->own != NULL) {
+        security.own = *peer->own;
+        assert_int_equal(zap_open(peer->context, &peer->zap), OK);
+        zap_allow(peer->zap, "clients", (const uint8_t(*)[CURVEKEY_BYTES])peer->friend->public, 1);
+    }
+    assert_int_equal(
+        link_open(peer->context, LINK_ROUTER, peer->own == NULL ? NULL : &security, &peer->link),
+        OK);
     assert_int_equal(link_bind(peer->link, "tcp://127.0.0.1:*", peer->endpoint), OK);
     assert_int_equal(pthread_create(&peer->thread, NULL, serve, peer), 0);
 }
@@ -368,6 +380,7 @@ static void peer_stop(struct peer *peer)
     peer->stop = true;
     pthread_join(peer->thread, NULL);
     link_close(peer->link);
+    zap_close(peer->zap);
     link_context_close(peer->context);
 }
 
@@ -389,7 +402,7 @@ static void test_refusals_carry_the_sentence(void **state)
     peer_start(&peer);
     struct unlearn *client;
     const Unlearn__Dataset *dataset;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     assert_int_equal(unlearn_dataset_show(client, "d", &dataset), ERR_NOT_FOUND);
     assert_string_equal(err_text(), "unknown dataset \"d\"");
     unlearn_close(client);
@@ -403,7 +416,7 @@ static void test_another_kind_of_reply_is_corrupt(void **state)
     peer_start(&peer);
     struct unlearn *client;
     const Unlearn__Dataset *dataset;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     assert_int_equal(unlearn_dataset_show(client, "d", &dataset), ERR_CORRUPT);
     unlearn_close(client);
     peer_stop(&peer);
@@ -416,7 +429,7 @@ static void test_what_breaks_the_wire_is_refused_here(void **state)
     peer_start(&peer);
     struct unlearn *client;
     const Unlearn__Dataset *dataset;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     char name[LIMIT_NAME_BYTES + 2];
     memset(name, 'a', sizeof name);
     name[LIMIT_NAME_BYTES + 1] = '\0';
@@ -444,7 +457,7 @@ static void test_a_lost_reply_is_asked_for_again(void **state)
     peer_start(&peer);
     struct unlearn *client;
     const Unlearn__Pong *pong;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     unlearn_set_timeout(client, 2000);
     peer.pings_to_drop = 2; // The one of the opening was the first.
     assert_int_equal(unlearn_ping(client, &pong), OK);
@@ -459,14 +472,14 @@ static void test_nobody_there(void **state)
     struct peer peer = {.refuse_chunk = -1};
     peer_start(&peer);
     struct unlearn *client;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     peer_stop(&peer);
     unlearn_set_timeout(client, 200);
     const Unlearn__Pong *pong;
     assert_int_equal(unlearn_ping(client, &pong), ERR_UNAVAILABLE);
     assert_non_null(strstr(err_text(), peer.endpoint));
     unlearn_close(client);
-    assert_int_equal(unlearn_open(peer.endpoint, &client), ERR_UNAVAILABLE);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), ERR_UNAVAILABLE);
     assert_null(client);
 }
 
@@ -479,26 +492,121 @@ static void test_a_cluster_is_found_by_its_directory(void **state)
     assert_true(scratch_make(home));
     struct unlearn *client;
     snprintf(dir, sizeof dir, "%s/c", home);
-    assert_int_equal(unlearn_open_dir(dir, &client), ERR_NOT_FOUND);
+    assert_int_equal(unlearn_open_dir(dir, NULL, &client), ERR_NOT_FOUND);
     assert_int_equal(mkdir(dir, 0700), 0);
     snprintf(path, sizeof path, "%s/config.yaml", dir);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fclose(file);
-    assert_int_equal(unlearn_open_dir(dir, &client), ERR_UNAVAILABLE);
+    assert_int_equal(unlearn_open_dir(dir, NULL, &client), ERR_UNAVAILABLE);
     assert_non_null(strstr(err_text(), "unlearnctl up"));
     snprintf(path, sizeof path, "%s.client", dir);
     assert_int_equal(mkdir(path, 0700), 0);
     snprintf(path, sizeof path, "%s.client/address", dir);
     file = fopen(path, "w");
     assert_non_null(file);
-    fprintf(file, "%s\n", peer.endpoint);
+    fprintf(file, "%s insecure\n", peer.endpoint);
     fclose(file);
     snprintf(dir, sizeof dir, "%s/c//", home); // DIR.client stands beside DIR/.
-    assert_int_equal(unlearn_open_dir(dir, &client), OK);
+    assert_int_equal(unlearn_open_dir(dir, NULL, &client), OK);
     unlearn_close(client);
     scratch_remove(home);
     peer_stop(&peer);
+}
+
+// --- Keys ---
+
+struct cluster_files {
+    char home[SCRATCH_BYTES], dir[SCRATCH_BYTES + 16], own[SCRATCH_BYTES + 64],
+        other[SCRATCH_BYTES + 64], server[SCRATCH_BYTES + 64], address[SCRATCH_BYTES + 64];
+};
+
+static void put_address(const struct cluster_files *files, const char *endpoint, const char *more)
+{
+    FILE *const file = fopen(files->address, "w");
+    assert_non_null(file);
+    fprintf(file, "%s%s\n", endpoint, more);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void put_server(const struct cluster_files *files, const uint8_t key[CURVEKEY_BYTES])
+{
+    (void)unlink(files->server);
+    assert_int_equal(curvekey_write_public(files->server, key), OK);
+}
+
+static void open_fails(const struct cluster_files *files, const char *key, enum err expected,
+                       const char *words)
+{
+    struct unlearn *client;
+    assert_int_equal(unlearn_open_dir(files->dir, key, &client), expected);
+    assert_null(client);
+    assert_non_null(strstr(err_text(), words));
+}
+
+static void test_keys(void **state)
+{
+    (void)state;
+    struct curvekey server, friend, stranger;
+    struct cluster_files files;
+    struct peer peer = {.refuse_chunk = -1, .own = &server, .friend = &friend};
+    struct peer plain = {.refuse_chunk = -1};
+    struct unlearn *client;
+    curvekey_make(&server);
+    curvekey_make(&friend);
+    curvekey_make(&stranger);
+    peer_start(&peer);
+    peer_start(&plain);
+    assert_true(scratch_make(files.home));
+    snprintf(files.dir, sizeof files.dir, "%s/c.client", files.home);
+    assert_int_equal(mkdir(files.dir, 0700), 0);
+    snprintf(files.dir, sizeof files.dir, "%s/c", files.home);
+    snprintf(files.own, sizeof files.own, "%s.client/admin.key", files.dir);
+    snprintf(files.other, sizeof files.other, "%s/other.key", files.home);
+    snprintf(files.server, sizeof files.server, "%s.client/server.pub", files.dir);
+    snprintf(files.address, sizeof files.address, "%s.client/address", files.dir);
+    put_address(&files, peer.endpoint, "");
+    open_fails(&files, NULL, ERR_NOT_FOUND, "admin.key");
+    assert_int_equal(curvekey_write(files.own, &friend), OK);
+    assert_int_equal(curvekey_write(files.other, &stranger), OK);
+    open_fails(&files, NULL, ERR_NOT_FOUND, "server.pub");
+    put_server(&files, server.public);
+    assert_int_equal(unlearn_open_dir(files.dir, NULL, &client), OK);
+    unlearn_close(client);
+    const struct unlearn_keys keys = {files.own, files.server};
+    assert_int_equal(unlearn_open(peer.endpoint, &keys, &client), OK);
+    unlearn_close(client);
+    // At once, and with the file that was named.
+    const int64_t began_ms = clock_mono_ms();
+    open_fails(&files, files.other, ERR_DENIED, "does not know the key in");
+    assert_non_null(strstr(err_text(), files.other));
+    assert_true(clock_mono_ms() - began_ms < 2500);
+    open_fails(&files, files.server, ERR_DENIED, "has mode 0644");
+    assert_int_equal(chmod(files.server, 0600), 0);
+    open_fails(&files, files.server, ERR_CORRUPT, "holds a public key alone");
+    put_server(&files, stranger.public);
+    open_fails(&files, NULL, ERR_UNAVAILABLE, "has not shown that it holds the server's key");
+    put_server(&files, server.public);
+    // Without keys: only where the address says so, and never to another machine.
+    put_address(&files, peer.endpoint, " insecure");
+    open_fails(&files, NULL, ERR_UNAVAILABLE, "answers nobody without a key");
+    put_address(&files, plain.endpoint, "");
+    open_fails(&files, NULL, ERR_UNAVAILABLE, "has not shown that it holds the server's key");
+    put_address(&files, plain.endpoint, " insecure");
+    assert_int_equal(unlearn_open_dir(files.dir, NULL, &client), OK);
+    unlearn_close(client);
+    put_address(&files, "tcp://10.0.0.1:7070", " insecure");
+    open_fails(&files, NULL, ERR_INVALID, "is not of this machine alone");
+    assert_int_equal(unlearn_open("tcp://10.0.0.1:7070", NULL, &client), ERR_INVALID);
+    put_address(&files, plain.endpoint, " secure");
+    open_fails(&files, NULL, ERR_INVALID, "expected one line");
+    // The key may come back.
+    put_address(&files, peer.endpoint, "");
+    assert_int_equal(unlearn_open_dir(files.dir, NULL, &client), OK);
+    unlearn_close(client);
+    scratch_remove(files.home);
+    peer_stop(&peer);
+    peer_stop(&plain);
 }
 
 // --- Import ---
@@ -527,7 +635,7 @@ static void test_import_keeps_to_its_credit(void **state)
     peer_start(&peer);
     struct unlearn *client;
     struct unlearn_import *import = NULL;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     assert_int_equal(import_rows(client, &import), OK);
     unlearn_import_end(import);
     unlearn_close(client);
@@ -547,7 +655,7 @@ static void test_a_refused_chunk_ends_the_import(void **state)
     peer_start(&peer);
     struct unlearn *client;
     struct unlearn_import *import = NULL;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     assert_int_equal(import_rows(client, &import), ERR_CONFLICT);
     assert_non_null(strstr(err_text(), "row 7"));
     unlearn_import_end(import);
@@ -565,7 +673,7 @@ static void test_a_record_must_fit(void **state)
     peer_start(&peer);
     struct unlearn *client;
     struct unlearn_import *import;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     const struct unlearn_import_options options = {.dataset = "d"};
     assert_int_equal(unlearn_import_begin(client, &options, &import), OK);
     uint8_t *const row = mem_alloc(LIMIT_RECORD_BYTES + 1, 1);
@@ -591,7 +699,7 @@ static void delete_many(size_t record_count, size_t subject_count, const char *i
     struct unlearn *client;
     const Unlearn__RequestState *state;
     const struct id128 uuid = {{1}};
-    assert_int_equal(unlearn_open(peer->endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer->endpoint, NULL, &client), OK);
     const size_t most = record_count > subject_count ? record_count : subject_count;
     const char **const texts = mem_alloc(most, sizeof *texts);
     for (size_t i = 0; i < most; i++) {
@@ -657,7 +765,7 @@ static void test_predictions_come_in_order(void **state)
     struct unlearn *client;
     const Unlearn__Prediction *prediction;
     const float *values;
-    assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
     struct unlearn_batch batch = {.width = 2};
     assert_true(unlearn_batch_add(&batch, span_text("a")));
     assert_true(unlearn_batch_add(&batch, span_text("b")));
@@ -682,7 +790,7 @@ static void test_predictions_come_in_parts(void **state)
         struct unlearn *client;
         const Unlearn__Prediction *prediction;
         const float *values;
-        assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+        assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
         struct unlearn_batch batch = {.width = 2};
         for (int i = 0; i < 7; i++) {
             assert_true(unlearn_batch_add(&batch, span_text("a")));
@@ -720,7 +828,7 @@ static void test_parts_must_fit_each_other(void **state)
         struct unlearn *client;
         const Unlearn__Prediction *prediction;
         const float *values;
-        assert_int_equal(unlearn_open(peer.endpoint, &client), OK);
+        assert_int_equal(unlearn_open(peer.endpoint, NULL, &client), OK);
         struct unlearn_batch batch = {0};
         assert_true(unlearn_batch_add(&batch, span_text("a")));
         assert_int_equal(unlearn_score(client, "m", &batch, 7, &prediction, &values), ERR_CORRUPT);
@@ -757,7 +865,7 @@ static enum err write_on(struct peer *peer, const char *model, struct unlearn_co
     how->take = take_token;
     peer->refuse_chunk = -1;
     peer_start(peer);
-    assert_int_equal(unlearn_open(peer->endpoint, &client), OK);
+    assert_int_equal(unlearn_open(peer->endpoint, NULL, &client), OK);
     const enum err err = unlearn_continue_text(client, model, how, &prediction);
     *sum_out = *prediction;
     unlearn_close(client);
@@ -863,6 +971,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_reply_is_asked_for_again),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_a_cluster_is_found_by_its_directory),
+        cmocka_unit_test(test_keys),
         cmocka_unit_test(test_import_keeps_to_its_credit),
         cmocka_unit_test(test_a_refused_chunk_ends_the_import),
         cmocka_unit_test(test_a_record_must_fit),

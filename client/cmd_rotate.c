@@ -1,0 +1,101 @@
+// client/cmd_rotate.c: key init and key rotate: the key files of a cluster on this machine.
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cluster.h"
+#include "client/commands.h"
+#include "client/keyset.h"
+
+// --- key init ---
+
+static enum err run_key_init(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    (void)options;
+    const char *dir;
+    uint32_t ranks;
+    struct keyset_made made;
+    TRY(ctl_dir(ctl, words, &dir));
+    TRY(cluster_ranks(dir, &ranks)); // Says where no cluster is.
+    TRY(keyset_complete(dir, &made));
+    if (ctl->json) {
+        ctl_print(json_pack("{s:b, s:b, s:b}", "server", (int)made.server, "worker",
+                            (int)made.worker, "admin", (int)made.admin));
+        return OK;
+    }
+    const struct {
+        bool made;
+        const char *tail, *what;
+    } rows[] = {
+        {made.server, "/keys/server.key", "the coordinator's"},
+        {made.server_public, ".client/server.pub", "its public half"},
+        {made.worker, "/keys/worker.key", "the workers'"},
+        {made.admin, ".client/admin.key", "the first client's, who may do everything"},
+        {made.admin_public, "/keys/admin.pub", "its public half"},
+    };
+    bool any = false;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].made) {
+            printf("made %s%s: %s\n", dir, rows[i].tail, rows[i].what);
+            any = true;
+        }
+    }
+    if (!any) {
+        printf("nothing was missing\n");
+    }
+    return OK;
+}
+
+const struct ctl_command cmd_key_init = {
+    .name = "key init",
+    .summary = "Make the key files that a cluster lacks",
+    .words = "DIR",
+    .words_max = 1,
+    .help =
+        "init makes them all. This is for a cluster that was made before programs had keys, and "
+        "after a file was lost: only what is missing is made. A coordinator that runs reads them "
+        "at its next start.\n\n"
+        "Example:\n  unlearnctl key init cluster",
+    .run = run_key_init,
+};
+
+// --- key rotate ---
+
+static enum err rotate_server(struct ctl *ctl, const char *dir)
+{
+    TRY(cluster_check_stopped(dir, "its key can be changed"));
+    TRY(keyset_rotate_server(dir));
+    if (ctl->json) {
+        ctl_print(json_pack("{s:s}", "rotated", "server"));
+    } else {
+        printf(
+            "%s/keys/server.key is new. Clients and workers elsewhere are refused until they have "
+            "the new %s.client/server.pub\n",
+            dir, dir);
+    }
+    return OK;
+}
+
+static enum err run_key_rotate(struct ctl *ctl, const void *options, const struct args_list *words)
+{
+    (void)options;
+    if (ctl->dir == NULL) {
+        FAIL(ERR_INVALID, "no cluster is named: give --dir DIR or set UNLEARN_DIR");
+    }
+    if (strcmp(words->texts[0], "server") == 0) {
+        return rotate_server(ctl, ctl->dir);
+    }
+    FAIL(ERR_INVALID, "there is no key \"%.40s\" to change, expected server", words->texts[0]);
+}
+
+const struct ctl_command cmd_key_rotate = {
+    .name = "key rotate",
+    .summary = "Put a new key in the place of one of the cluster's own",
+    .words = "server",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "On the coordinator's machine, while it does not run.\n\n"
+            "server: the key by which clients and workers know the coordinator. What connects is "
+            "refused after the next start until it has the new DIR.client/server.pub.\n\n"
+            "Example:\n  unlearnctl --dir cluster key rotate server",
+    .run = run_key_rotate,
+};
