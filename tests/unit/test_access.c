@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 // cmocka needs the four above first.
+#include <time.h>
+
 #include <cmocka.h>
 
 #include "coordinator/rights.h"
@@ -452,6 +454,73 @@ static void test_uploads_of_deletions(void **state)
     assert_int_equal(records_of("his"), ROWS);
 }
 
+// ---------------------------------------------------------------- time
+
+static int compare_ns(const void *a, const void *b)
+{
+    const int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+enum { SAMPLES = 200 };
+static double median_us(int64_t ns[static SAMPLES])
+{
+    qsort(ns, SAMPLES, sizeof *ns, compare_ns);
+    return (double)ns[SAMPLES / 2] / 1000;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// From the request to the answer, the store thread's part too, without the socket's way. Absent and foreign
+// ones take turns, so that what the machine does meanwhile hits both.
+static void compare_times(const char *what, Unlearn__Request *absent, Unlearn__Request *foreign)
+{
+    static int64_t ns[2][SAMPLES];
+    for (int i = 0; i < 2 * SAMPLES; i++) {
+        const int which = i / 2 % 2 == 0 ? i % 2 : 1 - i % 2; // Neither is always the first.
+        const int64_t began = now_ns();
+        desk.key = keys[ALICE];
+        desk_ask(&desk, which == 0 ? absent : foreign, ++number, span_of(NULL, 0));
+        storage_drain(desk.core->storage, desk.core);
+        ns[which][i / 2] = now_ns() - began;
+        assert_int_equal(desk_answer(&desk, number)->status, UNLEARN__STATUS__STATUS_NOT_FOUND);
+    }
+    const double a = median_us(ns[0]), f = median_us(ns[1]);
+    printf("# %s: median of %d: absent %.1f us, another's %.1f us\n", what, SAMPLES, a, f);
+    assert_true(f < 1.5 * a + 10 && a < 1.5 * f + 10);
+}
+
+static void test_time_tells_nothing(void **state)
+{
+    (void)state;
+    uint8_t known[ID_BYTES] = {2}, unknown[ID_BYTES] = {99};
+    char one[] = "1", *records[] = {one};
+    delete_one(BOB, "his", 2, "3");
+    Unlearn__Delete absent = deletion_of("xyz", unknown, records);
+    Unlearn__Delete foreign = deletion_of("his", unknown, records);
+    Unlearn__Request a = request_of("delete", &absent), f = request_of("delete", &foreign);
+    compare_times("delete in a dataset", &a, &f);
+    Unlearn__RequestShow show_absent = UNLEARN__REQUEST_SHOW__INIT,
+                         show_foreign = UNLEARN__REQUEST_SHOW__INIT;
+    show_absent.uuid = wire_bytes(span_of(unknown, sizeof unknown));
+    show_foreign.uuid = wire_bytes(span_of(known, sizeof known));
+    a = request_of("request_show", &show_absent);
+    f = request_of("request_show", &show_foreign);
+    compare_times("status of a request", &a, &f);
+    Unlearn__ReceiptGet get_absent = UNLEARN__RECEIPT_GET__INIT,
+                        get_foreign = UNLEARN__RECEIPT_GET__INIT;
+    get_absent.uuid = show_absent.uuid;
+    get_foreign.uuid = show_foreign.uuid;
+    a = request_of("receipt_get", &get_absent);
+    f = request_of("receipt_get", &get_foreign);
+    compare_times("receipt of a request", &a, &f);
+}
+
 // ---------------------------------------------------------------- cost
 
 static void test_cost(void **state)
@@ -493,6 +562,7 @@ int main(void)
         TEST(test_verifications_by_number),
         TEST(test_imports_by_number),
         TEST(test_uploads_of_deletions),
+        TEST(test_time_tells_nothing),
         TEST(test_cost),
 #undef TEST
     };
