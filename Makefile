@@ -10,7 +10,7 @@ PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler protobuf-compiler 
   libzmq3-dev liblmdb-dev libsodium-dev libopenblas-dev libopenmpi-dev openmpi-bin libyaml-dev \
   libjansson-dev zlib1g-dev procps
 DEMO_PACKAGES := jq
-TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1 help2man mandoc dpkg-dev
+TEST_PACKAGES := libcmocka-dev jq libasan8 libubsan1 help2man mandoc dpkg-dev python3-zmq python3-protobuf
 FUZZ_PACKAGES := clang
 
 FLAVOUR ?= release
