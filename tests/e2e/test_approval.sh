@@ -13,7 +13,7 @@ settings() { # settings ABOVE HOURS: from the next start on.
   sed -i "s/^approve_above:.*/approve_above: $1/; s/^approve_hours:.*/approve_hours: $2/" "$UNLEARN_DIR/config.yaml"
 }
 state_is() { [[ $(json '.state' status "$2") == "$1" ]]; }
-approver() { ctl "$@"; }
+approver() { ctl "$@" --key "$E2E_DIR/second.key"; }
 
 use main
 ctl --json init "$UNLEARN_DIR" >/dev/null
@@ -22,7 +22,7 @@ up 2
 ctl --json import people "${ROWS[@]}" >/dev/null
 ctl --json train m "${TRAINING[@]}" --wait >/dev/null
 before=$(digests m)
-
+ctl key add second --role owner --dataset people -o "$E2E_DIR/second.key" >/dev/null
 
 UUID=0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8e0
 (($(count_of p03) > 3 && $(count_of p04) > 3))
@@ -40,6 +40,7 @@ expect_equal "and so it does to people, with what to do" \
   "$(grep -c 'awaiting_approval\|^approve by  *20\|hint: .*unlearnctl approve' "$E2E_DIR/answer")" 3
 expect_exit 4 "the request waits for approval: there is no receipt of it" ctl receipt ${UUID}1
 expect_exit 4 "it is on hold: it waits for the approval of request ${UUID}1" ctl delete people --subject p03
+expect_exit 4 "somebody else must approve it" ctl approve ${UUID}1
 expect_exit 3 "no request with this UUID" ctl approve ${UUID}9
 expect_exit 2 "REQUEST" ctl approve 17
 wait_for "the components are trained without them" 60 all_valid m
