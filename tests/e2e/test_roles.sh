@@ -9,7 +9,7 @@ source "$(dirname "$0")/lib.sh"
 use main
 ctl --json init "$UNLEARN_DIR" >/dev/null
 up 1
-cd_there() { cd "$E2E_DIR"; }
+cd_there() { cd "$E2E_DIR" || exit; }
 key() { (cd_there && ctl --json key "$@"); } # Files of new keys lie there.
 as() { # as NAME COMMAND...: with that key.
   local name=$1
