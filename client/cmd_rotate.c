@@ -1,10 +1,12 @@
 // client/cmd_rotate.c: key init and key rotate: the key files of a cluster on this machine.
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/cluster.h"
 #include "client/commands.h"
 #include "client/keyset.h"
+#include "client/process.h"
 
 // --- key init ---
 
@@ -75,6 +77,43 @@ static enum err rotate_server(struct ctl *ctl, const char *dir)
     return OK;
 }
 
+// unlearnd does it, which alone opens the store.
+static enum err rotate_by_unlearnd(struct ctl *ctl, const char *dir, const char *which)
+{
+    char program[PROCESS_PATH_BYTES], log[PROCESS_PATH_BYTES], tail[PROCESS_TAIL_BYTES];
+    TRY(cluster_check_stopped(dir, "its key can be changed"));
+    TRY(process_beside("unlearnd", program));
+    snprintf(log, sizeof log, "%.4000s/run/unlearnd.log", dir);
+    const int64_t from = process_log_bytes(log);
+    // Where the disk keeps what is overwritten the coordinator does not start, either; this is asked for.
+    const char *const args[] = {"unlearnd", "--allow-unsafe-fs", "--rotate", which, dir, NULL};
+    pid_t pid = 0;
+    int code = 0;
+    TRY(process_start(&(struct process_start){.program = program, .args = args, .log = log}, &pid));
+    while (!process_ended(pid, &code)) {
+        nanosleep(&(struct timespec){.tv_nsec = 20000000L}, NULL);
+    }
+    if (code != 0) {
+        process_log_tail(log, from, tail);
+        FAIL(code == 4 ? ERR_CONFLICT : ERR_IO, "the %s key was not changed; %s ends with:%s",
+             which, log, tail);
+    }
+    if (ctl->json) {
+        ctl_print(json_pack("{s:s}", "rotated", which));
+    } else if (strcmp(which, "signing") == 0) {
+        printf("%s/keys/signing.key is new. Hand out the new %s.client/receipt.pub; receipts of "
+               "before are "
+               "checked by the newest receipt-N.pub beside it\n",
+               dir, dir);
+    } else {
+        printf(
+            "%s.master has a new key, by which every key of the keyring is wrapped; the old one is "
+            "overwritten\n",
+            dir);
+    }
+    return OK;
+}
+
 static enum err run_key_rotate(struct ctl *ctl, const void *options, const struct args_list *words)
 {
     (void)options;
@@ -84,18 +123,28 @@ static enum err run_key_rotate(struct ctl *ctl, const void *options, const struc
     if (strcmp(words->texts[0], "server") == 0) {
         return rotate_server(ctl, ctl->dir);
     }
-    FAIL(ERR_INVALID, "there is no key \"%.40s\" to change, expected server", words->texts[0]);
+    if (strcmp(words->texts[0], "signing") == 0 || strcmp(words->texts[0], "master") == 0) {
+        return rotate_by_unlearnd(ctl, ctl->dir, words->texts[0]);
+    }
+    FAIL(ERR_INVALID, "there is no key \"%.40s\" to change, expected server, signing or master",
+         words->texts[0]);
 }
 
 const struct ctl_command cmd_key_rotate = {
     .name = "key rotate",
     .summary = "Put a new key in the place of one of the cluster's own",
-    .words = "server",
+    .words = "server|signing|master",
     .words_min = 1,
     .words_max = 1,
     .help = "On the coordinator's machine, while it does not run.\n\n"
             "server: the key by which clients and workers know the coordinator. What connects is "
-            "refused after the next start until it has the new DIR.client/server.pub.\n\n"
+            "refused after the next start until it has the new DIR.client/server.pub.\n"
+            "signing: the key of receipts and of their log. What was signed before is checked by "
+            "the old "
+            "public key, which stays as DIR.client/receipt-N.pub.\n"
+            "master: the key that every key of records and weights is wrapped by. The old one is "
+            "overwritten: an old copy of the keyring opens no more without an old copy of "
+            "DIR.master.\n\n"
             "Example:\n  unlearnctl --dir cluster key rotate server",
     .run = run_key_rotate,
 };

@@ -12,7 +12,7 @@
 #include "base/merkle.h"
 #include "client/files.h"
 
-enum { MAGIC_BYTES = 8, FILE_BYTES = MAGIC_BYTES + HEAD_BYTES };
+enum { MAGIC_BYTES = 8, FILE_BYTES = MAGIC_BYTES + HEAD_BYTES, OLD_KEYS_MAX = 1000 };
 static const char magic[MAGIC_BYTES] = {'U', 'N', 'L', 'R', 'L', 'H', '0', '1'};
 
 static int dir_bytes(const char *dir)
@@ -24,6 +24,25 @@ static int dir_bytes(const char *dir)
     return bytes > 4000 ? 4000 : (int)bytes;
 }
 
+// Whether one of the keys that were in force before signed it: receipt-1.pub, ... beside `path`.
+static bool was_signed_before(const char *path, const struct head *head)
+{
+    const int bytes = (int)(strrchr(path, '/') - path);
+    struct sign_public key;
+    for (int i = 1; i <= OLD_KEYS_MAX; i++) {
+        char file[4300];
+        snprintf(file, sizeof file, "%.*s/receipt-%d.pub", bytes, path, i);
+        const enum err err = sign_public_read(file, &key);
+        if (err != OK) {
+            return false;
+        }
+        if (head_check(head, HEAD_LOG, &key) == OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err take_last(const struct sign_public *key, const char *path, struct span file,
                           struct head *last_out)
 {
@@ -32,8 +51,8 @@ static enum err take_last(const struct sign_public *key, const char *path, struc
              path);
     }
     TRY(head_of(span_of((const uint8_t *)file.data + MAGIC_BYTES, HEAD_BYTES), last_out));
-    TRY_AS(head_check(last_out, HEAD_LOG, key), "%s", path);
-    return OK;
+    const enum err err = head_check(last_out, HEAD_LOG, key);
+    return err == OK || was_signed_before(path, last_out) ? OK : err_context(err, "%s", path);
 }
 
 static enum err read_last(const char *path, const struct sign_public *key, struct head *last_out,
@@ -107,7 +126,9 @@ static enum err remember(const struct history *history, const struct head *head)
         FAIL(ERR_IO, "cannot lock %s", lock_path);
     }
     enum err err = read_last(history->path, &history->key, &last, &seen);
-    if (err == OK && (!seen || last.size < head->size)) {
+    const bool newer = last.size < head->size ||
+                       memcmp(&last.key, &head->key, sizeof last.key) != 0; // By a new key.
+    if (err == OK && (!seen || newer)) {
         err = files_write(history->path, span_of(file, sizeof file));
     }
     close(lock);

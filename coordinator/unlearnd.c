@@ -33,6 +33,7 @@
 #include "coordinator/gate.h"
 #include "coordinator/receipts.h"
 #include "coordinator/recheck.h"
+#include "coordinator/rotation.h"
 #include "model/profile.h"
 #include "store/compact.h"
 #include "store/disk.h"
@@ -61,6 +62,7 @@ struct options {
     enum log_level level;
     bool allow_unsafe_fs;
     bool rotate_master_key;
+    const char *rotate; // "master" or "signing": and end.
     bool insecure;
 };
 
@@ -86,6 +88,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case 'r':
         options->rotate_master_key = true;
         return 0;
+    case 'k':
+        if (strcmp(value, "master") != 0 && strcmp(value, "signing") != 0) {
+            argp_error(state, "--rotate is \"%s\", expected master or signing", value);
+        }
+        options->rotate = value;
+        return 0;
     case 'i':
         options->insecure = true;
         return 0;
@@ -109,6 +117,10 @@ static const struct argp_option option_list[] = {
     {"allow-unsafe-fs", 'u', NULL, 0,
      "Start also where overwritten keys may stay on the disk: not ext4 or xfs, or with "
      "data=journal",
+     0},
+    {"rotate", 'k', "KEY", 0,
+     "Put a new key in the place of the master or the signing key, and end; "
+     "what unlearnctl key rotate does",
      0},
     {"rotate-master-key", 'r', NULL, 0,
      "Before anything else wrap every key of the keyring by a new master key and destroy the old "
@@ -219,7 +231,8 @@ static void take_jobs(struct core *core)
     const int64_t until_us = clock_mono_us() + JOBS_US;
     for (struct job *job; (job = storage_finished(core->storage)) != NULL;) {
         job->done(job, core);
-        predict_finished(core); // Without what is not told yet: no ack of that has gone out, either.
+        predict_finished(
+            core); // Without what is not told yet: no ack of that has gone out, either.
         if (clock_mono_us() >= until_us) {
             return;
         }
@@ -390,6 +403,7 @@ static enum err open_all(struct core *core, bool rotate_master_key)
     if (rotate_master_key) {
         TRY(change_master_key(core));
     }
+    TRY(rotation_signing_resume(core->dir, core->config.map_bytes));
     TRY(storage_open(core->dir, core->config.map_bytes, &core->storage));
     storage_body_key(core->storage, core->body_key);
     TRY(receipts_open(core));
@@ -509,11 +523,15 @@ int main(int argc, char **argv)
     if (err == OK) {
         err = confine(core);
     }
-    if (err == OK) {
+    if (err == OK && options.rotate != NULL) {
+        err = strcmp(options.rotate, "master") == 0
+                  ? change_master_key(core)
+                  : rotation_signing(core->dir, core->config.map_bytes);
+    } else if (err == OK) {
         err = open_all(core, options.rotate_master_key);
     }
-    const bool started = err == OK;
-    if (err == OK) {
+    const bool started = err == OK && options.rotate == NULL;
+    if (started) {
         notify_ready();
         err = loop(core, signals);
     }

@@ -87,9 +87,8 @@ static enum err check_root(struct txn *txn, const struct head *head)
     return OK;
 }
 
-static enum err check(struct txn *txn, const struct head *head, const struct signer *signer)
+static enum err check(struct txn *txn, const struct head *head, const struct sign_public *key)
 {
-    const struct sign_public *const key = sign_public_of(signer);
     const struct sign_id id = sign_id_of(key);
     if (memcmp(id.bytes, head->key.bytes, SIGN_ID_BYTES) != 0) {
         char log[SIGN_ID_HEX_BYTES], ours[SIGN_ID_HEX_BYTES];
@@ -122,7 +121,23 @@ enum err ledger_start(struct txn *txn, const struct signer *signer)
         return head_write(txn, &head, signer);
     }
     TRY(err);
-    return check(txn, &head, signer);
+    return check(txn, &head, sign_public_of(signer));
+}
+
+enum err ledger_resign(struct txn *txn, const struct sign_public *old, const struct signer *signer)
+{
+    struct head head;
+    const struct sign_id id = sign_id_of(sign_public_of(signer));
+    const enum err err = ledger_head(txn, &head);
+    if (err == ERR_NOT_FOUND) { // The coordinator has not run yet.
+        return ledger_start(txn, signer);
+    }
+    TRY(err);
+    if (memcmp(&id, &head.key, sizeof id) == 0) {
+        return check(txn, &head, sign_public_of(signer));
+    }
+    TRY(check(txn, &head, old));
+    return head_write(txn, &head, signer);
 }
 
 // --- Entries ---

@@ -17,6 +17,11 @@
 // tree leads to its head. ERR_CONFLICT: another key signed it.
 MUST_USE enum err ledger_start(struct txn *txn, const struct signer *signer);
 
+// Signs the head anew, with another key; `old` is the public half of the one that signed it. OK also where
+// `signer` did already. ERR_CONFLICT: neither of them did.
+MUST_USE enum err ledger_resign(struct txn *txn, const struct sign_public *old,
+                                const struct signer *signer);
+
 // The signed head. ERR_NOT_FOUND: ledger_start was never called.
 MUST_USE enum err ledger_head(struct txn *txn, struct head *head_out);
 
