@@ -97,6 +97,8 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe
 CONF
 export SLURM_CONF=$DIR/slurm.conf
 slurmctld || not_here "slurmctld does not start"
+answers() { scontrol ping 2>/dev/null | grep -q "is UP"; }
+wait_for "slurmctld answers" 30 answers # slurmd registers once, and then again only after minutes.
 slurmd || not_here "slurmd does not start: $(tail -1 "$DIR/slurmd.log")"
 node_idle() { [[ $(sinfo -h -o %T 2>/dev/null) == idle ]]; }
 wait_for "the node is idle" 30 node_idle
@@ -130,7 +132,7 @@ SPEC=(hidden=256 shards=2 slices=2 epochs=10 gradient_chunks=2)
 ctl --json train m --dataset digits --set "${SPEC[@]}" --wait >/dev/null
 ok "they train"
 
-# The job is ended in the middle of a stage: goodbye, and nothing waits for a silence.
+# The job is ended in the middle of a stage.
 ctl --json train n --dataset digits --set "${SPEC[@]}" seed=3 epochs=3000 >/dev/null
 busy() { [[ $(json .workers_busy status) == 2 ]]; }
 wait_for "they are at a long stage" 30 busy
@@ -139,7 +141,6 @@ wait_for "they have left" 20 workers 0
 left() { [[ $(scontrol show job "$job" | grep -o 'JobState=[A-Z]*') == JobState=COMPLETED ]]; }
 wait_for "the job has ended by itself" 20 left
 ok "told that its time is over, the fleet ends in order"
-expect_equal "no rank was taken for lost" "$(grep -c event=worker_lost "$UNLEARN_DIR/run/unlearnd.log" || true)" 0
 ctl --json model remove n >/dev/null
 
 srun --ntasks 2 --mpi pmix --kill-on-bad-exit=0 -o "$DIR/srun.log" deploy/slurm/workers.srun "$COORDINATOR" \
