@@ -3,24 +3,41 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/text.h"
 
+static const char *const names[] = {"debug", "info", "error"};
 static char who[64] = "?";
-static enum log_level least = LOG_INFO;
+static _Atomic int least = LOG_INFO;
 
 void log_start(const char *name, enum log_level lowest)
 {
     snprintf(who, sizeof who, "%s", name);
-    least = lowest;
+    least = (int)lowest;
+}
+
+void log_level_set(enum log_level lowest)
+{
+    least = (int)lowest;
+}
+
+enum err log_level_get(const char *text, enum log_level *level_out)
+{
+    for (int i = LOG_DEBUG; i <= LOG_ERROR; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *level_out = (enum log_level)i;
+            return OK;
+        }
+    }
+    FAIL(ERR_INVALID, "log_level is \"%.60s\", expected debug, info or error", text);
 }
 
 void log_event(enum log_level level, const char *event, const char *format, ...)
 {
-    static const char *const names[] = {"debug", "info", "error"};
-    if (level < least) {
+    if ((int)level < least) {
         return;
     }
     char time[TEXT_TIME_BYTES];

@@ -30,7 +30,9 @@ enum {
 };
 
 static const char config_text[] =
-    "# Settings of this cluster; read by unlearnd when it starts.\n"
+    "# Settings of this cluster; read by unlearnd when it starts. What is marked with (reload) can "
+    "change\n"
+    "# while it runs: unlearnctl reload.\n"
     "\n"
     "# Where clients and workers connect; * is a free port, told in the address file.\n"
     "listen: tcp://127.0.0.1:*\n"
@@ -54,8 +56,10 @@ static const char config_text[] =
     "lease_ms: 4000\n"
     "# When a deletion has to be carried out that says nothing of it: gdpr (a month), ccpa (45 "
     "days), "
-    "30d, 12h.\n"
+    "30d, 12h. (reload)\n"
     "due: gdpr\n"
+    "# What is logged: debug, info or error. (reload)\n"
+    "log_level: info\n"
     "# Core type that OpenBLAS computes as, here and on every worker: it decides bits. After a "
     "change\n"
     "# what is trained goes on serving; unlearnctl train MODEL --reprofile trains it anew.\n"

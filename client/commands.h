@@ -7,6 +7,8 @@
     COMMAND(init)                                                                                  \
     COMMAND(up)                                                                                    \
     COMMAND(down)                                                                                  \
+    COMMAND(logs)                                                                                  \
+    COMMAND(reload)                                                                                \
     COMMAND(health)                                                                                \
     COMMAND(status)                                                                                \
     COMMAND(sample)                                                                                \

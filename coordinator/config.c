@@ -63,6 +63,9 @@ static enum err set(void *context, const char *key, const char *value)
     if (strcmp(key, "due") == 0) {
         return set_due(context, value);
     }
+    if (strcmp(key, "log_level") == 0) {
+        return log_level_get(value, &((struct config *)context)->log_level);
+    }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         uint8_t *const at = (uint8_t *)context + table[i].offset;
         if (strcmp(table[i].key, key) != 0) {
@@ -91,7 +94,8 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks, lease_ms, approve_above, approve_hours, recheck_percent, due or blas_core",
+         "predict_threads, ranks, lease_ms, approve_above, approve_hours, recheck_percent, due, "
+         "log_level or blas_core",
          key);
 }
 
@@ -104,6 +108,7 @@ struct config config_default(void)
         .predict_threads = 2,
         .ranks = 2,
         .due = DUE_DEFAULT,
+        .log_level = LOG_INFO,
         .approve_hours = 72, // A week-end.
         .lease_ms = 4000,    // 8 beats missed; the ranks of a dead member are free within 6 s.
     };
@@ -126,4 +131,38 @@ enum err config_load(const char *dir, struct config *config_out)
     }
     *config_out = config_default();
     return yaml_pairs(path, span_of(text, (size_t)bytes), set, config_out);
+}
+
+static void put_key(struct buf *keys, const char *key)
+{
+    buf_put(keys, span_text(" "));
+    buf_put(keys, span_text(key));
+}
+
+void config_take(struct config *config, const struct config *fresh, struct buf *taken,
+                 struct buf *waiting)
+{
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const uint8_t *const was = (const uint8_t *)config + table[i].offset;
+        const uint8_t *const is = (const uint8_t *)fresh + table[i].offset;
+        const bool same = table[i].most == 0 ? strcmp((const char *)was, (const char *)is) == 0
+                                             : memcmp(was, is, table[i].wide ? 8 : 4) == 0;
+        if (!same) {
+            // `ranks` is read by `unlearnctl up` alone.
+            put_key(strcmp(table[i].key, "ranks") == 0 ? taken : waiting, table[i].key);
+        }
+    }
+    config->ranks = fresh->ranks;
+    if (strcmp(config->due, fresh->due) != 0) {
+        memcpy(config->due, fresh->due, sizeof config->due);
+        put_key(taken, "due");
+    }
+    if (config->log_level != fresh->log_level) {
+        config->log_level = fresh->log_level;
+        log_level_set(config->log_level);
+        put_key(taken, "log_level");
+    }
+    if (strcmp(config->blas_core, fresh->blas_core) != 0) {
+        put_key(waiting, "blas_core");
+    }
 }

@@ -9,6 +9,7 @@
 
 #include "base/component.h"
 #include "base/digest.h"
+#include "base/log.h"
 #include "base/sign.h"
 #include "coordinator/cells.h"
 #include "coordinator/storage.h"
@@ -41,6 +42,7 @@ struct config {
     uint32_t approve_above; // Deletions of more records need a second person's word; 0: none does.
     uint32_t recheck_percent; // Of the stages, that are trained twice and compared.
     uint32_t approve_hours; // Until one is refused that nobody has approved.
+    enum log_level log_level;
     char blas_core[PROFILE_NAME_BYTES]; // "": left to the environment.
     char due[DUE_TEXT_BYTES];           // Of a deletion that names no due date: scheduler/due.h.
 };
@@ -522,4 +524,8 @@ void predict_finished(struct core *core);        // Sends what the threads have 
 
 // Reads DIR/config.yaml. ERR_NOT_FOUND: DIR is no data directory. ERR_INVALID: file, line, key.
 MUST_USE enum err config_load(const char *dir, struct config *config_out);
+// Takes over from `fresh` what can change while unlearnd runs, and appends to two texts the keys of what is
+// different there: what was taken over, and what has to wait for a restart. Each key with a blank before it.
+void config_take(struct config *config, const struct config *fresh, struct buf *taken,
+                 struct buf *waiting);
 struct config config_default(void); // What a file without any key means.

@@ -60,6 +60,7 @@ const char *argp_program_version;
 struct options {
     const char *dir, *user;
     enum log_level level;
+    bool level_given;
     bool allow_unsafe_fs;
     bool rotate_master_key;
     const char *rotate; // "master" or "signing": and end.
@@ -71,13 +72,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     struct options *const options = state->input;
     switch (key) {
     case 'l':
-        if (strcmp(value, "debug") == 0) {
-            options->level = LOG_DEBUG;
-        } else if (strcmp(value, "error") == 0) {
-            options->level = LOG_ERROR;
-        } else if (strcmp(value, "info") != 0) {
+        if (log_level_get(value, &options->level) != OK) {
             argp_error(state, "--log-level is \"%s\", expected debug, info or error", value);
         }
+        options->level_given = true;
         return 0;
     case 'U':
         options->user = value;
@@ -112,7 +110,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 }
 
 static const struct argp_option option_list[] = {
-    {"log-level", 'l', "LEVEL", 0, "debug, info (default) or error", 0},
+    {"log-level", 'l', "LEVEL", 0, "debug, info or error (default: log_level of config.yaml)", 0},
     {"user", 'U', "NAME", 0, "When started as root: run as this user, who owns DIR", 0},
     {"allow-unsafe-fs", 'u', NULL, 0,
      "Start also where overwritten keys may stay on the disk: not ext4 or xfs, or with "
@@ -139,10 +137,11 @@ static const struct argp argp = {
     "DIR",
     "The unlearnd coordinator: keeps the records, hands out training, answers predictions and "
     "deletions.\v"
-    "Runs in the foreground and logs one line an event to stderr. `unlearnctl up DIR` starts it "
-    "together with a local fleet of workers. Whoever connects proves by a key who it is: "
-    "DIR/keys holds the server's and the workers', DIR.client the first client's; without them it "
-    "does not start.\n\n"
+    "Runs in the foreground and logs one line an event to stderr. SIGTERM ends it in order; SIGHUP "
+    "has it read config.yaml again, for what can change while it runs (unlearnctl reload tells what "
+    "did). `unlearnctl up DIR` starts it together with a local fleet of workers. Whoever connects "
+    "proves by a key who it is: DIR/keys holds the server's and the workers', DIR.client the "
+    "first client's; without them it does not start.\n\n"
     "Exit codes: 0 ended on request, 1 failed, 2 usage, 3 DIR is no data directory, 4 refused "
     "(another coordinator has DIR open, it was written by a newer version or put back from a copy, "
     "its disk keeps what is overwritten, a key file is missing or others may read it).",
@@ -250,11 +249,48 @@ static void tick(struct core *core)
     erasure_tick(core);
 }
 
+// Reads the settings again, and tells in the log and in DIR/run/reload, where `unlearnctl reload` looks:
+//   taken KEY...; restart KEY...      or      refused REASON
+static void reload(struct core *core)
+{
+    char path[4200], answer[500];
+    struct config fresh;
+    struct buf taken = {0}, waiting = {0};
+    notify_reloading();
+    if (config_load(core->dir, &fresh) != OK) {
+        log_error("settings_refused", "reason=\"%s\"", err_text());
+        snprintf(answer, sizeof answer, "refused %.480s", err_text());
+    } else {
+        config_take(&core->config, &fresh, &taken, &waiting);
+        buf_u8(&taken, 0);
+        buf_u8(&waiting, 0);
+        log_info("settings_read", "taken=\"%s\" restart=\"%s\"", (const char *)taken.data,
+                 (const char *)waiting.data);
+        snprintf(answer, sizeof answer, "taken%s; restart%s", (const char *)taken.data,
+                 (const char *)waiting.data);
+    }
+    buf_deinit(&taken);
+    buf_deinit(&waiting);
+    snprintf(path, sizeof path, "%.4000s/run/reload", core->dir);
+    if (publish(path, answer) != OK) {
+        log_error("reload_not_told", "reason=\"%s\"", err_text());
+    }
+    notify_ready();
+}
+
 // False: it was asked to end before, and ends at once.
-static bool drain_begin(struct core *core, int signals)
+// SIGHUP from the kernel is a terminal that closes: that ends it, too.
+static bool take_signal(struct core *core, int signals)
 {
     struct signalfd_siginfo info;
-    if (read(signals, &info, sizeof info) != sizeof info || core->draining_ms != 0) {
+    if (read(signals, &info, sizeof info) != sizeof info) {
+        return false;
+    }
+    if (info.ssi_signo == SIGHUP && info.ssi_code != SI_KERNEL && core->draining_ms == 0) {
+        reload(core);
+        return true;
+    }
+    if (core->draining_ms != 0) {
         return false;
     }
     core->draining_ms = core->now_ms;
@@ -307,7 +343,7 @@ static enum err loop(struct core *core, int signals)
         const int64_t began_us = clock_mono_us();
         core->now_ms = began_us / 1000;
         core->wall_us = clock_wall_us();
-        if (fds[2].ready && !drain_begin(core, signals)) {
+        if (fds[2].ready && !take_signal(core, signals)) {
             return OK;
         }
         // First what was committed, so that nothing below answers from an older state.
@@ -502,6 +538,9 @@ int main(int argc, char **argv)
     core->started_ms = core->now_ms = clock_mono_ms();
     core->wall_us = clock_wall_us();
     enum err err = config_load(core->dir, &core->config);
+    if (err == OK && !options.level_given) {
+        log_level_set(core->config.log_level);
+    }
     if (err == OK) { // Before anything else: the program may be executed anew.
         err = core->config.blas_core[0] == '\0' ? profile_pin(argv)
                                                 : profile_pin_to(argv, core->config.blas_core);

@@ -61,13 +61,17 @@ wait $frozen
 again() { (($(count coordinator '^WATCHDOG=1$') > before)); }
 wait_for "it goes on" 10 again
 
+kill -HUP $pid
+reloaded() { [[ $(count coordinator "^READY=1$") == 2 ]]; }
+wait_for "it is ready again after it has read its settings" 10 reloaded
+expect_equal "and had said that it reads them" "$(count coordinator "^RELOADING=1;MONOTONIC_USEC=[0-9]*$")" 1
+
 kill -TERM $fleet
 wait $fleet || true
 expect_equal "the fleet says that it ends" "$(count fleet '^STOPPING=1$')" 1
 kill -TERM $pid
 wait $pid || true
 expect_equal "and so does the coordinator, once" "$(count coordinator '^STOPPING=1$')" 1
-expect_equal "after it was ready once" "$(count coordinator '^READY=1$')" 1
 
 # Nobody listens, or nonsense: said, and no reason to stay away.
 start_with() { # VARIABLE=VALUE...: its log, when it has answered and ended.
