@@ -335,7 +335,7 @@ static bool take_key(struct link *link, const zmq_msg_t *envelope)
 static void put_fd(struct link_peer *peer, int fd)
 {
     for (int i = 0; i < 3; i++) {
-        peer->fd[i] = fd < 0 ? 0 : (uint8_t)(fd >> 8 * i);
+        peer->fd[i] = (uint8_t)((fd < 0 ? 0u : (unsigned)fd) >> 8 * i & 0xFF);
     }
 }
 

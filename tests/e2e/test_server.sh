@@ -64,7 +64,8 @@ expect_equal "all, where there are not so many" "$(ctl logs --lines 10000)" "$(c
 expect_equal "none" "$(ctl logs --lines 0)" ""
 expect_equal "of the fleet" "$(ctl logs --fleet --lines 3)" "$(tail -n 3 "$UNLEARN_DIR/run/fleet.log")"
 expect_equal "in one object" "$(json '.lines | length' logs --lines 4)" 4
-ctl logs --follow --lines 2 >"$E2E_DIR/followed" 2>"$E2E_DIR/error" & follower=$!
+# No function of lib.sh: that would be a subshell of its own, which ends as its command does not.
+"$E2E_BIN/unlearnctl" logs --follow --lines 2 >"$E2E_DIR/followed" 2>"$E2E_DIR/error" 9>&- & follower=$!
 seen() { grep -q "$1" "$E2E_DIR/followed"; }
 wait_for "two lines come at once" 10 test -s "$E2E_DIR/followed"
 ctl --json delete digits --record 5 >/dev/null
@@ -77,7 +78,7 @@ echo "t=now event=another_file" >>"$LOG.new"
 mv "$LOG.new" "$LOG"
 wait_for "so is one that takes its place" 10 seen another_file
 ok "a log is followed: growing, cut, replaced"
-pkill -INT -P $follower || kill -INT $follower
+kill -INT "$follower"
 code=0
 wait $follower || code=$?
 expect_equal "Ctrl-C ends it in order" "$code" 0
