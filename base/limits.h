@@ -142,6 +142,7 @@ enum {
     LIMIT_FLEETS = 256,
     LIMIT_WAITERS = 65536,     // Clients that wait for a state.
     LIMIT_PREDICT_QUEUE = 256, // Predictions accepted and not yet answered.
+    LIMIT_STORE_QUEUE_DELETIONS = 1024, // Of which, at the end, only deletions may take.
     LIMIT_STORE_QUEUE = 4096,  // Operations handed to the store thread and not yet answered.
 };
 

@@ -349,6 +349,15 @@ enum err call(struct unlearn *client, Unlearn__Request *request, struct span raw
         } else if (err != ERR_UNAVAILABLE) {
             return err;
         }
+        if (got && (*reply_out)->retry_ms > 0 &&
+            clock_mono_ms() + (*reply_out)->retry_ms < end_ms) {
+            // Refused for now, without any effect: also what may be asked only once may be asked again.
+            const uint32_t ms = (*reply_out)->retry_ms;
+            nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L},
+                      NULL); // A signal ends it, too.
+            TRY(interrupt_check());
+            continue;
+        }
         if (got) {
             return call_status(*reply_out, kind);
         }

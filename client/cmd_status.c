@@ -117,6 +117,35 @@ static json_t *first_json(const struct overview_requests *requests, int64_t now_
     return first;
 }
 
+static json_t *peers_json(const Unlearn__Peers *peers)
+{
+    return peers == NULL ? json_null()
+                         : json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections",
+                                     (json_int_t)peers->connections, "connections_max",
+                                     (json_int_t)peers->connections_max, "waiting_bytes",
+                                     (json_int_t)peers->waiting_bytes, "unread_bytes",
+                                     (json_int_t)peers->unread_bytes, "cut_waiting",
+                                     (json_int_t)peers->cut_waiting, "cut_unread",
+                                     (json_int_t)peers->cut_unread, "cut_connections",
+                                     (json_int_t)peers->cut_connections);
+}
+
+static json_t *limit_json(uint64_t most, uint64_t refused)
+{
+    return json_pack("{s:I, s:I}", "most", (json_int_t)most, "refused", (json_int_t)refused);
+}
+
+static json_t *limits_json(const Unlearn__Limits *limits)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "clients", peers_json(limits->clients),
+                     "workers", peers_json(limits->workers), "requests_per_s",
+                     limit_json(limits->requests_per_s, limits->requests_refused), "bytes_per_s",
+                     limit_json(limits->bytes_per_s, limits->bytes_refused), "delete_ids_per_s",
+                     limit_json(limits->ids_per_s, limits->ids_refused), "store_queue",
+                     limit_json(limits->store_queue, limits->store_queue_refused), "dropped",
+                     (json_int_t)limits->dropped);
+}
+
 static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *cluster)
 {
     const double uptime = cluster->uptime_seconds;
@@ -131,6 +160,9 @@ static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *clust
         (json_int_t)cluster->workers_busy, "store_jobs", (json_int_t)cluster->store_jobs,
         "predictions", (json_int_t)cluster->predictions, "workers", workers_json(cluster));
     json_object_set_new(answer, "profile", ctl_hex(cluster->profile));
+    if (cluster->limits != NULL) {
+        json_object_set_new(answer, "limits", limits_json(cluster->limits));
+    }
     if (cluster->activity != NULL) {
         json_object_set_new(answer, "since_start", activity_json(cluster->activity, uptime, false));
         json_object_set_new(answer, "last_minute", activity_json(cluster->activity, uptime, true));
@@ -296,6 +328,19 @@ static void print_rechecks(const Unlearn__Rechecks *rechecks)
            rechecks->last);
 }
 
+// In short; --json has all.
+static void print_limits(const Unlearn__Limits *limits)
+{
+    const Unlearn__Peers *const c = limits->clients, *const w = limits->workers;
+    printf("limits       %u of %u connections of clients, %u of %u of workers, %llu cut; "
+           "%llu requests refused\n",
+           c->connections, c->connections_max, w->connections, w->connections_max,
+           (unsigned long long)(c->cut_waiting + c->cut_unread + c->cut_connections +
+                                w->cut_waiting + w->cut_unread + w->cut_connections),
+           (unsigned long long)(limits->requests_refused + limits->bytes_refused +
+                                limits->ids_refused + limits->store_queue_refused));
+}
+
 static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster)
 {
     char used[PROGRESS_COUNT_BYTES];
@@ -309,6 +354,10 @@ static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster
            cluster->core[0] == '\0' ? "not known yet" : cluster->core);
     printf("queues       %u jobs of the store, %u predictions\n", cluster->store_jobs,
            cluster->predictions);
+    if (cluster->limits != NULL && cluster->limits->clients != NULL &&
+        cluster->limits->workers != NULL) {
+        print_limits(cluster->limits);
+    }
     print_rechecks(cluster->rechecks);
 }
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 #include "coordinator/core.h"
+#include "coordinator/quota.h"
 
 void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *reply,
                 struct span raw)
@@ -21,7 +22,8 @@ void reply_send(struct core *core, const struct caller *caller, Unlearn__Reply *
     }
 }
 
-void reply_error(struct core *core, const struct caller *caller, enum err err, const char *text)
+static void refuse(struct core *core, const struct caller *caller, enum err err, const char *text,
+                   uint32_t retry_ms)
 {
     Unlearn__Reply reply = UNLEARN__REPLY__INIT;
     char message[WIRE_MESSAGE_BYTES_MAX + 1];
@@ -33,10 +35,16 @@ void reply_error(struct core *core, const struct caller *caller, enum err err, c
     message[bytes] = '\0';
     reply.status = wire_status(err);
     reply.message = message;
+    reply.retry_ms = retry_ms;
     reply_send(core, caller, &reply, span_of(NULL, 0));
     if (reply.status == UNLEARN__STATUS__STATUS_INTERNAL) {
         log_error("request_failed", "reason=\"%s\"", message);
     }
+}
+
+void reply_error(struct core *core, const struct caller *caller, enum err err, const char *text)
+{
+    refuse(core, caller, err, text, 0);
 }
 
 static void on_ping(struct core *core, const struct caller *caller)
@@ -250,12 +258,13 @@ void clients_message(struct core *core, const struct link_message *message)
         err = err_raise(ERR_INVALID, "a raw frame of %zu bytes, expected at most %d",
                         message->raw.bytes, (int)LIMIT_CHUNK_BYTES);
     }
-    if (err == OK && needs_store(request) && storage_is_full(core->storage)) {
-        err = err_raise(ERR_LIMIT, "%d operations wait for the disk already: try again later",
-                        (int)LIMIT_STORE_QUEUE);
-    }
+    uint32_t retry_ms = 0;
+    err = err == OK
+              ? quota_take(core, &caller, request, message->envelope.bytes + message->raw.bytes,
+                           needs_store(request), &retry_ms)
+              : err;
     if (err != OK) {
-        reply_error(core, &caller, err, err_text());
+        refuse(core, &caller, err, err_text(), retry_ms);
         return;
     }
     dispatch(core, &caller, request, message->raw);

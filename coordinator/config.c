@@ -50,6 +50,9 @@ static const struct {
     {"predict_threads", offsetof(struct config, predict_threads), 1, 256, false},
     {"ranks", offsetof(struct config, ranks), 1, LIMIT_WORKERS, false},
     {"lease_ms", offsetof(struct config, lease_ms), 500, 600000, false},
+    {"requests_per_s", offsetof(struct config, quota_requests), 1, UINT32_MAX, false},
+    {"bytes_per_s", offsetof(struct config, quota_bytes), 1 << 16, (uint64_t)1 << 46, true},
+    {"delete_ids_per_s", offsetof(struct config, quota_ids), 1, UINT32_MAX, false},
     {"approve_above", offsetof(struct config, approve_above), 0, UINT32_MAX, false},
     {"recheck_percent", offsetof(struct config, recheck_percent), 0, 100, false},
     {"approve_hours", offsetof(struct config, approve_hours), 1, LIMIT_APPROVE_HOURS, false},
@@ -94,8 +97,8 @@ static enum err set(void *context, const char *key, const char *value)
     }
     FAIL(ERR_INVALID,
          "unknown key \"%.60s\", expected listen, listen_workers, map_bytes, "
-         "predict_threads, ranks, lease_ms, approve_above, approve_hours, recheck_percent, due, "
-         "log_level or blas_core",
+         "predict_threads, ranks, lease_ms, requests_per_s, bytes_per_s, delete_ids_per_s, "
+         "approve_above, approve_hours, recheck_percent, due, log_level or blas_core",
          key);
 }
 
@@ -109,6 +112,11 @@ struct config config_default(void)
         .ranks = 2,
         .due = DUE_DEFAULT,
         .log_level = LOG_INFO,
+        // Several times what the loop can do (10,000 to 60,000 requests and 400 MB a second): they stop who
+        // does nothing else.
+        .quota_requests = 20000,
+        .quota_bytes = (uint64_t)400 << 20,
+        .quota_ids = 500000, // A whole LIMIT_DELETE_IDS at once.
         .approve_hours = 72, // A week-end.
         .lease_ms = 4000,    // 8 beats missed; the ranks of a dead member are free within 6 s.
     };

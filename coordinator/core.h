@@ -39,6 +39,9 @@ struct config {
     uint32_t predict_threads;
     uint32_t ranks; // For `unlearnctl up`.
     uint32_t lease_ms;
+    uint32_t quota_requests; // A second, of each principal: quota.h.
+    uint64_t quota_bytes;
+    uint32_t quota_ids; // Of deletions.
     uint32_t approve_above; // Deletions of more records need a second person's word; 0: none does.
     uint32_t recheck_percent; // Of the stages, that are trained twice and compared.
     uint32_t approve_hours; // Until one is refused that nobody has approved.
@@ -173,6 +176,7 @@ struct core {
     struct link *clients;
     struct link *workers_link;
     struct storage *storage;
+    struct quota *quota; // What principals may ask for: quota.c.
     struct predictor *predictor;
     struct signer *signer;             // Of receipts; constant, the store thread's too: receipts.c.
     struct fleetdom *fleetdom;         // Workers, fleets, leases: leases.c.

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 #include "coordinator/core.h"
+#include "coordinator/quota.h"
 #include "coordinator/recheck.h"
 
 enum {
@@ -59,6 +60,20 @@ static uint32_t count_open(const struct core *core, const struct caller *caller)
     return count;
 }
 
+static void describe_peers(const struct link *link, Unlearn__Peers *out)
+{
+    struct watch_counts counts;
+    link_counts(link, &counts);
+    unlearn__peers__init(out);
+    out->connections = counts.connections;
+    out->connections_max = counts.connections_max;
+    out->waiting_bytes = counts.waiting_bytes;
+    out->unread_bytes = counts.unread_bytes;
+    out->cut_waiting = counts.cut[ARREARS_WAITING];
+    out->cut_unread = counts.cut[ARREARS_UNREAD];
+    out->cut_connections = counts.cut[ARREARS_CONNECTIONS];
+}
+
 VERB(on_cluster_show, Unlearn__ClusterShow)
 {
     (void)raw;
@@ -67,6 +82,8 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     Unlearn__Cluster cluster = UNLEARN__CLUSTER__INIT;
     Unlearn__Activity activity;
     Unlearn__Rechecks rechecks;
+    Unlearn__Limits limits = UNLEARN__LIMITS__INIT;
+    Unlearn__Peers clients, workers;
     struct recheck_counts counts;
     cluster.epoch = core->epoch;
     for (uint32_t i = 0; i < core->dataset_count; i++) {
@@ -83,6 +100,13 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
     if (access_sees_all(caller)) { // What others do is nobody else's business.
         describe_activity(core, &activity);
         cluster.activity = &activity;
+        describe_peers(core->clients, &clients);
+        describe_peers(core->workers_link, &workers);
+        quota_describe(core, &limits);
+        limits.clients = &clients;
+        limits.workers = &workers;
+        limits.dropped = link_dropped(core->clients) + link_dropped(core->workers_link);
+        cluster.limits = &limits;
         counts = recheck_counts(core);
         describe_rechecks(core, &counts, &rechecks);
         cluster.rechecks = &rechecks;

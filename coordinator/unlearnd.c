@@ -31,6 +31,7 @@
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
 #include "coordinator/gate.h"
+#include "coordinator/quota.h"
 #include "coordinator/receipts.h"
 #include "coordinator/recheck.h"
 #include "coordinator/rotation.h"
@@ -475,6 +476,7 @@ static void close_all(struct core *core)
     verify_free(core);
     recheck_free(core);
     bulk_free(core);
+    quota_free(core);
     approval_free(core);
     erasure_free(core);
     upkeep_free(core);

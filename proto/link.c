@@ -222,7 +222,7 @@ enum err link_limit(struct link *link, const struct arrears_limits *limits)
 
 void link_counts(const struct link *link, struct watch_counts *counts_out)
 {
-    if (link->watch == NULL) {
+    if (link == NULL || link->watch == NULL) {
         *counts_out = (struct watch_counts){0};
     } else {
         watch_counts(link->watch, counts_out);
@@ -429,7 +429,7 @@ enum err link_send(struct link *link, const struct link_peer *peer, struct span 
 
 uint64_t link_dropped(const struct link *link)
 {
-    return link->dropped;
+    return link == NULL ? 0 : link->dropped;
 }
 
 enum link_trouble link_trouble(struct link *link)

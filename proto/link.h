@@ -57,7 +57,8 @@ void link_close(struct link *link); // Accepts NULL.
 // Of a ROUTER, before it is bound: peers that make us keep more are cut; see watch.h. ERR_IO: the system
 // refuses.
 MUST_USE enum err link_limit(struct link *link, const struct arrears_limits *limits);
-void link_counts(const struct link *link, struct watch_counts *counts_out); // All 0 without limits.
+// All 0 without limits, or where link is NULL.
+void link_counts(const struct link *link, struct watch_counts *counts_out);
 
 // Binds, and tells the endpoint that peers connect to (a port given as * is chosen by the system).
 // ERR_IO: the address is taken or not one; ZeroMQ's words. ERR_INVALID: there is no such port.
@@ -85,7 +86,7 @@ void link_release(struct link *link);
 MUST_USE enum err link_send(struct link *link, const struct link_peer *peer, struct span envelope,
                             struct span raw);
 
-// Messages dropped so far because of their shape, or of a peer whose key is not known.
+// Messages dropped so far because of their shape, or of a peer whose key is not known. Accepts NULL.
 uint64_t link_dropped(const struct link *link);
 
 // Why a DEALER has no connection, as far as it was told since its last message came. ZeroMQ goes on

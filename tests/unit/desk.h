@@ -11,6 +11,7 @@
 #include "coordinator/bulk.h"
 #include "coordinator/core.h"
 #include "coordinator/erasure.h"
+#include "coordinator/quota.h"
 #include "coordinator/receipts.h"
 #include "coordinator/recheck.h"
 #include "tests/unit/scratch.h"
@@ -75,6 +76,7 @@ static inline void desk_close_core(struct desk *desk)
     verify_free(core);
     recheck_free(core);
     bulk_free(core);
+    quota_free(core);
     approval_free(core);
     erasure_free(core);
     uploads_free(core);
