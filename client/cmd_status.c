@@ -332,13 +332,13 @@ static void print_rechecks(const Unlearn__Rechecks *rechecks)
 static void print_limits(const Unlearn__Limits *limits)
 {
     const Unlearn__Peers *const c = limits->clients, *const w = limits->workers;
+    const unsigned long long cut = c->cut_waiting + c->cut_unread + c->cut_connections +
+                                   w->cut_waiting + w->cut_unread + w->cut_connections;
+    const unsigned long long refused = limits->requests_refused + limits->bytes_refused +
+                                       limits->ids_refused + limits->store_queue_refused;
     printf("limits       %u of %u connections of clients, %u of %u of workers, %llu cut; "
            "%llu requests refused\n",
-           c->connections, c->connections_max, w->connections, w->connections_max,
-           (unsigned long long)(c->cut_waiting + c->cut_unread + c->cut_connections +
-                                w->cut_waiting + w->cut_unread + w->cut_connections),
-           (unsigned long long)(limits->requests_refused + limits->bytes_refused +
-                                limits->ids_refused + limits->store_queue_refused));
+           c->connections, c->connections_max, w->connections, w->connections_max, cut, refused);
 }
 
 static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster)
