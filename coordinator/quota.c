@@ -59,6 +59,10 @@ static enum err take_deletion(struct core *core, struct holder *holder, const Un
     const uint64_t rate = core->config.quota_ids;
     const size_t ids = body->n_records + body->n_subjects;
     int64_t wait_us = 0;
+    const int64_t debt_us = bucket_debt_us(&holder->ids, now_us);
+    if (body->part > 0 && debt_us > AHEAD_US) {
+        return refuse(&core->quota->ids, rate, "ids of deletions", debt_us, retry_ms_out);
+    }
     if (body->part > 0) {
         bucket_charge(&holder->ids, rate, ids, now_us);
         return OK;

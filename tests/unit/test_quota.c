@@ -106,7 +106,9 @@ static void test_deletions(void **state)
     assert_non_null(strstr(err_text(), "100 ids of deletions a second"));
     assert_int_equal(forget(&ann, 50, 0), OK);
     assert_int_equal(forget(&ann, 0, 0), ERR_LIMIT); // Costs as one.
-    assert_int_equal(forget(&ann, 4096, 1), OK);     // A part of one that has begun.
+    assert_int_equal(forget(&ann, 4096, 1), OK);     // A part of one that has begun,
+    assert_int_equal(forget(&ann, 4096, 2), OK);
+    assert_int_equal(forget(&ann, 4096, 3), ERR_LIMIT); // but not for ever.
     assert_int_equal(ask(&ann, UNLEARN__REQUEST__BODY_PING, 1), OK);
     assert_int_equal(forget(&bob, 200, 0), OK);
 }
