@@ -466,7 +466,8 @@ enum { SAMPLES = 200 };
 static double median_us(int64_t ns[static SAMPLES])
 {
     qsort(ns, SAMPLES, sizeof *ns, compare_ns);
-    return (double)ns[SAMPLES / 2] / 1000;
+    const size_t middle = SAMPLES / 2;
+    return (double)ns[middle] / 1000;
 }
 
 static int64_t now_ns(void)
