@@ -88,10 +88,11 @@ $(BUILD)/gen/unlearn.pb-c.o: $(GEN)/proto/unlearn.pb-c.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(EXACT) -g $(HARDEN_$(FLAVOUR)) -fPIE -w $(PKG_CFLAGS) -I$(GEN) -c $< -o $@
 
+# -MD, not -MMD: the generated header is included as a system's, and what a proto changes must be built anew.
 $(BUILD)/%.o: %.c Makefile | $(GEN)/proto/unlearn.pb-c.h
 	@mkdir -p $(@D)
 	$(call note,CC,$<)
-	$(Q)$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) $(PKG_CFLAGS) -MD -MP -c $< -o $@
 
 $(BUILD)/base/build.o: CFLAGS += -DBUILD_ID_TEXT='"$(BUILD_ID)"'
 $(BUILD)/shard_worker/ranks.o $(BUILD)/shard_worker/group.o: PKG_CFLAGS += $(MPI_CFLAGS)
