@@ -15,17 +15,21 @@
 
 #include "base/log.h"
 #include "base/sign.h"
+#include "base/sync.h"
 #include "store/ledger.h"
 
 enum { PATH_BYTES = 4300, OLD_KEYS_MAX = 1000 };
 
 struct files {
+    char keys[PATH_BYTES], client[PATH_BYTES]; // Directories.
     char secret[PATH_BYTES], secret_new[PATH_BYTES], public[PATH_BYTES], public_new[PATH_BYTES];
 };
 
 static struct files files_of(const char *dir)
 {
     struct files files;
+    snprintf(files.keys, PATH_BYTES, "%.4000s/keys", dir);
+    snprintf(files.client, PATH_BYTES, "%.4000s.client", dir);
     snprintf(files.secret, PATH_BYTES, "%.4000s/keys/signing.key", dir);
     snprintf(files.secret_new, PATH_BYTES, "%.4000s/keys/signing.key.new", dir);
     snprintf(files.public, PATH_BYTES, "%.4000s.client/receipt.pub", dir);
@@ -39,7 +43,10 @@ static enum err make(const struct files *files)
         return OK;
     }
     (void)unlink(files->public_new); // Of an attempt that got no further.
-    return sign_create(files->secret_new, files->public_new);
+    TRY(sign_create(files->secret_new, files->public_new));
+    TRY(sync_dir(
+        files->keys)); // Before it signs anything: without the key the log would be nobody's.
+    return sync_dir(files->client);
 }
 
 static enum err sign_log(const char *dir, uint64_t map_bytes, const struct sign_public *old,
@@ -78,12 +85,12 @@ static enum err keep_old(const char *dir, const struct files *files)
          (int)OLD_KEYS_MAX, dir);
 }
 
-static enum err put_in_place(const char *fresh, const char *path)
+static enum err put_in_place(const char *dir, const char *fresh, const char *path)
 {
     if (rename(fresh, path) != 0) {
         FAIL(ERR_IO, "%s: %s", path, strerror(errno));
     }
-    return OK;
+    return sync_dir(dir);
 }
 
 // On ext4 and xfs in place: unlearnd starts on no other.
@@ -111,10 +118,10 @@ static enum err change(const char *dir, uint64_t map_bytes, const struct files *
     TRY(sign_log(dir, map_bytes, &old, signer));
     if (memcmp(&old, sign_public_of(signer), sizeof old) != 0) {
         TRY(keep_old(dir, files));
-        TRY(put_in_place(files->public_new, files->public));
+        TRY(put_in_place(files->client, files->public_new, files->public));
     }
     TRY(overwrite(files->secret));
-    return put_in_place(files->secret_new, files->secret);
+    return put_in_place(files->keys, files->secret_new, files->secret);
 }
 
 enum err rotation_signing(const char *dir, uint64_t map_bytes)

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/sync.h"
 #include "store/private.h"
 
 enum { PATH_BYTES = 4096, COMMIT_BYTES = 32 << 20, WIPE_BYTES = 1 << 20, EXIT_FULL = 4 };
@@ -28,16 +29,6 @@ static enum err path_of(char out[static PATH_BYTES], const char *dir, const char
 static enum err refused(const char *path)
 {
     FAIL(errno == ENOSPC || errno == EDQUOT ? ERR_LIMIT : ERR_IO, "%s: %s", path, strerror(errno));
-}
-
-static enum err sync_dir(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const enum err err = fd >= 0 && fsync(fd) == 0 ? OK : refused(path);
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return err;
 }
 
 // --- Cleaning up ---

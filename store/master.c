@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/seal.h"
+#include "base/sync.h"
 #include "base/text.h"
 
 enum {
@@ -55,20 +56,6 @@ static enum err key_path(char out[static PATH_BYTES], const char *master_dir, ui
     char tail[16];
     snprintf(tail, sizeof tail, "/%u.key", number);
     return path_of(out, master_dir, tail);
-}
-
-static enum err sync_dir(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool synced = fd >= 0 && fsync(fd) == 0;
-    const int why = errno;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    if (!synced) {
-        FAIL(ERR_IO, "%s: %s", path, strerror(why));
-    }
-    return OK;
 }
 
 static enum err write_file(const char *path, int flags, const uint8_t *bytes, size_t count)

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/sync.h"
 #include "store/compact.h"
 #include "store/doom.h"
 #include "store/private.h"
@@ -395,21 +396,6 @@ static enum err create_at(const char *path, const char *keyring_path, const char
     return err;
 }
 
-// Makes the name durable.
-static enum err dir_sync(const char *dir)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool synced = fd >= 0 && fsync(fd) == 0;
-    const int refused = errno;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    if (!synced) {
-        FAIL(ERR_IO, "%s: %s", dir, strerror(refused));
-    }
-    return OK;
-}
-
 static enum err create_locked(const char *dir)
 {
     char path[PATH_BYTES], fresh[PATH_BYTES], file[PATH_BYTES], keyring[PATH_BYTES];
@@ -427,11 +413,11 @@ static enum err create_locked(const char *dir)
         FAIL(ERR_IO, "%s: %s", fresh, strerror(errno));
     }
     TRY(create_at(fresh, keyring, dir));
-    TRY(dir_sync(fresh));
+    TRY(sync_dir(fresh));
     if (rename(fresh, path) != 0) {
         FAIL(ERR_IO, "%s: %s", path, strerror(errno));
     }
-    return dir_sync(dir);
+    return sync_dir(dir);
 }
 
 enum err store_create(const char *dir)
