@@ -1,4 +1,5 @@
 // client/cmd_rotate.c: key init and key rotate: the key files of a cluster on this machine.
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -62,6 +63,18 @@ const struct ctl_command cmd_key_init = {
 
 // --- key rotate ---
 
+struct rotate {
+    struct ctl_globals globals;
+    bool allow_unsafe_fs;
+};
+
+static const struct args_option rotate_options[] = {
+    CTL_GLOBAL_OPTIONS,
+    {"allow-unsafe-fs", 1200, NULL,
+     "Also where the overwritten old key may stay on the disk: as for up", ARGS_FLAG,
+     offsetof(struct rotate, allow_unsafe_fs), 0},
+};
+
 static enum err rotate_server(struct ctl *ctl, const char *dir)
 {
     TRY(cluster_check_stopped(dir, "its key can be changed"));
@@ -78,15 +91,16 @@ static enum err rotate_server(struct ctl *ctl, const char *dir)
 }
 
 // unlearnd does it, which alone opens the store.
-static enum err rotate_by_unlearnd(struct ctl *ctl, const char *dir, const char *which)
+static enum err rotate_by_unlearnd(struct ctl *ctl, const char *dir, const char *which,
+                                   bool allow_unsafe_fs)
 {
     char program[PROCESS_PATH_BYTES], log[PROCESS_PATH_BYTES], tail[PROCESS_TAIL_BYTES];
     TRY(cluster_check_stopped(dir, "its key can be changed"));
     TRY(process_beside("unlearnd", program));
     snprintf(log, sizeof log, "%.4000s/run/unlearnd.log", dir);
     const int64_t from = process_log_bytes(log);
-    // Where the disk keeps what is overwritten the coordinator does not start, either; this is asked for.
-    const char *const args[] = {"unlearnd", "--allow-unsafe-fs", "--rotate", which, dir, NULL};
+    const char *args[8] = {"unlearnd", "--rotate", which, dir};
+    args[4] = allow_unsafe_fs ? "--allow-unsafe-fs" : NULL;
     pid_t pid = 0;
     int code = 0;
     TRY(process_start(&(struct process_start){.program = program, .args = args, .log = log}, &pid));
@@ -116,7 +130,7 @@ static enum err rotate_by_unlearnd(struct ctl *ctl, const char *dir, const char 
 
 static enum err run_key_rotate(struct ctl *ctl, const void *options, const struct args_list *words)
 {
-    (void)options;
+    const struct rotate *const rotate = options;
     if (ctl->dir == NULL) {
         FAIL(ERR_INVALID, "no cluster is named: give --dir DIR or set UNLEARN_DIR");
     }
@@ -124,7 +138,7 @@ static enum err run_key_rotate(struct ctl *ctl, const void *options, const struc
         return rotate_server(ctl, ctl->dir);
     }
     if (strcmp(words->texts[0], "signing") == 0 || strcmp(words->texts[0], "master") == 0) {
-        return rotate_by_unlearnd(ctl, ctl->dir, words->texts[0]);
+        return rotate_by_unlearnd(ctl, ctl->dir, words->texts[0], rotate->allow_unsafe_fs);
     }
     FAIL(ERR_INVALID, "there is no key \"%.40s\" to change, expected server, signing or master",
          words->texts[0]);
@@ -146,5 +160,8 @@ const struct ctl_command cmd_key_rotate = {
             "overwritten: an old copy of the keyring opens no more without an old copy of "
             "DIR.master.\n\n"
             "Example:\n  unlearnctl --dir cluster key rotate server",
+    .options = rotate_options,
+    .option_count = sizeof rotate_options / sizeof rotate_options[0],
+    .options_bytes = sizeof(struct rotate),
     .run = run_key_rotate,
 };

@@ -26,7 +26,7 @@ expect_exit 2 "expected server, signing or master" ctl key rotate house
 # --- Signing ---
 
 down
-expect_equal "the signing key is changed" "$(json .rotated key rotate signing)" signing
+expect_equal "the signing key is changed" "$(json .rotated key rotate signing "${UP_OPTIONS[@]}")" signing
 expect_equal "the old public key is kept" "$(cmp "$E2E_DIR/first.pub" "$UNLEARN_DIR.client/receipt-1.pub" && echo same)" same
 expect_differ "the public key is another" "$(cat "$PUB")" "$(cat "$E2E_DIR/first.pub")"
 expect_equal "nothing else is left of it" "$(leftovers)" 0
@@ -46,7 +46,7 @@ expect_equal "the client has checked that the log begins with what it had seen" 
 down
 cp -r "$UNLEARN_DIR/keys" "$E2E_DIR/keys" # The new key is made and the log signed, and no file is in place yet:
 cp "$PUB" "$E2E_DIR/second.pub"
-ctl --json key rotate signing >/dev/null
+ctl --json key rotate signing "${UP_OPTIONS[@]}" >/dev/null
 cp "$UNLEARN_DIR/keys/signing.key" "$UNLEARN_DIR/keys/signing.key.new"
 cp "$E2E_DIR/keys/signing.key" "$UNLEARN_DIR/keys/signing.key"
 cp "$PUB" "$PUB.new"
@@ -69,7 +69,7 @@ PLACEMENT_KEY='' start second 1
 ctl --json import people "$E2E_DIR/people.csv" --label wage --subject who >/dev/null
 down
 before=$(ls "$UNLEARN_DIR.master"; cat "$UNLEARN_DIR.master"/*key* | sha256sum)
-expect_equal "the master key is changed" "$(json .rotated key rotate master)" master
+expect_equal "the master key is changed" "$(json .rotated key rotate master "${UP_OPTIONS[@]}")" master
 expect_differ "it is another" "$(ls "$UNLEARN_DIR.master"; cat "$UNLEARN_DIR.master"/*key* | sha256sum)" "$before"
 up 1
 expect_equal "what it wraps opens" "$(json '.records | length > 0' show people --subject p03)" true
