@@ -39,7 +39,7 @@ struct progress {
     uint32_t place; // Of that id among all.
     struct finding_at subject;
     uint64_t earlier;
-    char hold_reason[LIMIT_REASON_BYTES + 1];
+    struct hold_why why;
 };
 
 struct bulk {
@@ -647,8 +647,7 @@ static enum err conclude(struct step_job *step, struct txn *txn)
     step->row.state = BULK_DONE;
     if (request->records_deleted == 0) {
         TRY(fence_expect_some(request->answered, step->row.ids - step->row.subjects,
-                              step->row.subjects, step->progress.earlier,
-                              step->progress.hold_reason));
+                              step->row.subjects, step->progress.earlier, &step->progress.why));
         TRY(fence_nothing_left(request, step->progress.earlier, step->signer, txn, &step->earlier));
     } else {
         if (approval_needed(step->approve_above, request->records_deleted)) {
@@ -667,9 +666,7 @@ static void keep_found(const struct looking *looking)
     const struct finding *const finding = &looking->finding;
     progress->subject = finding->at;
     progress->earlier = progress->earlier == 0 ? finding->earlier : progress->earlier;
-    if (progress->hold_reason[0] == '\0') {
-        memcpy(progress->hold_reason, finding->hold_reason, sizeof progress->hold_reason);
-    }
+    progress->why = progress->why.text[0] == '\0' ? finding->why : progress->why;
     for (uint32_t i = 0; i < finding->kept.count; i++) {
         deny_add(&looking->step->bulk->kept, &finding->kept.at[i]);
     }
@@ -793,7 +790,7 @@ static void acknowledge(struct core *core, struct step_job *step)
             outlook_hurry(core, open);
         }
     }
-    const struct ack ack = {buf_span(&step->accepted.receipt), bulk->progress.hold_reason};
+    const struct ack ack = {buf_span(&step->accepted.receipt), bulk->progress.why.text};
     for (uint32_t i = 0; i < bulk->caller_count; i++) {
         reply_request(core, &bulk->callers[i], request, &step->earlier, &ack);
     }

@@ -480,7 +480,7 @@ static void delete_done(struct job *job, void *core_)
     } else if (fence->repeated && fence->request.eager && open != NULL && !open->row.eager) {
         outlook_hurry(core, open);
     }
-    const struct ack ack = {buf_span(&deletion->accepted.receipt), fence->hold_reason};
+    const struct ack ack = {buf_span(&deletion->accepted.receipt), fence->why.text};
     reply_request(core, &deletion->caller, &fence->request, &fence->earlier, &ack);
     rate_add(&core->activity.deletions, core->now_ms, 1);
     if (fenced) {

@@ -62,7 +62,7 @@ static enum err find(struct fence *fence, struct txn *txn, uint64_t *earlier_out
     memset(fence->answered, 0, sizeof fence->answered);
     fence->too_many = false;
     const enum err err = find_all(fence, &finding, txn);
-    memcpy(fence->hold_reason, finding.hold_reason, sizeof fence->hold_reason);
+    fence->why = finding.why;
     mem_free(fence->keys);
     fence->keys = finding.keys.at;
     fence->key_count = finding.keys.count;
@@ -85,15 +85,16 @@ bool fence_is_held(const struct fence *fence)
 }
 
 enum err fence_expect_some(const uint32_t answered[static ANSWER_COUNT_], uint32_t records,
-                           uint32_t subjects, uint64_t earlier, const char *hold_reason)
+                           uint32_t subjects, uint64_t earlier, const struct hold_why *why)
 {
     if (answered[ANSWER_HELD] > 0) {
         const bool all = answered[ANSWER_HELD] == records + subjects;
-        FAIL(ERR_CONFLICT, "%s on hold%s: %s",
+        FAIL(ERR_CONFLICT, "%s on %s%s: %s",
              records + subjects == 1 ? "it is"
              : all                   ? "all of it is"
                                      : "some of it is",
-             all ? "" : ", and nothing else of it is there", hold_reason);
+             why->approval ? "hold" : "legal hold", all ? "" : ", and nothing else of it is there",
+             why->text);
     }
     if (earlier == 0) {
         FAIL(ERR_NOT_FOUND, "none of the %u records and %u subjects is known in this dataset",
@@ -481,7 +482,7 @@ enum err fence_run(struct fence *fence, struct store *store, struct txn *txn)
     TRY(find(fence, txn, &earlier));
     if (fence->key_count == 0) {
         TRY(fence_expect_some(fence->answered, fence->rid_count, fence->sid_count, earlier,
-                              fence->hold_reason));
+                              &fence->why));
     }
     memcpy(request->answered, fence->answered, sizeof request->answered);
     request->records_held = fence->kept_count;

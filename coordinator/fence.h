@@ -43,7 +43,7 @@ struct fence {
     uint32_t sid_count;
     uint32_t records_most;  // How many records may be found.
     uint64_t approve_above; // More records need a second person's word; 0: none does.
-    uint32_t asker; // Principal; 0: not known.
+    uint32_t asker;         // Principal; 0: not known.
     // Found.
     struct request_row request; // Also when the same request came before.
     bool repeated;              // The same UUID and body were answered before: nothing was changed.
@@ -54,8 +54,8 @@ struct fence {
     bool too_many;                    // More than records_most: for requests of many (bulk.c).
     uint8_t *answers;                 // enum id_answer: To each of rids, then of sids. Owned.
     uint32_t answered[ANSWER_COUNT_]; // How many of them are which.
-    char hold_reason[LIMIT_REASON_BYTES + 1]; // Of the first that is on hold, or "".
-    struct fence_hit *hits;                   // Owned.
+    struct hold_why why;
+    struct fence_hit *hits; // Owned.
     uint32_t hit_count;
     struct awaited *awaited; // Owned.
     uint32_t awaited_count;
@@ -92,7 +92,8 @@ MUST_USE enum err fence_return(struct fence *fence, struct store *store, struct 
 void fence_return_undo(struct fence *fence, struct store *store); // As fence_undo.
 // Why a request of which nothing is deleted is refused: ERR_CONFLICT, ERR_NOT_FOUND. OK: `earlier` did it.
 MUST_USE enum err fence_expect_some(const uint32_t answered[static ANSWER_COUNT_], uint32_t records,
-                                    uint32_t subjects, uint64_t earlier, const char *hold_reason);
+                                    uint32_t subjects, uint64_t earlier,
+                                    const struct hold_why *why);
 // Nothing is left to delete: journals the request as done, so that the same UUID gives the same answer.
 MUST_USE enum err fence_nothing_left(struct request_row *request, uint64_t earlier,
                                      const struct signer *signer, struct txn *txn,

@@ -57,7 +57,7 @@ enum err finding_begin(struct finding *finding, struct txn *txn)
     }
     finding->keys.count = finding->kept.count = 0;
     finding->earlier = 0;
-    finding->hold_reason[0] = '\0';
+    finding->why = (struct hold_why){.approval = false};
     return hold_any(txn, finding->dataset, &finding->any_hold);
 }
 
@@ -77,10 +77,10 @@ static enum err find_hold(struct finding *finding, struct txn *txn, enum hold_ki
         return OK;
     }
     TRY(hold_has(txn, finding->dataset, kind, id, held_out));
-    if (*held_out && finding->hold_reason[0] == '\0') {
+    if (*held_out && finding->why.text[0] == '\0') {
         struct hold hold;
         TRY(hold_get(txn, finding->dataset, kind, id, &hold));
-        memcpy(finding->hold_reason, hold.reason, sizeof finding->hold_reason);
+        memcpy(finding->why.text, hold.reason, sizeof finding->why.text);
     }
     return OK;
 }
@@ -99,10 +99,11 @@ static enum err find_awaiting(struct finding *finding, struct txn *txn, uint64_t
         *awaits_out = err == OK;
         row = err == OK ? fencing.request : row;
     }
-    if (*awaits_out && finding->hold_reason[0] == '\0') {
+    if (*awaits_out && finding->why.text[0] == '\0') {
         char uuid[TEXT_UUID_BYTES];
         text_uuid_put(&row.uuid, uuid);
-        snprintf(finding->hold_reason, sizeof finding->hold_reason,
+        finding->why.approval = true;
+        snprintf(finding->why.text, sizeof finding->why.text,
                  "it waits for the approval of request %s", uuid);
     }
     return err == ERR_NOT_FOUND ? OK : err;

@@ -30,6 +30,12 @@ struct finding_at {
     bool deleted, held; // some are to go, some stay.
 };
 
+// Why something that was asked for stays: of the first.
+struct hold_why {
+    bool approval; // Another request has hidden it, and waits for a second person's word.
+    char text[LIMIT_REASON_BYTES + 1]; // "": nothing stays.
+};
+
 struct finding {
     uint32_t dataset; // Given: its number.
     bool approvals;   // Given: what a request hides that is still being fenced may come back.
@@ -38,8 +44,7 @@ struct finding {
     struct key_list keys; // To be deleted; a record may be there twice.
     struct key_list kept; // On hold.
     uint64_t earlier;     // The request that deleted the first thing that is gone; 0: none is.
-    char hold_reason[LIMIT_REASON_BYTES + 1]; // Of the first that is on hold, or "".
-    // (What another request has hidden that waits for a second person's word is on hold, too.)
+    struct hold_why why;
     // Of the dataset.
     uint32_t generations;
     bool any_hold;

@@ -27,11 +27,11 @@ since=$(json '.holds[0].held_at' hold list people)
 expect_equal "the same again changes nothing" \
   "$(json '.held_at' hold people --subject p03 --reason "$REASON")" "$since"
 expect_exit 4 "it is on hold already, for another reason" ctl hold people --subject p03 --reason other
-expect_exit 4 "it is on hold: $REASON" ctl delete people --subject p03
+expect_exit 4 "it is on legal hold: $REASON" ctl delete people --subject p03
 first=$(rows_of p03 | head -1)
-expect_exit 4 "it is on hold: $REASON" ctl delete people --record "$first"
-expect_exit 4 "all of it is on hold: $REASON" ctl delete people --record $(rows_of p03)
-expect_exit 4 "some of it is on hold, and nothing else of it is there: $REASON" \
+expect_exit 4 "it is on legal hold: $REASON" ctl delete people --record "$first"
+expect_exit 4 "all of it is on legal hold: $REASON" ctl delete people --record $(rows_of p03)
+expect_exit 4 "some of it is on legal hold, and nothing else of it is there: $REASON" \
   ctl delete people --record "$first" 999999
 same_everywhere "nothing has changed" "$(digests m)" "$before"
 expect_equal "refused deletions are counted as such" "$(denied)" "[0,4,0]"
@@ -66,7 +66,7 @@ expect_equal "deleting its subject deletes the others, and says how many stay" \
   "$(json "$answer + [.hold_reason]" delete people --subject p07 --request 0b9d6a52-2c55-4c0e-9d61-0c5a3b0f8d02)" \
   "[$(($(count_of p07) - 1)),1,0,0,0,1,\"why\"]"
 expect_equal "the one stays" "$(json '[.records[].id]' show people --subject p07)" "[\"$one\"]"
-expect_exit 4 "it is on hold: why" ctl delete people --subject p07
+expect_exit 4 "it is on legal hold: why" ctl delete people --subject p07
 expect_equal "a deleted record of the subject does not come back, and the held one is there already" \
   "$(json '[.records, .skipped]' import people "${ROWS[@]}")" "[0,400]"
 
@@ -101,7 +101,7 @@ kill -KILL "$pid"
 wait_for "the coordinator is gone" 10 gone "$pid"
 up 2
 expect_equal "after kill -9 it is the same" "$(list)" "$listed"
-expect_exit 4 "it is on hold: $REASON" ctl delete people --subject p03
+expect_exit 4 "it is on legal hold: $REASON" ctl delete people --subject p03
 ctl hold list people >"$E2E_DIR/table"
 expect_equal "people get a table" "$(grep -c "^subject  *p03 .* $REASON\|^record  *$one .* why" "$E2E_DIR/table")" 2
 

@@ -13,12 +13,10 @@
 
 #include <cmocka.h>
 
-#include "model/spec.h"
 #include "store/bulk.h"
-#include "store/component.h"
 #include "store/private.h"
 #include "store/tally.h"
-#include "tests/unit/desk.h"
+#include "tests/unit/desk_people.h"
 
 // Ten by ten the records belong to "s0", "s1", ...
 enum { RECORDS = 2000, ABOVE = 5, SMALL = 5, LARGE = 20, MANY = 900 };
@@ -39,49 +37,9 @@ static const Unlearn__Reply *ask(Unlearn__Request *request, struct span raw)
     return desk_answer(&desk, number);
 }
 
-static void import_all(void)
+static void subject_of(uint32_t record, char out[static DESK_PEOPLE_TEXT])
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
-    struct buf bytes = {0}, raw = {0};
-    schema_put(&schema, &bytes);
-    Unlearn__Request request = UNLEARN__REQUEST__INIT;
-    Unlearn__ImportBegin begin = UNLEARN__IMPORT_BEGIN__INIT;
-    begin.dataset = wire_text("people");
-    begin.schema = wire_bytes(buf_span(&bytes));
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_BEGIN;
-    request.import_begin = &begin;
-    const uint64_t import = ask(&request, span_of(NULL, 0))->import_ready->import;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        char text[24];
-        snprintf(text, sizeof text, "%u", i);
-        buf_short_text(&raw, text);
-        snprintf(text, sizeof text, "s%u", i / 10);
-        buf_short_text(&raw, text);
-        buf_u32(&raw, 6);
-        buf_u16(&raw, 1); // Class.
-        buf_f32(&raw, (float)i);
-    }
-    Unlearn__ImportChunk chunk = UNLEARN__IMPORT_CHUNK__INIT;
-    chunk.import = import;
-    chunk.count = RECORDS;
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_CHUNK;
-    request.import_chunk = &chunk;
-    assert_int_equal(ask(&request, buf_span(&raw))->status, UNLEARN__STATUS__STATUS_OK);
-    Unlearn__ImportCommit commit = UNLEARN__IMPORT_COMMIT__INIT;
-    commit.import = import;
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_COMMIT;
-    request.import_commit = &commit;
-    assert_int_equal(ask(&request, span_of(NULL, 0))->import_done->records, RECORDS);
-    buf_deinit(&bytes);
-    buf_deinit(&raw);
+    snprintf(out, DESK_PEOPLE_TEXT, "s%u", record / 10);
 }
 
 static void give_key(const char *name, Unlearn__Role role, const uint8_t *key)
@@ -102,7 +60,7 @@ static int set_up(void **state)
     desk.key = NULL;
     desk_open(&desk);
     number = 10;
-    import_all();
+    desk_people(&desk, RECORDS, subject_of);
     give_key("first", UNLEARN__ROLE__ROLE_ADMIN, first_key);
     give_key("second", UNLEARN__ROLE__ROLE_OWNER, second_key);
     desk.core->config.approve_above = ABOVE;
@@ -515,33 +473,6 @@ static void test_a_dataset_that_goes(void **state)
 }
 
 // ---------------------------------------------------------------- a component
-
-struct component_job {
-    struct job job;
-    uint64_t instance; // 0: only look.
-    struct component_row row;
-};
-
-static enum err component_run(struct job *job, struct store *store, struct txn *txn)
-{
-    (void)store;
-    struct component_job *const put = (struct component_job *)job;
-    const struct component name = {.count = 1};
-    uint64_t epoch = 0;
-    if (put->instance == 0) {
-        return component_row_get(txn, 5, &name, &put->row);
-    }
-    struct spec spec = spec_default();
-    spec.shards = spec.slices = spec.sequences = 1;
-    struct model_row model = {.number = 5, .name = "m", .dataset = 1, .generations = 1};
-    spec_put(&spec, &model.spec);
-    const enum err err = model_put(txn, &model);
-    model_row_deinit(&model);
-    TRY(err);
-    put->row = (struct component_row){.state = COMPONENT_VALID, .instance = put->instance};
-    TRY(component_row_put(txn, 5, &name, &put->row));
-    return counter_next(txn, COUNTER_EPOCH, &epoch);
-}
 
 static struct component_row component(uint64_t instance)
 {

@@ -14,13 +14,11 @@
 
 #include <cmocka.h>
 
-#include "model/spec.h"
 #include "store/bulk.h"
-#include "store/component.h"
 #include "store/hold.h"
 #include "store/private.h"
 #include "store/tally.h"
-#include "tests/unit/desk.h"
+#include "tests/unit/desk_people.h"
 
 // Records 0 to 1499 belong to "crowd", the others ten by ten to "s150", "s151", ...
 enum { RECORDS = 3000, CROWD = 1500, IDS_MAX = 6000 };
@@ -28,54 +26,9 @@ enum { RECORDS = 3000, CROWD = 1500, IDS_MAX = 6000 };
 static struct desk desk;
 static uint64_t number; // Of the last request sent.
 
-static void import_all(void)
+static void subject_of(uint32_t record, char out[static DESK_PEOPLE_TEXT])
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
-    struct buf bytes = {0}, raw = {0};
-    schema_put(&schema, &bytes);
-    Unlearn__Request request = UNLEARN__REQUEST__INIT;
-    Unlearn__ImportBegin begin = UNLEARN__IMPORT_BEGIN__INIT;
-    begin.dataset = wire_text("people");
-    begin.schema = wire_bytes(buf_span(&bytes));
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_BEGIN;
-    request.import_begin = &begin;
-    desk_ask(&desk, &request, 1, span_of(NULL, 0));
-    storage_drain(desk.core->storage, desk.core);
-    const uint64_t import = desk_answer(&desk, 1)->import_ready->import;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        char text[24];
-        snprintf(text, sizeof text, "%u", i);
-        buf_short_text(&raw, text);
-        snprintf(text, sizeof text, i < CROWD ? "crowd" : "s%u", i / 10);
-        buf_short_text(&raw, text);
-        buf_u32(&raw, 6);
-        buf_u16(&raw, 1); // Class.
-        buf_f32(&raw, (float)i);
-    }
-    Unlearn__ImportChunk chunk = UNLEARN__IMPORT_CHUNK__INIT;
-    chunk.import = import;
-    chunk.count = RECORDS;
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_CHUNK;
-    request.import_chunk = &chunk;
-    desk_ask(&desk, &request, 2, buf_span(&raw));
-    Unlearn__ImportCommit commit = UNLEARN__IMPORT_COMMIT__INIT;
-    commit.import = import;
-    request.body_case = UNLEARN__REQUEST__BODY_IMPORT_COMMIT;
-    request.import_commit = &commit;
-    desk_ask(&desk, &request, 3, span_of(NULL, 0));
-    storage_drain(desk.core->storage, desk.core);
-    assert_int_equal(desk_answer(&desk, 2)->status, UNLEARN__STATUS__STATUS_OK);
-    assert_int_equal(desk_answer(&desk, 3)->import_done->records, RECORDS);
-    buf_deinit(&bytes);
-    buf_deinit(&raw);
+    snprintf(out, DESK_PEOPLE_TEXT, record < CROWD ? "crowd" : "s%u", record / 10);
 }
 
 static int set_up(void **state)
@@ -83,7 +36,7 @@ static int set_up(void **state)
     (void)state;
     desk_open(&desk);
     number = 10;
-    import_all();
+    desk_people(&desk, RECORDS, subject_of);
     return 0;
 }
 
@@ -539,7 +492,7 @@ static void test_refused(void **state)
     send_all(9);
     drain();
     expect_refused(UNLEARN__STATUS__STATUS_CONFLICT,
-                   "some of it is on hold, and nothing else of it is there: why");
+                   "some of it is on legal hold, and nothing else of it is there: why");
     const struct counted counted = count();
     assert_int_equal(counted.tally[TALLY_NOT_FOUND], 1);
     assert_int_equal(counted.tally[TALLY_HELD], 1);
@@ -615,34 +568,6 @@ static void test_others_go_on_meanwhile(void **state)
     expect_ack(desk_answer(&desk, bulk), MANY, MANY_HELD);
     expect_answers(12);
     expect_clear(RECORDS - 2 - MANY);
-}
-
-struct component_job {
-    struct job job;
-    uint64_t instance; // 0: only look.
-    struct component_row row;
-};
-
-// The only component of a model of one cell, as if it had been trained just now.
-static enum err component_run(struct job *job, struct store *store, struct txn *txn)
-{
-    (void)store;
-    struct component_job *const put = (struct component_job *)job;
-    const struct component name = {.count = 1};
-    uint64_t epoch = 0;
-    if (put->instance == 0) {
-        return component_row_get(txn, 5, &name, &put->row);
-    }
-    struct spec spec = spec_default();
-    spec.shards = spec.slices = spec.sequences = 1;
-    struct model_row model = {.number = 5, .name = "m", .dataset = 1, .generations = 1};
-    spec_put(&spec, &model.spec);
-    const enum err err = model_put(txn, &model);
-    model_row_deinit(&model);
-    TRY(err);
-    put->row = (struct component_row){.state = COMPONENT_VALID, .instance = put->instance};
-    TRY(component_row_put(txn, 5, &name, &put->row));
-    return counter_next(txn, COUNTER_EPOCH, &epoch);
 }
 
 static struct component_row component(uint64_t instance)

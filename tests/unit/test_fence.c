@@ -644,7 +644,7 @@ static void test_holds_stay_and_the_rest_goes(void **state)
     for (uint32_t i = 0; i < 6; i++) {
         assert_int_equal(fence.answers[i], expected[i]);
     }
-    assert_string_equal(fence.hold_reason, "case 1"); // The first.
+    assert_string_equal(fence.why.text, "case 1"); // The first.
     struct request_row row;
     people_begin(&people);
     MUST(request_find(people.txn, &fence.uuid, &row));
@@ -670,7 +670,7 @@ static void test_all_on_hold_is_refused(void **state)
     people_begin(&people);
     assert_int_equal(fence_run(&alone, people.store, people.txn), ERR_CONFLICT);
     assert_true(fence_is_held(&alone) && txn_writes(people.txn) == 0);
-    assert_non_null(strstr(err_text(), "it is on hold: case 3"));
+    assert_non_null(strstr(err_text(), "it is on legal hold: case 3"));
     people_commit(&people);
     add_subject(&mixed, who);
     add_subject(&mixed, other); // Deleted before.
@@ -678,7 +678,8 @@ static void test_all_on_hold_is_refused(void **state)
     people_begin(&people);
     assert_int_equal(fence_run(&mixed, people.store, people.txn), ERR_CONFLICT);
     assert_true(fence_is_held(&mixed) && txn_writes(people.txn) == 0);
-    assert_non_null(strstr(err_text(), "some of it is on hold, and nothing else of it is there"));
+    assert_non_null(
+        strstr(err_text(), "some of it is on legal hold, and nothing else of it is there"));
     struct request_row row;
     assert_int_equal(request_find(people.txn, &mixed.uuid, &row), ERR_NOT_FOUND);
     const struct id128 sid = people_sid(hashes[who], who);
@@ -686,7 +687,7 @@ static void test_all_on_hold_is_refused(void **state)
     people_commit(&people);
     add_record(&after, held); // control
     assert_int_equal(run(&after), OK);
-    assert_true(after.key_count == 1 && after.kept_count == 0 && after.hold_reason[0] == '\0');
+    assert_true(after.key_count == 1 && after.kept_count == 0 && after.why.text[0] == '\0');
     fence_deinit(&before);
     fence_deinit(&alone);
     fence_deinit(&mixed);
