@@ -135,10 +135,11 @@ static json_t *limit_json(uint64_t most, uint64_t refused)
     return json_pack("{s:I, s:I}", "most", (json_int_t)most, "refused", (json_int_t)refused);
 }
 
-static json_t *limits_json(const Unlearn__Limits *limits)
+static json_t *limits_json(const Unlearn__Cluster *cluster)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "clients", peers_json(limits->clients),
-                     "workers", peers_json(limits->workers), "requests_per_s",
+    const Unlearn__Limits *const limits = cluster->limits;
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "clients", peers_json(cluster->clients),
+                     "workers", peers_json(cluster->worker_peers), "requests_per_s",
                      limit_json(limits->requests_per_s, limits->requests_refused), "bytes_per_s",
                      limit_json(limits->bytes_per_s, limits->bytes_refused), "delete_ids_per_s",
                      limit_json(limits->ids_per_s, limits->ids_refused), "store_queue",
@@ -161,7 +162,7 @@ static json_t *cluster_json(const struct ctl *ctl, const Unlearn__Cluster *clust
         "predictions", (json_int_t)cluster->predictions, "workers", workers_json(cluster));
     json_object_set_new(answer, "profile", ctl_hex(cluster->profile));
     if (cluster->limits != NULL) {
-        json_object_set_new(answer, "limits", limits_json(cluster->limits));
+        json_object_set_new(answer, "limits", limits_json(cluster));
     }
     if (cluster->activity != NULL) {
         json_object_set_new(answer, "since_start", activity_json(cluster->activity, uptime, false));
@@ -329,9 +330,9 @@ static void print_rechecks(const Unlearn__Rechecks *rechecks)
 }
 
 // In short; --json has all.
-static void print_limits(const Unlearn__Limits *limits)
+static void print_limits(const Unlearn__Limits *limits, const Unlearn__Peers *c,
+                         const Unlearn__Peers *w)
 {
-    const Unlearn__Peers *const c = limits->clients, *const w = limits->workers;
     const unsigned long long cut = c->cut_waiting + c->cut_unread + c->cut_connections +
                                    w->cut_waiting + w->cut_unread + w->cut_connections;
     const unsigned long long refused = limits->requests_refused + limits->bytes_refused +
@@ -354,9 +355,8 @@ static void print_cluster(const struct ctl *ctl, const Unlearn__Cluster *cluster
            cluster->core[0] == '\0' ? "not known yet" : cluster->core);
     printf("queues       %u jobs of the store, %u predictions\n", cluster->store_jobs,
            cluster->predictions);
-    if (cluster->limits != NULL && cluster->limits->clients != NULL &&
-        cluster->limits->workers != NULL) {
-        print_limits(cluster->limits);
+    if (cluster->limits != NULL && cluster->clients != NULL && cluster->worker_peers != NULL) {
+        print_limits(cluster->limits, cluster->clients, cluster->worker_peers);
     }
     print_rechecks(cluster->rechecks);
 }

@@ -103,10 +103,10 @@ VERB(on_cluster_show, Unlearn__ClusterShow)
         describe_peers(core->clients, &clients);
         describe_peers(core->workers_link, &workers);
         quota_describe(core, &limits);
-        limits.clients = &clients;
-        limits.workers = &workers;
         limits.dropped = link_dropped(core->clients) + link_dropped(core->workers_link);
         cluster.limits = &limits;
+        cluster.clients = &clients;
+        cluster.worker_peers = &workers;
         counts = recheck_counts(core);
         describe_rechecks(core, &counts, &rechecks);
         cluster.rechecks = &rechecks;

@@ -120,7 +120,7 @@ static size_t element_bytes(ProtobufCType type)
                                                                            : 0; // Not looked at.
 }
 
-// Walks one level; our messages are at most four deep and never recursive (a test checks that).
+// Walks one level; our messages are at most three deep and never recursive (a test checks that).
 static enum err check_message(const ProtobufCMessage *message, size_t text_bytes_max)
 {
     const uint8_t *const base = (const uint8_t *)message;

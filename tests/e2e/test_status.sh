@@ -115,5 +115,18 @@ expect_true "on a terminal it draws anew in the same place" "$(lines_with $'\033
 expect_exit 2 "--watch with --json" ctl --json status --watch
 expect_equal "and of a model that is trained once" "$(json .state status m --watch)" trained
 expect_exit 3 'no model "nobody"' ctl status nobody
+
+# Limits: what they are, and how often they were met. Whoever asks for too much waits, and is answered.
+expect_equal "limits are told, and nothing has met them" \
+  "$(json '.limits | [.requests_per_s, .bytes_per_s, .delete_ids_per_s, .store_queue | .refused] + [.requests_per_s.most,
+    .clients.connections >= 1, .workers.connections >= 2, .clients.cut_waiting]' status)" "[0,0,0,0,20000,true,true,0]"
+down
+sed -i 's/^requests_per_s:.*/requests_per_s: 1/' "$UNLEARN_DIR/config.yaml"
+up 2
+for _ in 1 2 3 4; do ctl --json dataset list >/dev/null; done
+expect_equal "who asks too often is told to wait, and is answered" \
+  "$(json '.limits.requests_per_s | [.most, .refused > 0]' status)" "[1,true]"
+ctl status >"$E2E_DIR/people"
+expect_equal "people see it" "$(grep -c '^limits  .* connections of clients.* [1-9][0-9]* requests refused' "$E2E_DIR/people")" 1
 down
 finish
