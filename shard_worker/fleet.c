@@ -419,6 +419,9 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
     struct fleet *const fleet = state->input;
     uint64_t ranks = 0;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &fleet->keys;
+        return 0;
     case 'r':
         fleet->rendezvous = value;
         return 0;
@@ -444,15 +447,6 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
         return 0;
     case 'h':
         fleet->plan.hostfile = value;
-        return 0;
-    case 'k':
-        fleet->keys.own = value;
-        return 0;
-    case 's':
-        fleet->keys.server = value;
-        return 0;
-    case 'i':
-        fleet->keys.insecure = true;
         return 0;
     case ARGP_KEY_END:
         if ((fleet->rendezvous != NULL) == (fleet->endpoint[0] != '\0')) {
@@ -480,19 +474,15 @@ static const struct argp_option options[] = {
      "Memory of each rank for cells and parents kept between stages (256); 0: none", 0},
     {"worker", 'w', "PATH", 0, "The worker; default: unlearn-worker beside this program", 0},
     {"hostfile", 'h', "FILE", 0, "Hosts to start ranks on, as mpirun reads it", 0},
-    {"key", 'k', "FILE", 0,
-     "The workers' key pair: DIR/keys/worker.key of the cluster, at the same path on every host",
-     0},
-    {"server-key", 's', "FILE", 0,
-     "The coordinator's public key: DIR.client/server.pub, at the same path on every host", 0},
-    {"insecure-loopback", 'i', NULL, 0,
-     "Without keys, to a coordinator of this machine that was started so", 0},
     {0},
 };
+
+static const struct argp_child children[] = {{&peerkeys_argp, 0, NULL, 0}, {0}};
 
 static const struct argp parser = {
     .options = options,
     .parser = take_argument,
+    .children = children,
     .doc = "Keeps the workers of unlearnd running, through mpirun.\v"
            "Runs in the foreground and logs one line an event to stderr. SIGTERM ends it; SIGHUP "
            "starts mpirun "

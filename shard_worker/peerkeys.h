@@ -3,6 +3,7 @@
 // Threads   Any.
 #pragma once
 
+#include <argp.h>
 #include <stdbool.h>
 
 #include "base/err.h"
@@ -13,6 +14,10 @@ struct peerkeys {
     const char *server; // --server-key: file of the coordinator's public key.
     bool insecure;      // --insecure-loopback
 };
+
+// Their options, for the children of a program's parser; its input is the struct peerkeys, which the program
+// hands over at ARGP_KEY_INIT.
+extern const struct argp peerkeys_argp;
 
 // The two files, or --insecure-loopback, and not both. ERR_INVALID says what is missing.
 MUST_USE enum err peerkeys_check(const struct peerkeys *keys);

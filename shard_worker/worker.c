@@ -65,6 +65,9 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
 {
     struct arguments *const arguments = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->keys;
+        return 0;
     case 'c':
         arguments->coordinator = value;
         return 0;
@@ -78,15 +81,6 @@ static error_t take_argument(int key, char *value, struct argp_state *state)
         if (text_u64(value, LIMIT_CACHE_MIB, &arguments->cache_mib) != OK) {
             argp_error(state, "--cache is %s, expected 0 to %d MiB", value, (int)LIMIT_CACHE_MIB);
         }
-        return 0;
-    case 'k':
-        arguments->keys.own = value;
-        return 0;
-    case 's':
-        arguments->keys.server = value;
-        return 0;
-    case 'i':
-        arguments->keys.insecure = true;
         return 0;
     case ARGP_KEY_END:
         if (arguments->coordinator == NULL || !arguments->has_fleet) {
@@ -107,16 +101,15 @@ static const struct argp_option options[] = {
     {"coordinator", 'c', "ENDPOINT", 0, "Where the coordinator takes workers, tcp://HOST:PORT", 0},
     {"fleet", 'f', "HEX", 0, "32 hex digits that name this run of mpirun", 0},
     {"cache", 'm', "MIB", 0, "Memory for cells and parents kept between stages (256); 0: none", 0},
-    {"key", 'k', "FILE", 0, "The workers' key pair: DIR/keys/worker.key of the cluster", 0},
-    {"server-key", 's', "FILE", 0, "The coordinator's public key: DIR.client/server.pub", 0},
-    {"insecure-loopback", 'i', NULL, 0,
-     "Without keys, to a coordinator of this machine that was started so", 0},
     {0},
 };
+
+static const struct argp_child children[] = {{&peerkeys_argp, 0, NULL, 0}, {0}};
 
 static const struct argp parser = {
     .options = options,
     .parser = take_argument,
+    .children = children,
     .doc =
         "Trains stages for unlearnd. Started by unlearn-fleet, once for each rank."
         "\vFor tests of what happens when a rank dies: where UNLEARN_FAILPOINTS names a "
