@@ -284,22 +284,26 @@ enum err record_walk(struct txn *txn, uint32_t dataset, const struct record_rang
     return band_run(txn, &band);
 }
 
+// All records of one subject, over all generations below generation_next.
+static enum err subject_walk(struct txn *txn, const struct id128 *sid, uint32_t generation_next,
+                             struct band *band)
+{
+    if (generation_next == 0) {
+        return OK;
+    }
+    band->generation_last = generation_next - 1;
+    band->risk_last = UINT8_MAX;
+    band->sid_first = band->sid_last = *sid;
+    return band_run(txn, band);
+}
+
 enum err record_walk_subject(struct txn *txn, uint32_t dataset, uint32_t generation_next,
                              const struct id128 *sid,
                              bool (*each)(void *context, const struct record *record),
                              void *context)
 {
-    if (generation_next == 0) {
-        return OK;
-    }
-    const struct band band = {.dataset = dataset,
-                              .generation_last = generation_next - 1,
-                              .risk_last = UINT8_MAX,
-                              .sid_first = *sid,
-                              .sid_last = *sid,
-                              .each = each,
-                              .context = context};
-    return band_run(txn, &band);
+    struct band band = {.dataset = dataset, .each = each, .context = context};
+    return subject_walk(txn, sid, generation_next, &band);
 }
 
 enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset, uint32_t generation_next,
@@ -307,19 +311,9 @@ enum err record_walk_subject_keys(struct txn *txn, uint32_t dataset, uint32_t ge
                                   bool (*each)(void *context, const struct record *record),
                                   void *context)
 {
-    if (generation_next == 0) {
-        return OK;
-    }
-    const struct band band = {.dataset = dataset,
-                              .generation_last = generation_next - 1,
-                              .risk_last = UINT8_MAX,
-                              .sid_first = *sid,
-                              .sid_last = *sid,
-                              .after = after,
-                              .keys_only = true,
-                              .each = each,
-                              .context = context};
-    return band_run(txn, &band);
+    struct band band = {
+        .dataset = dataset, .after = after, .keys_only = true, .each = each, .context = context};
+    return subject_walk(txn, sid, generation_next, &band);
 }
 
 enum err record_walk_subject_denied(struct txn *txn, uint32_t dataset, uint32_t generation_next,
@@ -327,19 +321,9 @@ enum err record_walk_subject_denied(struct txn *txn, uint32_t dataset, uint32_t 
                                     bool (*each)(void *context, const struct record *record),
                                     void *context)
 {
-    if (generation_next == 0) {
-        return OK;
-    }
-    const struct band band = {.dataset = dataset,
-                              .generation_last = generation_next - 1,
-                              .risk_last = UINT8_MAX,
-                              .sid_first = *sid,
-                              .sid_last = *sid,
-                              .keys_only = true,
-                              .denied = true,
-                              .each = each,
-                              .context = context};
-    return band_run(txn, &band);
+    struct band band = {
+        .dataset = dataset, .denied = true, .keys_only = true, .each = each, .context = context};
+    return subject_walk(txn, sid, generation_next, &band);
 }
 
 static bool note_class(void *context, const struct record *record)
