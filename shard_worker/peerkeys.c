@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+// NOLINTNEXTLINE(readability-non-const-parameter): argp's.
 static error_t take(int key, char *value, struct argp_state *state)
 {
     struct peerkeys *const keys = state->input;
