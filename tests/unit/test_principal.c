@@ -119,7 +119,7 @@ static void test_promises(void **state)
 }
 
 #define ROW_START                                                                                  \
-    "\1\0x"                                                                                        \
+    "\1\0n"                                                                                        \
     "0123456789abcdef0123456789abcdef"
 #define ROW_TIMES "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
