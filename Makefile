@@ -245,9 +245,10 @@ format:  ## format every source with clang-format
 	@scripts/install.sh clang-format
 	clang-format -i $(wildcard $(addsuffix /*.[ch],$(DIRS)) tests/unit/*.[ch] tests/fuzz/*.[ch])
 
+$(BUILD)/e2e/zmtp: $(BUILD)/tests/e2e/zmtpcurve.o
 $(BUILD)/e2e/%: $(BUILD)/tests/e2e/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $< $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(ARCHIVE) $(PKG_LIBS) -lcmocka -o $@
 
 clean:  ## remove everything that was built
 	rm -rf build bin

@@ -44,7 +44,8 @@ served() { # served WHAT: others, while it went on.
 unchanged() { expect_equal "$1: nothing has changed, nothing was restarted" "$(state)" "$BEFORE"; }
 
 # attack WHAT MIB CUTS PORT ARGUMENTS...: one peer, which is cut as often as CUTS (a condition on `cuts`) says.
-peer() { timeout 30 "$ZMTP" "$@" >"$E2E_DIR/peer" 9>&-; }
+AS=() # Whose key it has: --keys FILE FILE
+peer() { timeout 30 "$ZMTP" "${AS[@]}" "$@" >"$E2E_DIR/peer" 2>"$SCRATCH/error" 9>&-; }
 attack() {
   local what=$1 mib=$2 condition=$3 cuts first sent
   shift 3
@@ -196,5 +197,21 @@ attack "with keys, a peer without one" 400 "cuts > 0" "$CLIENTS" endless 65536 1
 attack "and on the workers' port" 400 "cuts > 0" "$WORKERS" endless 65536 1
 strangers "half handshakes, garbage and HTTP, with keys"
 expect_true "its memory was $rss MiB and is $(memory VmRSS)" "$(memory VmRSS) < rss + 100"
+
+# --- With a key of the cluster: again a peer reaches the parser of messages, by what is sealed
+
+ctl --json key add owner-o --role owner --dataset digits --output "$E2E_DIR/owner.key" >/dev/null
+ctl --json key add asker --role predict --output "$E2E_DIR/asker.key" >/dev/null
+as() { AS=(--keys "$1" "$UNLEARN_DIR.client/server.pub"); }
+as "$E2E_DIR/owner.key"
+attack "an owner's message without end, of 64 KiB frames" 400 "cuts > 0" "$CLIENTS" endless 65536 3
+as "$E2E_DIR/asker.key"
+attack "a predict key's, of 34-byte frames" 400 "cuts > 0" "$CLIENTS" endless 34 3
+attack "and of empty frames" 400 "cuts > 0" "$CLIENTS" endless 0 3
+attack "one message of a million tiny frames, with that key" 400 "cuts == 1" "$CLIENTS" tiny 1 1000000
+as "$UNLEARN_DIR/keys/worker.key"
+attack "a worker's message without end" 400 "cuts > 0" "$WORKERS" endless 65536 2
+attack "and of empty frames" 400 "cuts > 0" "$WORKERS" endless 0 2
+AS=()
 down
 finish

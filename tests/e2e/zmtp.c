@@ -13,6 +13,9 @@
 //                                     a request for a web page; those that were cut are made anew at once,
 //                                     idle ones after 100 ms, as ZeroMQ's own are
 //
+// With `--keys KEY SERVER` before PORT it does CurveZMQ's handshake with that key file and the server's public
+// key, and what it sends is sealed; not for half, garbage, http and announce, which come before.
+//
 // PORT is one of 127.0.0.1. Prints one JSON object: what was sent, how often the other side cut the
 // connection, and after how many milliseconds it did first (-1: never).
 #include <arpa/inet.h>
@@ -29,6 +32,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/digest.h"
+#include "tests/e2e/zmtpcurve.h"
+
 enum {
     MORE = 1,
     LONG = 2,
@@ -38,10 +44,20 @@ enum {
     BATCH_BYTES = 65536
 };
 
+// A connection with its handshake done.
+struct peer {
+    int fd;
+    struct zmtpcurve curve; // With keys.
+};
+
+static bool keyed;
+static struct curvekey own_key;
+static uint8_t server_key[CURVEKEY_BYTES];
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static uint64_t sent;
 static uint64_t cuts;
 static int64_t first_cut_ms = -1;
+static uint64_t refused; // Handshakes with keys that failed.
 
 static int64_t now_ms(void)
 {
@@ -94,34 +110,63 @@ static size_t frame(uint8_t *at, uint8_t flags, uint64_t bytes)
     return 9;
 }
 
-// A connection with its handshake done (mechanism NULL); name: routing id, or "".
-static int shake(const char *name)
+// A whole frame of a message at `at`, with room for `count` and ZMTPCURVE_FRAMING bytes. How long it is.
+static size_t put_frame(struct peer *peer, uint8_t *at, bool more, const uint8_t *bytes,
+                        size_t count)
 {
-    static const uint8_t greeting[GREETING_BYTES] = {0xff, 0,    0, 0, 0,   0,   0,   0,
-                                                     1,    0x7f, 3, 1, 'N', 'U', 'L', 'L'};
-    static const char type[] = "\5READY\13Socket-Type\0\0\0\6DEALER";
+    if (keyed) {
+        return zmtpcurve_frame(&peer->curve, at, more, bytes, count);
+    }
+    const size_t head = frame(at, more ? MORE : 0, count);
+    memcpy(at + head, bytes, count);
+    return head + count;
+}
+
+// What READY says of us; name: routing id, or "".
+static size_t put_metadata(uint8_t *at, const char *name)
+{
+    static const char type[] = "\13Socket-Type\0\0\0\6DEALER";
     static const char identity[] = "\10Identity\0\0\0";
     const size_t name_bytes = strlen(name);
-    uint8_t ready[512];
-    size_t bytes = frame(ready, COMMAND,
-                         sizeof type - 1 + (name_bytes > 0 ? sizeof identity + name_bytes : 0));
-    memcpy(ready + bytes, type, sizeof type - 1);
-    bytes += sizeof type - 1;
+    size_t bytes = sizeof type - 1;
+    memcpy(at, type, bytes);
     if (name_bytes > 0) {
-        memcpy(ready + bytes, identity, sizeof identity - 1);
+        memcpy(at + bytes, identity, sizeof identity - 1);
         bytes += sizeof identity - 1;
-        ready[bytes++] = (uint8_t)name_bytes;
-        memcpy(ready + bytes, name, name_bytes);
+        at[bytes++] = (uint8_t)name_bytes;
+        memcpy(at + bytes, name, name_bytes);
         bytes += name_bytes;
     }
-    const int fd = dial();
-    uint8_t answer[GREETING_BYTES];
-    if (put(fd, greeting, sizeof greeting) &&
-        recv(fd, answer, sizeof answer, MSG_WAITALL) == (ssize_t)sizeof answer &&
-        put(fd, ready, bytes)) {
-        (void)recv(fd, answer, 1, 0); // READY of the other side: it has let us in.
+    return bytes;
+}
+
+static struct peer shake(const char *name)
+{
+    static const char word[] = "\5READY";
+    uint8_t greeting[GREETING_BYTES] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1};
+    uint8_t answer[GREETING_BYTES], metadata[512], ready[512];
+    struct peer peer = {.fd = dial()};
+    memcpy(greeting + 12, keyed ? ZMTPCURVE_NAME : "NULL", keyed ? sizeof ZMTPCURVE_NAME - 1 : 4);
+    if (!put(peer.fd, greeting, sizeof greeting) ||
+        recv(peer.fd, answer, sizeof answer, MSG_WAITALL) != (ssize_t)sizeof answer) {
+        return peer;
     }
-    return fd;
+    const size_t metadata_bytes = put_metadata(metadata, name);
+    if (keyed) {
+        if (!zmtpcurve_shake(peer.fd, &own_key, server_key, metadata, metadata_bytes,
+                             &peer.curve)) {
+            refused++;
+        }
+        return peer;
+    }
+    size_t bytes = frame(ready, COMMAND, sizeof word - 1 + metadata_bytes);
+    memcpy(ready + bytes, word, sizeof word - 1);
+    bytes += sizeof word - 1;
+    memcpy(ready + bytes, metadata, metadata_bytes);
+    if (put(peer.fd, ready, bytes + metadata_bytes)) {
+        (void)recv(peer.fd, answer, 1, 0); // READY of the other side: it has let us in.
+    }
+    return peer;
 }
 
 static void note_cut(int64_t began_ms)
@@ -146,98 +191,98 @@ static bool closes_within(int fd, int64_t wait_ms)
 
 static void endless(size_t size, int64_t seconds)
 {
-    uint8_t *const batch = calloc(BATCH_BYTES + size + 9, 1);
+    uint8_t *const zeros = calloc(size + 1, 1);
+    uint8_t *const batch = malloc(BATCH_BYTES + size + ZMTPCURVE_FRAMING);
     const int64_t until_ms = now_ms() + seconds * 1000;
-    size_t bytes = 0;
-    if (batch == NULL) {
+    if (zeros == NULL || batch == NULL) {
         die("memory");
     }
-    while (bytes < BATCH_BYTES) {
-        bytes += frame(batch + bytes, MORE, size) + size;
-    }
     while (now_ms() < until_ms) {
-        const int fd = shake("");
+        struct peer peer = shake("");
         const int64_t began_ms = now_ms();
-        while (now_ms() < until_ms) {
-            if (!put(fd, batch, bytes)) {
+        for (size_t bytes = 0; now_ms() < until_ms; bytes = 0) {
+            while (bytes < BATCH_BYTES) {
+                bytes += put_frame(&peer, batch + bytes, true, zeros, size);
+            }
+            if (!put(peer.fd, batch, bytes)) {
                 note_cut(began_ms);
                 break;
             }
         }
-        close(fd);
+        close(peer.fd);
     }
+    free(zeros);
     free(batch);
 }
 
 // `count` times a message of `frames` frames of `size` bytes.
 static void bulk(uint64_t frames, size_t size, uint64_t count)
 {
-    uint8_t *const one = calloc(size + 9, 1);
-    uint8_t *const batch = malloc(BATCH_BYTES + size + 9);
+    uint8_t *const zeros = calloc(size + 1, 1);
+    uint8_t *const batch = malloc(BATCH_BYTES + size + ZMTPCURVE_FRAMING);
     size_t bytes = 0;
-    const int fd = shake("");
+    struct peer peer = shake("");
     const int64_t began_ms = now_ms();
-    bool open = one != NULL && batch != NULL;
+    bool open = zeros != NULL && batch != NULL;
     for (uint64_t i = 0; i < frames * count && open; i++) {
-        const size_t head = frame(one, (i + 1) % frames == 0 ? 0 : MORE, size);
-        memcpy(batch + bytes, one, head + size);
-        bytes += head + size;
+        bytes += put_frame(&peer, batch + bytes, (i + 1) % frames != 0, zeros, size);
         if (bytes >= BATCH_BYTES || i + 1 == frames * count) {
-            open = put(fd, batch, bytes);
+            open = put(peer.fd, batch, bytes);
             bytes = 0;
         }
     }
-    if (!open || closes_within(fd, 1000)) {
+    if (!open || closes_within(peer.fd, 1000)) {
         note_cut(began_ms);
     }
-    close(fd);
-    free(one);
+    close(peer.fd);
+    free(zeros);
     free(batch);
 }
 
 static void announce(uint64_t bytes)
 {
     uint8_t head[9];
-    const int fd = shake("");
+    const struct peer peer = shake("");
     const int64_t began_ms = now_ms();
-    if (!put(fd, head, frame(head, 0, bytes)) || closes_within(fd, 5000)) {
+    if (!put(peer.fd, head, frame(head, 0, bytes)) || closes_within(peer.fd, 5000)) {
         note_cut(began_ms);
     }
-    close(fd);
+    close(peer.fd);
 }
 
 static void named(const char *name, int64_t seconds)
 {
-    static const uint8_t message[] = {0, 1, 'x'};
     const int64_t began_ms = now_ms();
-    int fd = shake(name);
+    struct peer peer = shake(name);
     while (now_ms() < began_ms + seconds * 1000) {
-        if (!put(fd, message, sizeof message) || closes_within(fd, 10)) {
+        uint8_t message[1 + ZMTPCURVE_FRAMING];
+        const size_t bytes = put_frame(&peer, message, false, (const uint8_t *)"x", 1);
+        if (!put(peer.fd, message, bytes) || closes_within(peer.fd, 10)) {
             note_cut(began_ms);
-            close(fd);
-            fd = shake(name);
+            close(peer.fd);
+            peer = shake(name);
         }
     }
-    close(fd);
+    close(peer.fd);
 }
 
 static void deaf(uint64_t count, int64_t seconds)
 {
-    static const uint8_t message[] = {0, 1, 'x'}; // Answered with an error.
     const int64_t began_ms = now_ms();
-    const int fd = shake("");
+    struct peer peer = shake("");
     bool open = true;
     for (uint64_t i = 0; i < count && open; i++) {
-        open = put(fd, message, sizeof message);
+        uint8_t message[1 + ZMTPCURVE_FRAMING]; // Answered with an error.
+        open = put(peer.fd, message, put_frame(&peer, message, false, (const uint8_t *)"x", 1));
     }
     while (open && now_ms() < began_ms + seconds * 1000) {
-        struct pollfd item = {.fd = fd, .events = 0};
+        struct pollfd item = {.fd = peer.fd, .events = 0};
         open = poll(&item, 1, 100) == 0; // POLLHUP, POLLERR
     }
     if (!open) {
         note_cut(began_ms);
     }
-    close(fd);
+    close(peer.fd);
 }
 
 // What a peer of the kind says before it falls silent.
@@ -299,8 +344,16 @@ static void crowd(const char *kind, size_t count, int64_t seconds)
 
 int main(int argc, char **argv)
 {
+    keyed = argc == 8 && strcmp(argv[1], "--keys") == 0;
+    if (keyed && (digest_start() != OK || curvekey_read(argv[2], &own_key) != OK ||
+                  curvekey_read_public(argv[3], server_key) != OK)) {
+        fprintf(stderr, "zmtp: %s\n", err_text());
+        return EXIT_FAILURE;
+    }
+    argc -= keyed ? 3 : 0;
+    argv += keyed ? 3 : 0;
     if (argc != 5) {
-        fprintf(stderr, "usage: zmtp PORT WHAT ARGUMENT ARGUMENT\n");
+        fprintf(stderr, "usage: zmtp [--keys KEY SERVER] PORT WHAT ARGUMENT ARGUMENT\n");
         return EXIT_FAILURE;
     }
     const char *const what = argv[2];
@@ -324,6 +377,11 @@ int main(int argc, char **argv)
         deaf(a, (int64_t)b);
     } else {
         crowd(what, (size_t)a, (int64_t)b);
+    }
+    if (refused > 0) {
+        fprintf(stderr, "zmtp: %llu handshakes failed, expected none\n",
+                (unsigned long long)refused);
+        return EXIT_FAILURE;
     }
     printf("{\"sent\": %llu, \"cuts\": %llu, \"first_cut_ms\": %lld}\n", (unsigned long long)sent,
            (unsigned long long)cuts, (long long)first_cut_ms);
