@@ -155,7 +155,7 @@ test: install-test-packages  ## install what is missing, build, and run every te
 	@tests/run.sh
 
 N ?= 100
-test-cluster: install-test-packages  ## hosts in containers with real failures, the package, Slurm (as root)
+test-cluster: install-test-packages  ## hosts in containers with real failures, the package, systemd, Slurm (as root)
 	@$(MAKE) --no-print-directory -j2 all
 	@tests/cluster/run.sh
 

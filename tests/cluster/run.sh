@@ -5,7 +5,7 @@
 # Exit codes: 0 all passed, 1 one failed, 77 none failed, but one or more could not run here and said why.
 set -uo pipefail
 worst=0
-for test in cluster deb slurm; do
+for test in cluster deb systemd slurm; do
   "tests/cluster/test_$test.sh"
   code=$?
   case $code in
