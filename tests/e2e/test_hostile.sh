@@ -212,6 +212,21 @@ attack "one message of a million tiny frames, with that key" 400 "cuts == 1" "$C
 as "$UNLEARN_DIR/keys/worker.key"
 attack "a worker's message without end" 400 "cuts > 0" "$WORKERS" endless 65536 2
 attack "and of empty frames" 400 "cuts > 0" "$WORKERS" endless 0 2
+
+# --- With a key: large answers, which nobody takes
+
+# Of a megabyte each: 260 rows of 1,000 classes; of a fifth of one: the names of 10,500 columns.
+awk 'BEGIN { print "x,kind"; for (i = 0; i < 2000; i++) print i ",k" i % 1000 }' >"$E2E_DIR/kinds.csv"
+awk 'BEGIN { for (row = 0; row < 3; row++) { for (i = 0; i < 10500; i++) printf "%s,", row ? row : "c" i; print row ? "a" : "label" } }' >"$E2E_DIR/columns.csv"
+ctl --json import kinds "$E2E_DIR/kinds.csv" --label kind >/dev/null
+ctl --json import columns "$E2E_DIR/columns.csv" --label label >/dev/null
+ctl --json train kinds --dataset kinds --set learner=softmax shards=1 slices=1 epochs=1 --wait >/dev/null
+ctl --json key add reader --role auditor --output "$E2E_DIR/reader.key" >/dev/null
+BEFORE=$(state)
+as "$E2E_DIR/asker.key"
+attack "who asks for predictions of 1 MB and never reads" 300 "cuts > 0" "$CLIENTS" predict kinds,260,6 5
+as "$E2E_DIR/reader.key"
+attack "who asks for descriptions of 200 KB and never reads" 300 "cuts <= 1" "$CLIENTS" show columns 3
 AS=()
 down
 finish

@@ -6,8 +6,11 @@
 //   zmtp PORT messages SIZE COUNT     COUNT messages of one frame
 //   zmtp PORT frames N COUNT          COUNT messages of N frames of one byte
 //   zmtp PORT announce BYTES 1        the header of a frame of so many bytes
-//   zmtp PORT named NAME SECONDS      a peer that chose its routing id, and sends a message every 10 ms
 //   zmtp PORT deaf COUNT SECONDS      sends COUNT messages and reads nothing for so long
+//   zmtp PORT show DATASET SECONDS    asks for what is known of a dataset, and reads nothing, for so long
+//   zmtp PORT predict MODEL,ROWS,BYTES SECONDS
+//                                     the same, for 40 predictions of so many rows of zeros, and anew when it
+//                                     was cut
 //   zmtp PORT idle|half|garbage|http COUNT SECONDS
 //                                     COUNT connections at once that say nothing, half a handshake, noise, or
 //                                     a request for a web page; those that were cut are made anew at once,
@@ -32,7 +35,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/digest.h"
+#include "proto/wire.h"
 #include "tests/e2e/zmtpcurve.h"
 
 enum {
@@ -122,48 +127,29 @@ static size_t put_frame(struct peer *peer, uint8_t *at, bool more, const uint8_t
     return head + count;
 }
 
-// What READY says of us; name: routing id, or "".
-static size_t put_metadata(uint8_t *at, const char *name)
+static struct peer shake(void)
 {
-    static const char type[] = "\13Socket-Type\0\0\0\6DEALER";
-    static const char identity[] = "\10Identity\0\0\0";
-    const size_t name_bytes = strlen(name);
-    size_t bytes = sizeof type - 1;
-    memcpy(at, type, bytes);
-    if (name_bytes > 0) {
-        memcpy(at + bytes, identity, sizeof identity - 1);
-        bytes += sizeof identity - 1;
-        at[bytes++] = (uint8_t)name_bytes;
-        memcpy(at + bytes, name, name_bytes);
-        bytes += name_bytes;
-    }
-    return bytes;
-}
-
-static struct peer shake(const char *name)
-{
-    static const char word[] = "\5READY";
+    static const char word[] = "\5READY", metadata[] = "\13Socket-Type\0\0\0\6DEALER";
+    enum { WORD = sizeof word - 1, METADATA = sizeof metadata - 1 };
     uint8_t greeting[GREETING_BYTES] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1};
-    uint8_t answer[GREETING_BYTES], metadata[512], ready[512];
+    uint8_t answer[GREETING_BYTES], ready[64];
     struct peer peer = {.fd = dial()};
     memcpy(greeting + 12, keyed ? ZMTPCURVE_NAME : "NULL", keyed ? sizeof ZMTPCURVE_NAME - 1 : 4);
     if (!put(peer.fd, greeting, sizeof greeting) ||
         recv(peer.fd, answer, sizeof answer, MSG_WAITALL) != (ssize_t)sizeof answer) {
         return peer;
     }
-    const size_t metadata_bytes = put_metadata(metadata, name);
     if (keyed) {
-        if (!zmtpcurve_shake(peer.fd, &own_key, server_key, metadata, metadata_bytes,
+        if (!zmtpcurve_shake(peer.fd, &own_key, server_key, (const uint8_t *)metadata, METADATA,
                              &peer.curve)) {
             refused++;
         }
         return peer;
     }
-    size_t bytes = frame(ready, COMMAND, sizeof word - 1 + metadata_bytes);
-    memcpy(ready + bytes, word, sizeof word - 1);
-    bytes += sizeof word - 1;
-    memcpy(ready + bytes, metadata, metadata_bytes);
-    if (put(peer.fd, ready, bytes + metadata_bytes)) {
+    const size_t head = frame(ready, COMMAND, WORD + METADATA);
+    memcpy(ready + head, word, WORD);
+    memcpy(ready + head + WORD, metadata, METADATA);
+    if (put(peer.fd, ready, head + WORD + METADATA)) {
         (void)recv(peer.fd, answer, 1, 0); // READY of the other side: it has let us in.
     }
     return peer;
@@ -198,7 +184,7 @@ static void endless(size_t size, int64_t seconds)
         die("memory");
     }
     while (now_ms() < until_ms) {
-        struct peer peer = shake("");
+        struct peer peer = shake();
         const int64_t began_ms = now_ms();
         for (size_t bytes = 0; now_ms() < until_ms; bytes = 0) {
             while (bytes < BATCH_BYTES) {
@@ -221,7 +207,7 @@ static void bulk(uint64_t frames, size_t size, uint64_t count)
     uint8_t *const zeros = calloc(size + 1, 1);
     uint8_t *const batch = malloc(BATCH_BYTES + size + ZMTPCURVE_FRAMING);
     size_t bytes = 0;
-    struct peer peer = shake("");
+    struct peer peer = shake();
     const int64_t began_ms = now_ms();
     bool open = zeros != NULL && batch != NULL;
     for (uint64_t i = 0; i < frames * count && open; i++) {
@@ -242,7 +228,7 @@ static void bulk(uint64_t frames, size_t size, uint64_t count)
 static void announce(uint64_t bytes)
 {
     uint8_t head[9];
-    const struct peer peer = shake("");
+    const struct peer peer = shake();
     const int64_t began_ms = now_ms();
     if (!put(peer.fd, head, frame(head, 0, bytes)) || closes_within(peer.fd, 5000)) {
         note_cut(began_ms);
@@ -250,26 +236,10 @@ static void announce(uint64_t bytes)
     close(peer.fd);
 }
 
-static void named(const char *name, int64_t seconds)
-{
-    const int64_t began_ms = now_ms();
-    struct peer peer = shake(name);
-    while (now_ms() < began_ms + seconds * 1000) {
-        uint8_t message[1 + ZMTPCURVE_FRAMING];
-        const size_t bytes = put_frame(&peer, message, false, (const uint8_t *)"x", 1);
-        if (!put(peer.fd, message, bytes) || closes_within(peer.fd, 10)) {
-            note_cut(began_ms);
-            close(peer.fd);
-            peer = shake(name);
-        }
-    }
-    close(peer.fd);
-}
-
 static void deaf(uint64_t count, int64_t seconds)
 {
     const int64_t began_ms = now_ms();
-    struct peer peer = shake("");
+    struct peer peer = shake();
     bool open = true;
     for (uint64_t i = 0; i < count && open; i++) {
         uint8_t message[1 + ZMTPCURVE_FRAMING]; // Answered with an error.
@@ -283,6 +253,72 @@ static void deaf(uint64_t count, int64_t seconds)
         note_cut(began_ms);
     }
     close(peer.fd);
+}
+
+// Sends one request again and again, as fast as it is taken, at most `most` times on a connection, and never
+// reads an answer.
+static void unread(Unlearn__Request *request, struct span raw, uint64_t most, int64_t seconds)
+{
+    const int64_t until_ms = now_ms() + seconds * 1000;
+    struct buf envelope = {0};
+    request->version = WIRE_VERSION;
+    request->request_id = 1;
+    wire_put(&request->base, &envelope);
+    uint8_t *const message = malloc(envelope.bytes + raw.bytes + 2 * (size_t)ZMTPCURVE_FRAMING);
+    while (now_ms() < until_ms) {
+        struct peer peer = shake();
+        const int64_t began_ms = now_ms();
+        const struct timeval patience = {.tv_sec = 1}; // It need not be read, either.
+        (void)setsockopt(peer.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        bool open = true;
+        for (uint64_t i = 0; open && i < most && now_ms() < until_ms; i++) {
+            size_t bytes = put_frame(&peer, message, raw.bytes > 0, envelope.data, envelope.bytes);
+            bytes +=
+                raw.bytes > 0 ? put_frame(&peer, message + bytes, false, raw.data, raw.bytes) : 0;
+            open = put(peer.fd, message, bytes);
+        }
+        while (open && now_ms() < until_ms) {
+            struct pollfd item = {.fd = peer.fd, .events = 0};
+            open = poll(&item, 1, 10) == 0; // POLLHUP, POLLERR
+        }
+        if (!open) {
+            note_cut(began_ms);
+        }
+        close(peer.fd);
+    }
+    free(message);
+    buf_deinit(&envelope);
+}
+
+static void show(char *dataset, int64_t seconds)
+{
+    Unlearn__Request request = UNLEARN__REQUEST__INIT;
+    Unlearn__DatasetShow body = UNLEARN__DATASET_SHOW__INIT;
+    body.dataset = dataset;
+    request.body_case = UNLEARN__REQUEST__BODY_DATASET_SHOW;
+    request.dataset_show = &body;
+    unread(&request, span_of(NULL, 0), UINT64_MAX, seconds);
+}
+
+static void predict(char *what, int64_t seconds)
+{
+    enum { A_CONNECTION = 40 };
+    Unlearn__Request request = UNLEARN__REQUEST__INIT;
+    Unlearn__Predict body = UNLEARN__PREDICT__INIT;
+    struct buf raw = {0};
+    char *rest = NULL;
+    static const uint8_t zeros[4096];
+    body.model = strtok_r(what, ",", &rest); // NOLINT: one thread.
+    body.rows = (uint32_t)strtoul(rest, &rest, 10);
+    const size_t row_bytes = strtoul(rest + 1, NULL, 10);
+    for (uint32_t i = 0; i < body.rows; i++) {
+        buf_u32(&raw, (uint32_t)row_bytes);
+        buf_put(&raw, span_of(zeros, row_bytes));
+    }
+    request.body_case = UNLEARN__REQUEST__BODY_PREDICT;
+    request.predict = &body;
+    unread(&request, buf_span(&raw), A_CONNECTION, seconds);
+    buf_deinit(&raw);
 }
 
 // What a peer of the kind says before it falls silent.
@@ -371,8 +407,10 @@ int main(int argc, char **argv)
         bulk(a, 1, b);
     } else if (strcmp(what, "announce") == 0) {
         announce(a);
-    } else if (strcmp(what, "named") == 0) {
-        named(argv[3], (int64_t)b);
+    } else if (strcmp(what, "show") == 0) {
+        show(argv[3], (int64_t)b);
+    } else if (strcmp(what, "predict") == 0) {
+        predict(argv[3], (int64_t)b);
     } else if (strcmp(what, "deaf") == 0) {
         deaf(a, (int64_t)b);
     } else {

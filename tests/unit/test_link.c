@@ -92,17 +92,22 @@ static void expect_text(const struct link_message *message, const char *text)
 
 static const struct span none = {NULL, 0};
 
-static void *rule_breaker(const char *routing_id)
+static void *rule_breaker_named(const void *routing_id, size_t bytes)
 {
     const int linger = 0;
     void *const socket = zmq_socket(plain, ZMQ_DEALER);
     assert_non_null(socket);
     zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
-    if (routing_id != NULL) {
-        assert_int_equal(zmq_setsockopt(socket, ZMQ_ROUTING_ID, routing_id, strlen(routing_id)), 0);
+    if (bytes > 0) {
+        assert_int_equal(zmq_setsockopt(socket, ZMQ_ROUTING_ID, routing_id, bytes), 0);
     }
     assert_int_equal(zmq_connect(socket, endpoint), 0);
     return socket;
+}
+
+static void *rule_breaker(const char *routing_id)
+{
+    return rule_breaker_named(routing_id, routing_id == NULL ? 0 : strlen(routing_id));
 }
 
 static void send_frames(void *socket, int count)
@@ -214,6 +219,45 @@ static void test_an_own_routing_id_is_refused(void **state)
         zmq_close(bad);
         link_close(good);
     }
+}
+
+// Peers that take the routing id of one in the midst of its requests: it gets all its answers, in order, and
+// they none, neither what they ask for themselves nor what it is sent.
+static void test_a_copied_routing_id(void **state)
+{
+    (void)state;
+    enum { COPIES = 3, TURNS = 100 };
+    struct link *const honest = dealer();
+    void *copies[COPIES] = {NULL};
+    for (int turn = 0; turn < TURNS; turn++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", turn);
+        send_text(honest, text, none);
+        const struct link_message message = receive(router); // Nobody else's.
+        expect_text(&message, text);
+        const struct link_peer peer = message.peer;
+        if (turn < COPIES) {
+            copies[turn] = rule_breaker_named(peer.bytes, sizeof peer.bytes);
+            send_frames(copies[turn], 1);
+        }
+        assert_int_equal(link_send(router, &peer, span_text(text), none), OK);
+        const struct link_message answer = receive(honest);
+        expect_text(&answer, text);
+    }
+    struct link *const young = dealer(); // By now the others have long been let in.
+    send_text(young, "young", none);
+    struct link_message message = receive(router);
+    expect_text(&message, "young");
+    assert_int_equal(link_receive(router, &message), ERR_UNAVAILABLE);
+    for (int i = 0; i < COPIES; i++) {
+        char byte;
+        assert_int_equal(zmq_recv(copies[i], &byte, 1, ZMQ_DONTWAIT), -1);
+        assert_int_equal(zmq_errno(), EAGAIN);
+        zmq_close(copies[i]);
+    }
+    assert_int_equal(link_dropped(router), 0);
+    link_close(honest);
+    link_close(young);
 }
 
 // A call gives up after 64 drops, so that the loop gets to its other work. Several peers send, so that
@@ -423,6 +467,7 @@ int main(void)
         WITH_ROUTER(test_order_is_kept),
         WITH_ROUTER(test_too_many_frames_are_dropped_and_counted),
         WITH_ROUTER(test_an_own_routing_id_is_refused),
+        WITH_ROUTER(test_a_copied_routing_id),
         WITH_ROUTER(test_a_storm_of_bad_messages_does_not_hold_the_caller),
         WITH_ROUTER(test_a_frame_too_long_ends_its_connection),
         WITH_ROUTER(test_a_peer_that_is_gone),
