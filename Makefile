@@ -218,10 +218,18 @@ $(MAN)/unlearnd.8: $(PROGRAMS) scripts/man.sh
 	$(call note,MAN,$(MAN))
 	$(Q)scripts/man.sh $(BIN) $(MAN)
 
-install: all man  ## install into PREFIX=/usr/local, below DESTDIR=
+# The C library and its headers, as they are installed below PREFIX.
+LIBRARY := build/libunlearn
+$(LIBRARY)/lib/libunlearn.a: $(ARCHIVE) client/unlearn.h scripts/libunlearn.sh
+	$(call note,LIB,$@)
+	$(Q)scripts/libunlearn.sh $(ARCHIVE) $(GEN) $(LIBRARY) 0.$(BUILD_ID)
+
+install: all man $(LIBRARY)/lib/libunlearn.a  ## install into PREFIX=/usr/local, below DESTDIR=
 	install -d $(DESTDIR)$(PREFIX)/bin $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 	  $(SHARE)/bash-completion/completions $(SHARE)/doc/unlearnd/docs $(addprefix $(SHARE)/man/man,1 5 8)
 	install -m 0755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	for file in $$(cd $(LIBRARY) && find lib include -type f); do \
+	  install -D -m 0644 $(LIBRARY)/$$file $(DESTDIR)$(PREFIX)/$$file || exit 1; done
 	for n in 1 5 8; do install -m 0644 $(MAN)/*.$$n $(SHARE)/man/man$$n || exit 1; done
 	install -m 0644 deploy/completion/unlearnctl $(SHARE)/bash-completion/completions
 	install -m 0644 README.md LICENSE $(SHARE)/doc/unlearnd
@@ -239,7 +247,8 @@ uninstall:  ## take away what install put there; never data
 	  $(DESTDIR)$(PREFIX)/lib/sysusers.d/unlearnd.conf $(addprefix $(UNITS)/,$(notdir $(wildcard deploy/systemd/*.service)))
 	rm -f $(SHARE)/man/man1/unlearnctl.1 $(SHARE)/man/man1/unlearnctl-*.1 $(SHARE)/man/man1/unlearn-replay.1 \
 	  $(SHARE)/man/man5/unlearn-config.5 $(SHARE)/man/man8/unlearn{d,-fleet,-worker}.8
-	rm -rf $(SHARE)/doc/unlearnd
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/,libunlearn.a pkgconfig/unlearn.pc)
+	rm -rf $(SHARE)/doc/unlearnd $(DESTDIR)$(PREFIX)/include/unlearn
 
 format:  ## format every source with clang-format
 	@scripts/install.sh clang-format

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # scripts/deb.sh OUT: makes a Debian package of what `make install` installs, in OUT; prints its path.
 #
-# One package for coordinator, fleet and client. Its dependencies are what the programs are linked against
-# (dpkg-shlibdeps), and what they execute. Services are not enabled: there is no cluster yet.
+# One package for coordinator, fleet, client and the C library. Its dependencies are what the programs are linked
+# against (dpkg-shlibdeps), and what they execute. Services are not enabled: there is no cluster yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ version=0~$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d.%H%M).$commit
 
 make -s --no-print-directory install DESTDIR="$root" PREFIX=/usr >/dev/null
 strip --strip-unneeded "$root"/usr/bin/*
+strip --strip-debug "$root/usr/lib/libunlearn.a"
 gzip -9n "$root"/usr/share/man/man*/*
 doc=$root/usr/share/doc/unlearnd
 rm "$doc/LICENSE" # Debian has it already.
@@ -39,7 +40,7 @@ Maintainer: The unlearnd authors <unlearnd@packages.debian.org>
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
 Depends: $depends, openmpi-bin, systemd-standalone-sysusers | systemd | systemd-sysusers
 Recommends: openssh-client
-Suggests: jq, slurm-client
+Suggests: jq, slurm-client, pkg-config, libprotobuf-c-dev, libsodium-dev, libzmq3-dev
 Section: science
 Priority: optional
 Description: exact machine unlearning as a cluster service
@@ -47,8 +48,9 @@ Description: exact machine unlearning as a cluster service
  every parameter that is stored or served is, bit for bit, what training would
  have produced had the person's records never been there.
  .
- This package has the coordinator, the launcher of its MPI workers, and the
- client. README.md and docs/operations.md in its documentation say how to begin.
+ This package has the coordinator, the launcher of its MPI workers, the
+ client, and a library for clients in C. README.md and docs/operations.md in
+ its documentation say how to begin.
 CONTROL
 echo /etc/default/unlearn-fleet >"$root/DEBIAN/conffiles"
 install -m 0755 deploy/debian/{postinst,prerm,postrm} "$root/DEBIAN"

@@ -3,9 +3,10 @@
 # one is cut off, the coordinator's container is restarted, two hosts are added; what comes out is, byte for
 # byte, what one process on this machine makes.
 #
-# Called by `make test-cluster`, from the root of the repository, with bin/ built. It installs docker.io and
-# docker-compose where they are missing, starts dockerd where none runs (both as root), and ends what it
-# started. Containers and networks have a name of their own. Prints what it found, step by step.
+# Called by `make test-cluster`, from the root of the repository, with bin/ built. Compose is `docker compose` (v2) where
+# that is there, else docker-compose (1.29). It installs docker.io and docker-compose where they are missing, starts
+# dockerd where none runs (both as root), and ends what it started. Containers and networks have a name of their own.
+# Prints what it found, step by step.
 #
 # Exit code 77: dockerd does not start here, so nothing was tested.
 #
@@ -82,7 +83,7 @@ docker build -q -f docker/Dockerfile -t unlearnd . >"$DIR/build.log" 2>&1 || {
   tail -30 "$DIR/build.log"
   exit 1
 }
-ok "the image is built"
+ok "the image is built; what follows is done by ${COMPOSE[*]} $(compose version --short)"
 
 # --- Up: from nothing to a first receipt ---
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # tests/e2e/test_install.sh: what `make install` puts below DESTDIR runs from there, is described by manual pages
-# without a complaint and completed by the shell; `make uninstall` takes all of it away; `make deb` packs it.
+# without a complaint and completed by the shell; the C program of docs/client.md is compiled against it and works;
+# `make uninstall` takes all of it away; `make deb` packs it.
 E2E_SECONDS=200
 source "$(dirname "$0")/lib.sh"
 for tool in help2man mandoc dpkg-shlibdeps; do
@@ -28,6 +29,23 @@ expect_equal "coordinator and fleet run from there" \
 ctl --json import digits "${TRAIN[@]}" >/dev/null
 ctl --json train demo --dataset digits --set hidden=16 shards=2 slices=2 epochs=1 --wait >/dev/null
 expect_number "it trains" "$(json .accuracy evaluate demo "${TEST[@]}")" '>' 0
+
+# --- The C program of the docs, compiled against what was installed alone.
+awk '/^```c$/ { open = 1; next } /^```$/ { open = 0 } open' docs/client.md >"$E2E_DIR/forget.c"
+flags=$(PKG_CONFIG_PATH=$HOME_OF/lib/pkgconfig pkg-config --cflags --libs unlearn)
+(cd "$E2E_DIR" && quiet cc -Wall -Wextra -Wpedantic -Werror -o forget forget.c $flags) # Words of their own.
+forget() { "$E2E_DIR/forget" "$@" 2>"$SCRATCH/error" 9>&-; }
+expect_equal "the C program of docs/client.md forgets a person" \
+  "$(forget "$UNLEARN_DIR" digits writer-003 "$E2E_DIR/receipt" | tr '\n' ';')" \
+  "50 records deleted: from now on nothing answers from them;1 components trained again without them;"
+expect_equal "and keeps a receipt that verifies" \
+  "$(ctl receipt verify "$E2E_DIR/receipt" --key "$UNLEARN_DIR.client/receipt.pub" | grep -cE '^valid|^receipt +completed')" 2
+code=0
+forget "$UNLEARN_DIR" digits nobody "$E2E_DIR/other" || code=$?
+expect_equal "it tells of an error in a sentence" "$code $(sed 's/: .*//' "$SCRATCH/error") $(grep -c NOT_FOUND "$SCRATCH/error")" "1 forget 1"
+expect_equal "the library needs nothing of what trains and stores" "$(ldd "$E2E_DIR/forget" | grep -E 'blas|lmdb|mpi|jansson' || true)" ''
+expect_equal "and takes no name from a program but those of its headers" \
+  "$(nm -g --defined-only "$HOME_OF/lib/libunlearn.a" | grep -E ' (log|text|link|wire|call|clock|mem|schema)_' || true)" ''
 
 # --- Completion. complete WORD...: what bash would offer for the last word.
 complete_words() {
@@ -78,6 +96,8 @@ expect_equal "uninstall leaves no file" "$(find "$ROOT" -type f)" ""
 package=$(scripts/deb.sh "$E2E_DIR/deb" 2>"$SCRATCH/error")
 expect_equal "the package holds the programs" \
   "$(dpkg-deb -c "$package" | awk '{print $6}' | grep -c '^./usr/bin/unlearn')" 5
+expect_equal "and the C library, its headers and its description" \
+  "$(dpkg-deb -c "$package" | awk '{print $6}' | grep -cE '^./usr/(lib/libunlearn.a|lib/pkgconfig/unlearn.pc|include/unlearn/(client/unlearn|base/err|proto/unlearn.pb-c).h)$')" 5
 expect_true "and depends on the libraries that they need" \
   "$(dpkg-deb -f "$package" Depends | tr ',' '\n' | grep -cE 'libzmq5|liblmdb0|libsodium23|libopenmpi3|openmpi-bin') == 5"
 if command -v lintian >/dev/null; then
