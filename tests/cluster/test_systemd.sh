@@ -2,7 +2,8 @@
 # tests/cluster/test_systemd.sh: the units of deploy/systemd under a real systemd, as PID 1 of a container into which
 # the Debian package was installed. The commands of docs/operations.md make a cluster; it trains, forgets, and proves
 # it; the units are watched, restarted and reloaded; what the hardening lists promise is looked for in /proc. Ranks
-# also run on a second container, reached by ssh as the docs say. Last, the package is upgraded and removed.
+# also run on a second container, reached by ssh as the docs say, and README's commands for a cluster of hosts are
+# typed by an ordinary user. Last, the package is upgraded and removed.
 #
 # Called by `make test-cluster`, from the root of the repository, with bin/ built. The image's layer of Debian's
 # packages is kept for the next time. Exit code 77: no Docker here, or systemd does not run in a container.
@@ -36,8 +37,8 @@ wait_for() { # WHAT SECONDS COMMAND...
   done
 }
 end() {
-  docker rm -f "$NAME" "$NAME-host" >/dev/null 2>&1 || true
-  docker volume rm "$NAME" >/dev/null 2>&1 || true
+  docker rm -f "$NAME" "$NAME-host" "$NAME-host2" >/dev/null 2>&1 || true
+  docker volume rm "$NAME" "$NAME-home" >/dev/null 2>&1 || true
   docker network rm "$NAME" >/dev/null 2>&1 || true
   docker_down
   rm -rf "$DIR"
@@ -92,7 +93,7 @@ docker build -q -t unlearnd-systemd "$DIR/image" >"$DIR/log" 2>&1 || {
 # What systemd needs beyond an ordinary container: mounts of its own, control groups that can be written. The data
 # lies on a volume, which is of the machine's file system: the store refuses the container's overlay.
 docker network create "$NAME" >/dev/null
-docker run -d --name "$NAME" --hostname coordinator --network "$NAME" -v "$NAME:/var/lib/unlearnd" --cgroupns=private \
+docker run -d --name "$NAME" --hostname coordinator --network "$NAME" -v "$NAME:/var/lib/unlearnd" -v "$NAME-home:/home/ann" --cgroupns=private \
   --cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add SYS_NICE --security-opt seccomp=unconfined \
   --security-opt apparmor=unconfined --security-opt systempaths=unconfined --shm-size 256m \
   --tmpfs /run --tmpfs /run/lock --tmpfs /tmp -e container=docker unlearnd-systemd sh -c '
@@ -188,8 +189,10 @@ expect_equal "systemctl reload unlearn-fleet starts its ranks anew, the unit sta
 
 # --- Killed, and hung ---
 
-another() { # another UNIT PID: whether it runs, and as another process.
-  [[ $(active "$1") == "active running" && $(of "$1" MainPID) != "$2" ]]
+another() { # another UNIT PID: whether it runs, and as another process; asked at once, for it may just be ending.
+  local now
+  now=" $(inside systemctl show "$1" -p ActiveState -p SubState -p MainPID | tr '\n' ' ')"
+  [[ $now == *' ActiveState=active '* && $now == *' SubState=running '* && $now != *" MainPID=$2 "* ]]
 }
 request=$(json .request delete digits --subject writer-005)
 inside kill -KILL "$main"
@@ -216,13 +219,17 @@ for unit in unlearnd unlearn-fleet; do
   expect_equal "$unit hung: the watchdog killed it, and it runs again" \
     "$(inside journalctl --no-pager -o cat -u $unit | grep -c 'Watchdog timeout')" 1
 done
-wait_for "both ranks are there" 30 ctl health --workers 2 >/dev/null 2>&1
+both() { ctl health --workers 2 >/dev/null 2>&1; }
+wait_for "both ranks are there" 30 both
 expect_equal "of the fleet that hung nothing was left" "$(inside pgrep -c '^unlearn-worker')" 2
 
 # --- Ranks on another host, by ssh as docs/operations.md says ---
 
-docker run -d --name "$NAME-host" --hostname host1 --network "$NAME" --network-alias host1 --init --shm-size 256m \
-  unlearnd-systemd sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -D' >/dev/null
+new_host() { # new_host CONTAINER HOST: a machine with sshd and the package.
+  docker run -d --name "$1" --hostname "$2" --network "$NAME" --network-alias "$2" --init --shm-size 256m \
+    unlearnd-systemd sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -D' >/dev/null
+}
+new_host "$NAME-host" host1
 home=/var/lib/unlearn-fleet
 inside runuser -u unlearn-fleet -- sh -c "mkdir -p $home/.ssh && ssh-keygen -q -t ed25519 -N '' -f $home/.ssh/id_ed25519"
 inside tar -C $home -c worker.key server.pub | host tar -C $home -x
@@ -239,11 +246,32 @@ expect_equal "a fleet over a host file: the ranks run on the other host, and tra
   "$(json '[.workers[].name | split("/")[0]] | unique | join(" ")' status) $(host pgrep -c '^unlearn-worker') $(
     json '[.different, .skipped]' verify demo --components all)" "host1 2 [0,0]"
 
+# --- README's commands for a cluster of hosts, typed by an ordinary user ---
+
+inside systemctl stop unlearn-fleet unlearnd # Their port is README's, too.
+new_host "$NAME-host2" host2
+for machine in "$NAME" "$NAME-host" "$NAME-host2"; do
+  docker exec -i "$machine" sh -c 'useradd -s /bin/bash -d /home/ann ann && install -d -o ann -g ann /home/ann/.ssh && chown ann: /home/ann'
+done
+inside runuser -u ann -- ssh-keygen -q -t ed25519 -N '' -f /home/ann/.ssh/id_ed25519
+for machine in "$NAME-host" "$NAME-host2"; do
+  inside cat /home/ann/.ssh/id_ed25519.pub | docker exec -i "$machine" sh -c 'cat >/home/ann/.ssh/authorized_keys'
+done
+echo "host2 $(docker exec "$NAME-host2" cat /etc/ssh/ssh_host_ed25519_key.pub)" | inside sh -c 'cat >>/etc/ssh/ssh_known_hosts'
+awk '/^## On a cluster/ { found = 1 } found && /^```/ { if (open) exit; open = 1; next } open' README.md >"$DIR/commands"
+inside tee /home/ann/commands <"$DIR/commands" >/dev/null
+inside runuser -l ann -c 'timeout 60 bash -eux commands >log 2>&1' || { inside tail -20 /home/ann/log; exit 1; }
+expect_equal "README's commands: eight ranks on two hosts join a coordinator" \
+  "$(inside runuser -l ann -c 'unlearnctl --dir cluster --json status' | jq -c '[.workers[].name | split("/")[0]] | group_by(.) | map(.[0], length)')" \
+  '["host1",4,"host2",4]'
+inside runuser -l ann -c 'kill $(pgrep -u ann -x unlearn-fleet); unlearnctl down cluster' >/dev/null
+inside systemctl start unlearnd unlearn-fleet
+
 # --- Upgrade, removal ---
 
 main=$(of unlearnd MainPID) fleet=$(of unlearn-fleet MainPID)
 inside dpkg -i /root/unlearnd.deb >"$DIR/log" 2>&1
-wait_for "both are back" 30 ctl health --workers 2 >/dev/null 2>&1
+wait_for "both are back" 30 both
 expect_equal "an upgrade restarts what runs" \
   "$(another unlearnd "$main" && another unlearn-fleet "$fleet" && echo restarted)" restarted
 inside systemctl stop unlearnd
