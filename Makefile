@@ -61,7 +61,7 @@ ARCHIVE := $(BUILD)/libunlearn-all.a
 
 BIN      := $(if $(filter release,$(FLAVOUR)),bin,$(BUILD)/bin)
 PROGRAMS := $(addprefix $(BIN)/,unlearnd unlearn-worker unlearn-fleet unlearnctl unlearn-replay)
-E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c tests/e2e/notify.c tests/e2e/zmtp.c tests/e2e/pulse.c))
+E2E      := $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/test_*.c tests/e2e/relay.c tests/e2e/notify.c tests/e2e/zmtp.c tests/e2e/pulse.c tests/e2e/flood.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 # A fuzz target is one file, tests/fuzz/fuzz_<name>.c. With libFuzzer's main where FLAVOUR=fuzz, else with
