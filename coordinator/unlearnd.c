@@ -145,7 +145,8 @@ static const struct argp argp = {
     "first client's; without them it does not start.\n\n"
     "Exit codes: 0 ended on request, 1 failed, 2 usage, 3 DIR is no data directory, 4 refused "
     "(another coordinator has DIR open, it was written by a newer version or put back from a copy, "
-    "its disk keeps what is overwritten, a key file is missing or others may read it).",
+    "its disk keeps what is overwritten, a key file is missing or others may read it, too few "
+    "files may be open).",
     NULL,
     NULL,
     NULL,
@@ -492,11 +493,12 @@ static void close_all(struct core *core)
 
 static int exit_code(enum err err)
 {
-    return err == OK                                                             ? EXIT_SUCCESS
-           : err == ERR_INVALID                                                  ? EXIT_USAGE
-           : err == ERR_NOT_FOUND                                                ? EXIT_NOT_FOUND
-           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE || err == ERR_DENIED ? EXIT_REFUSED
-                                                                                 : EXIT_FAILURE;
+    return err == OK              ? EXIT_SUCCESS
+           : err == ERR_INVALID   ? EXIT_USAGE
+           : err == ERR_NOT_FOUND ? EXIT_NOT_FOUND
+           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE || err == ERR_DENIED || err == ERR_LIMIT
+               ? EXIT_REFUSED
+               : EXIT_FAILURE;
 }
 
 // What store_compact executes: a process that never held what was deleted.
