@@ -16,7 +16,7 @@
 #include "base/text.h"
 #include "client/unlearn.h"
 #include "model/learner.h"
-#include "store/disk.h"
+#include "tests/e2e/cluster.h"
 #include "tests/unit/scratch.h"
 
 // Of four risk classes in turn: shard 0 has half of class 0, all of 1, half of 2 and nothing of 3.
@@ -28,11 +28,7 @@ static struct unlearn *client;
 // Runs `unlearnctl ARGUMENTS` on the cluster; its answer goes away.
 static int ctl(const char *arguments)
 {
-    char command[2048];
-    const char *const bin = getenv("UNLEARN_BIN");
-    snprintf(command, sizeof command, "UNLEARN_DIR=%s/c '%s/unlearnctl' %s >%s/out 2>&1", dir,
-             bin == NULL ? "bin" : bin, arguments, dir);
-    return system(command);
+    return cluster_ctl(dir, arguments);
 }
 
 static int setup(void **state)
@@ -49,12 +45,7 @@ static int setup(void **state)
         fprintf(file, "r%d,%d,%d,%s\n", i, i % 4, i % 97, i % 2 == 0 ? "no" : "yes");
     }
     assert_int_equal(fclose(file), 0);
-    snprintf(text, sizeof text, "init %s/c", dir);
-    assert_int_equal(ctl(text), 0);
-    const bool safe = disk_check(dir) == OK; // Else the cluster has to be told.
-    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach%s", dir,
-             safe ? "" : " --allow-unsafe-fs");
-    assert_int_equal(ctl(text), 0);
+    assert_int_equal(cluster_start(dir, 1), 0);
     snprintf(text, sizeof text, "import d %s/rows.csv --label y --id id --risk c", dir);
     assert_int_equal(ctl(text), 0);
     assert_int_equal(

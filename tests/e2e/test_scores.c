@@ -18,7 +18,7 @@
 
 #include "client/call.h"
 #include "client/token.h"
-#include "store/disk.h"
+#include "tests/e2e/cluster.h"
 #include "tests/unit/scratch.h"
 
 enum { ROWS = 3 };
@@ -32,11 +32,7 @@ enum { VALUES = 13 + 39 + 1, ROOM = ROWS * TOKEN_COUNT };
 
 static int ctl(const char *arguments)
 {
-    char command[2048];
-    const char *const bin = getenv("UNLEARN_BIN");
-    snprintf(command, sizeof command, "UNLEARN_DIR=%s/c '%s/unlearnctl' %s >%s/out 2>&1", dir,
-             bin == NULL ? "bin" : bin, arguments, dir);
-    return system(command);
+    return cluster_ctl(dir, arguments);
 }
 
 static int setup(void **state)
@@ -53,12 +49,7 @@ static int setup(void **state)
         fprintf(file, "%.*s text,%d\n", 3 + i % 9, &"abcabcabcabcabc"[i % 3], i % 2);
     }
     assert_int_equal(fclose(file), 0);
-    snprintf(text, sizeof text, "init %s/c", dir);
-    assert_int_equal(ctl(text), 0);
-    const bool safe = disk_check(dir) == OK; // Else the cluster has to be told.
-    snprintf(text, sizeof text, "up %s/c --ranks 1 --detach%s", dir,
-             safe ? "" : " --allow-unsafe-fs");
-    assert_int_equal(ctl(text), 0);
+    assert_int_equal(cluster_start(dir, 1), 0);
     snprintf(text, sizeof text, "import texts %s/rows.csv --text t", dir);
     assert_int_equal(ctl(text), 0);
     assert_int_equal(

@@ -36,6 +36,7 @@
 #include "base/text.h"
 #include "client/call.h"
 #include "model/profile.h"
+#include "tests/e2e/cluster.h"
 #include "tests/e2e/oracle.h"
 #include "tests/unit/scratch.h"
 
@@ -52,11 +53,7 @@ static struct buf probes; // The raw frame of a prediction.
 
 static int ctl(const char *arguments)
 {
-    char command[2048];
-    const char *const bin = getenv("UNLEARN_BIN");
-    snprintf(command, sizeof command, "UNLEARN_DIR=%s/c '%s/unlearnctl' %s >%s/out 2>&1", dir,
-             bin == NULL ? "bin" : bin, arguments, dir);
-    return system(command);
+    return cluster_ctl(dir, arguments);
 }
 
 static void nap(void)
@@ -144,10 +141,7 @@ static int set_up(void **state)
         buf_u32(&probes, ROW_BYTES);
         buf_put(&probes, span_of(history.probes[i], ROW_BYTES));
     }
-    snprintf(text, sizeof text, "init %s/c", dir);
-    assert_int_equal(ctl(text), 0);
-    snprintf(text, sizeof text, "up %s/c --ranks 2 --detach", dir);
-    assert_int_equal(ctl(text), 0);
+    assert_int_equal(cluster_start(dir, 2), 0);
     snprintf(text, sizeof text, "%s/c", dir);
     assert_int_equal(unlearn_open_dir(text, NULL, &client), OK);
     import_all();
