@@ -33,6 +33,7 @@
 #include "proto/link.h"
 #include "proto/wire.h"
 #include "shard_worker/backoff.h"
+#include "shard_worker/hostfile.h"
 #include "shard_worker/launch.h"
 #include "shard_worker/peerkeys.h"
 #include "shard_worker/sweep.h"
@@ -189,7 +190,7 @@ static enum err send_sign_of_life(struct fleet *fleet)
     hello.host = fleet->host;
     hello.pid = (uint32_t)getpid();
     beat.fleet = hello.fleet;
-    beat.drain = restarts_asked > 0;
+    beat.drain = fleet->draining;
     message.version = WIRE_VERSION;
     if (fleet->said_hello) {
         message.body_case = UNLEARN__FROM_WORKER__BODY_FLEET_BEAT;
@@ -269,6 +270,11 @@ static bool restart_is_due(struct fleet *fleet, int64_t now_ms)
         return false;
     }
     if (!fleet->draining) {
+        if (fleet->plan.hostfile != NULL && hostfile_check(fleet->plan.hostfile) != OK) {
+            log_error("restart_refused", "reason=\"%s\"", err_text());
+            restarts_asked = 0;
+            return false; // The ranks that run are better than none.
+        }
         fleet->draining = true;
         log_info("restart_asked", "joined=%u ranks=%u", fleet->joined, fleet->plan.ranks);
     }
@@ -506,9 +512,8 @@ static enum err find_programs(struct fleet *fleet)
         snprintf(fleet->worker, sizeof fleet->worker, "%s", fleet->worker_given);
     }
     TRY_AS(launch_check(fleet->worker), "the worker is missing");
-    if (fleet->plan.hostfile != NULL && access(fleet->plan.hostfile, R_OK) != 0) {
-        FAIL(ERR_UNAVAILABLE, "the host file %s cannot be read: %s", fleet->plan.hostfile,
-             strerror(errno));
+    if (fleet->plan.hostfile != NULL) {
+        TRY(hostfile_check(fleet->plan.hostfile));
     }
     fleet->plan.mpirun = fleet->mpirun;
     fleet->plan.worker = fleet->worker;

@@ -10,8 +10,8 @@ start main 0
 LOG=$UNLEARN_DIR/run/unlearnd.log
 
 declare -A FLEET
-join() { # join NAME RANKS: a fleet beside others, with a log of its own.
-  "$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" --ranks "$2" \
+join() { # join NAME RANKS [ARGUMENT...]: a fleet beside others, with a log of its own.
+  "$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" --ranks "$2" "${@:3}" \
     2>>"$E2E_DIR/$1.log" 9>&- &
   FLEET[$1]=$!
 }
@@ -28,7 +28,8 @@ both_busy() { [[ $(json .workers_busy status) == 3 ]]; }
 ended_by() { lines_with "event=$2" "$E2E_DIR/$1.log"; }
 
 join left 2
-join right 1
+echo "localhost slots=1" >"$E2E_DIR/hosts"
+join right 1 --hostfile "$E2E_DIR/hosts"
 wait_for "three ranks in two fleets join" 60 joined 3 2
 ok "two fleets have joined"
 ctl --json import digits "${TRAIN[@]}" >/dev/null
@@ -90,6 +91,24 @@ kill -CONT $(ranks_of right)
 wait_for "the other ends it" 120 all_valid m
 ok "one fleet ended, the other ended the repair"
 verified m
+
+# --- A host file in which something is wrong.
+
+echo "localhost slots=many" >"$E2E_DIR/hosts"
+code=0
+"$E2E_BIN/unlearn-fleet" "${FLEET_KEYS[@]}" --rendezvous "$UNLEARN_DIR/run/workers" --ranks 1 --hostfile "$E2E_DIR/hosts" \
+  2>"$E2E_DIR/wrong.log" 9>&- || code=$?
+expect_equal "a fleet does not start over it, and says why" \
+  "$code $(grep -o 'hosts, line 1: slots: found many, expected a number from 1 on' "$E2E_DIR/wrong.log")" \
+  "1 hosts, line 1: slots: found many, expected a number from 1 on"
+old=$(ranks_of right)
+kill -HUP "${FLEET[right]}"
+told() { [[ $(grep -c 'event=restart_refused .*line 1: slots: found many' "$E2E_DIR/right.log") == 1 ]]; }
+wait_for "a restart over it is refused" 10 told
+sleep 1
+expect_equal "the ranks that run stay, and were not asked to drain" \
+  "$(ranks_of right) $(lines_with event=fleet_draining "$LOG")" "$old 2"
+echo "localhost slots=1" >"$E2E_DIR/hosts"
 
 # --- Not to be waited for: a second signal, and a coordinator that is away.
 
