@@ -255,6 +255,19 @@ static void cut(struct watch *watch, uint32_t place, enum arrears_reason reason)
     (void)dup3(watch->null_fd, watch->spare_fd, O_CLOEXEC);
 }
 
+// Who has spoken since the last look is no stranger any more. In a storm of connections that say nothing, whoever
+// comes to ask would else be cut between his message and the next look.
+static void hear(struct watch *watch)
+{
+    for (uint32_t i = 0; i < watch->count; i++) {
+        const int fd = watch->connections[i].fd;
+        watch->arrears[i].heard =
+            watch->arrears[i].heard ||
+            atomic_load_explicit(&watch->told[fd].delivered, memory_order_acquire) !=
+                watch->before[fd].delivered;
+    }
+}
+
 static void judge(struct watch *watch)
 {
     uint32_t place = 0;
@@ -319,6 +332,9 @@ static void take_events(struct watch *watch)
         }
         if (what == ZMQ_EVENT_ACCEPTED) {
             accepted(watch, fd);
+            if (watch->count > watch->limits.connections) {
+                hear(watch);
+            }
             judge(watch); // Before ZeroMQ accepts the next ones, as far as may be.
         } else {
             forget(watch, fd);
