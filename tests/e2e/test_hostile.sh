@@ -126,13 +126,13 @@ people "$E2E_DIR/people.csv" 200
 ctl --json import people "$E2E_DIR/people.csv" --label wage --subject who >/dev/null
 uuids=() deletions=0
 few() { # few DESCRIPTORS SLOWEST_MS KIND: of 200 connections, which come again after 100 ms (idle) or at once (half)
-  local acked=0 worst=0 all=0 began took at files idle
+  local acked=0 worst=0 all=0 began took files idle
   down
   (ulimit -n "$1" && up 1)
   ports
   "$ZMTP" "$CLIENTS" "$3" 200 60 >"$E2E_DIR/idle" 9>&- & idle=$!
   sleep 0.5
-  for at in {1..15}; do
+  for _ in {1..15}; do
     uuids+=("$(cat /proc/sys/kernel/random/uuid)")
     began=$(date +%s%N)
     ! ctl --json delete people --record $((deletions++)) --request "${uuids[-1]}" >/dev/null 2>"$SCRATCH/error" || acked=$((acked + 1))
