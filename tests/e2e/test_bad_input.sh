@@ -231,7 +231,7 @@ expect_equal "control: the model's own name and dataset are no error" \
 
 refused 4 'is running already' ctl up "$UNLEARN_DIR" --detach
 refused 4 'exists already, expected a new or an empty directory' ctl init "$UNLEARN_DIR"
-expect_exit 4 '' timeout 20 "$E2E_BIN/unlearnd" "$UNLEARN_DIR"
+expect_exit 4 '' timeout 20 "$E2E_BIN/unlearnd" "${UP_OPTIONS[@]}" "$UNLEARN_DIR"
 expect_true "a second coordinator says that the store is open elsewhere" \
   "$(lines_with 'another process has the store' "$SCRATCH/error") == 1"
 [[ $(state) == "$BEFORE" ]] && ok "and the first one goes on undisturbed" ||

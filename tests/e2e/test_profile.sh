@@ -54,7 +54,7 @@ down
 
 refused_start() { # refused_start WORDS: unlearnd ends with 2 and says so.
   local code=0
-  "$E2E_BIN/unlearnd" "$UNLEARN_DIR" 2>"$E2E_DIR/error" || code=$?
+  "$E2E_BIN/unlearnd" "${UP_OPTIONS[@]}" "$UNLEARN_DIR" 2>"$E2E_DIR/error" || code=$?
   expect_equal "unlearnd refuses: $(grep -o "$1.*" "$E2E_DIR/error" | head -1)" \
     "$code $(grep -c "event=start_failed.*$1" "$E2E_DIR/error")" "2 1"
 }

@@ -107,7 +107,7 @@ expect_exit 2 "expected 64 hex digits" ctl receipt verify completed.receipt --ke
 # --- Keys that are not as they should be ---
 refuses() { # CODE WORDS: unlearnd ends so.
   local code=0 line
-  timeout 20 "$E2E_BIN/unlearnd" main >/dev/null 2>log || code=$?
+  timeout 20 "$E2E_BIN/unlearnd" "${UP_OPTIONS[@]}" main >/dev/null 2>log || code=$?
   line=$(grep -a start_failed log || true)
   if ((code == $1)) && [[ $line == *"$2"* ]]; then ok "unlearnd refuses: ${line#*reason=}"
   else not_ok "unlearnd refuses" "exit code $code: $line" "exit code $1: $2"; fi
