@@ -16,13 +16,16 @@ set -euo pipefail
 
 # --- The supervisor ---
 
-# Processes that carry our mark. A process that ends meanwhile is no error.
+# Processes that carry our mark in their environment, or, where only root may look at that (unlearnd), our
+# directory among their arguments. A process that ends meanwhile is no error.
 ours() {
   local file
   # `read` would stop at the first zero byte; grep -z takes each variable for a line.
-  for file in $(grep -lszxF "E2E_DIR=$E2E_DIR" /proc/[0-9]*/environ || true); do
-    file=${file#/proc/} file=${file%/environ}
-    [[ $file != "$$" && $file != "$BASHPID" && -e /proc/$file/exe ]] && echo "$file"
+  for file in $({
+    grep -lszxF "E2E_DIR=$E2E_DIR" /proc/[0-9]*/environ || true
+    grep -lszF "$E2E_DIR" /proc/[0-9]*/cmdline || true
+  } | cut -d/ -f3 | sort -u); do
+    [[ $file != "$$" && $file != "$BASHPID" && -s /proc/$file/cmdline ]] && echo "$file"
   done
   return 0
 }
@@ -248,6 +251,10 @@ descendants() {
     echo "$child"
     descendants "$child"
   done
+}
+# What runs with keys lets nobody but root look into it (proc(5): fd, exe, mem). Otherwise says what is not shown.
+may_look_into_processes() {
+  [[ $(id -u) == 0 ]] || { echo "# not shown: $1: only root may look into the processes" && return 1; }
 }
 gone() { [[ ! -e /proc/$1/status || $(awk '/^State:/ {print $2}' "/proc/$1/status" 2>/dev/null) == Z ]]; }
 

@@ -23,7 +23,7 @@ expect_equal "the units start what was installed" \
 E2E_BIN=$HOME_OF/bin
 sample data 12
 start main 1
-expect_equal "coordinator and fleet run from there" \
+may_look_into_processes "where they run from" && expect_equal "coordinator and fleet run from there" \
   "$(for file in unlearnd fleet; do readlink "/proc/$(cat "$UNLEARN_DIR/run/$file.pid")/exe"; done | tr '\n' ' ')" \
   "$E2E_BIN/unlearnd $E2E_BIN/unlearn-fleet "
 ctl --json import digits "${TRAIN[@]}" >/dev/null
@@ -78,7 +78,7 @@ expect_equal "no page makes mandoc complain" "$(mandoc -T lint -W warning "${pag
 commands=$("$E2E_BIN/unlearnctl" --help | sed -n '/^Commands:/,/^$/p' | grep -c '^  ')
 expect_equal "there is one for each command, and for each program" \
   "$(find "$HOME_OF/share/man/man1" -name 'unlearnctl-*' | wc -l) $((${#pages[@]} - commands))" "$commands 6"
-named() { mandoc -T ascii "$HOME_OF/share/man/man$2/$1.$2" | col -b; }
+named() { mandoc -T ascii "$HOME_OF/share/man/man$2/$1.$2" | sed 's/.\x08//g'; } # Bold is a letter over itself.
 expect_equal "a page names its command, and shows options and examples" \
   "$(named unlearnctl-hold-release 1 | grep -cE '^ *unlearnctl-hold-release - |^EXAMPLE|^ *--dir=DIR')" 3
 settings=$(named unlearn-config 5)

@@ -9,6 +9,7 @@ SPEC=(hidden=384 shards=2 slices=2 epochs=40)
 # Segments of shared memory and session directories that the workers in use have now.
 traces() {
   local pid
+  [[ $(id -u) == 0 ]] || return 0
   for pid in $(worker_pids); do
     grep -ao '/dev/shm/[^ ]*' "/proc/$pid/maps" || true
     tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^OMPI_FILE_LOCATION=//p;s/^PMIX_SERVER_TMPDIR=//p'
@@ -84,9 +85,11 @@ programs_left() {
   done
 }
 expect_equal "after down no process carries our mark" "$(programs_left)" ""
-expect_true "$(sort -u "$E2E_DIR/traces" | wc -l) segments and session directories were seen" \
-  "$(wc -l <"$E2E_DIR/traces") > 0"
-expect_equal "none of them is left" "$(sort -u "$E2E_DIR/traces" | left_of)" ""
+if may_look_into_processes "whether ended workers leave anything"; then
+  expect_true "$(sort -u "$E2E_DIR/traces" | wc -l) segments and session directories were seen" \
+    "$(wc -l <"$E2E_DIR/traces") > 0"
+  expect_equal "none of them is left" "$(sort -u "$E2E_DIR/traces" | left_of)" ""
+fi
 expect_equal "a second down has nothing to do" \
   "$(json '[.fleet, .coordinator, .killed]' down "$UNLEARN_DIR")" "[false,false,false]"
 finish
