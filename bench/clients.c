@@ -1,16 +1,21 @@
 // bench/clients.c: see clients.h.
 #include "bench/clients.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/text.h"
 #include "client/call.h"
 
-enum { PATIENCE_MS = 60000 };
+enum { PATIENCE_MS = 60000, NICE = 10 };
 
 struct share {
     const struct clients *clients;
@@ -113,7 +118,7 @@ static void *run_share(void *argument)
     return NULL;
 }
 
-double clients_run(const struct clients *clients)
+static double run_all(const struct clients *clients)
 {
     pthread_t threads[CLIENTS_THREADS];
     struct share shares[CLIENTS_THREADS];
@@ -136,4 +141,90 @@ double clients_run(const struct clients *clients)
     }
     pthread_barrier_destroy(&start);
     return (double)clients->count * clients->each / (ended_s - began_s);
+}
+
+// ---------------------------------------------------------------- the process of its own
+
+static double *seconds_of[CLIENTS_THREADS];
+static size_t seconds_count[CLIENTS_THREADS];
+
+static void keep(void *unused, uint32_t share, double seconds)
+{
+    (void)unused;
+    seconds_of[share][seconds_count[share]++] = seconds;
+}
+
+// PROGRAM clients DIR DATASET COUNT EACH FIRST: writes the rate and the seconds of each request, doubles, to
+// the standard output.
+int clients_main(int argc, char **argv)
+{
+    if (argc != 7) {
+        return 2;
+    }
+    const struct clients clients = {.dir = argv[2],
+                                    .dataset = argv[3],
+                                    .count = (uint32_t)strtoul(argv[4], NULL, 10),
+                                    .each = (uint32_t)strtoul(argv[5], NULL, 10),
+                                    .first = (uint32_t)strtoul(argv[6], NULL, 10),
+                                    .time_of = keep};
+    FILE *const group = fopen("/proc/self/autogroup", "we"); // Where the kernel has them.
+    if (group != NULL) {
+        fprintf(group, "%d", NICE);
+        (void)fclose(group);
+    }
+    (void)setpriority(PRIO_PROCESS, 0, NICE); // Of this thread and those that it starts.
+    for (int i = 0; i < CLIENTS_THREADS; i++) {
+        seconds_of[i] = mem_alloc((size_t)clients.count * clients.each, sizeof *seconds_of[i]);
+    }
+    const double rate = run_all(&clients);
+    fwrite(&rate, sizeof rate, 1, stdout);
+    for (int i = 0; i < CLIENTS_THREADS; i++) {
+        fwrite(seconds_of[i], sizeof *seconds_of[i], seconds_count[i], stdout);
+        mem_free(seconds_of[i]);
+    }
+    return fflush(stdout) == 0 ? 0 : 2;
+}
+
+double clients_run(const struct clients *clients, double *cpu_s)
+{
+    enum { NUMBER = 16 };
+    char count[NUMBER], each[NUMBER], first[NUMBER], program[] = "deletions", verb[] = "clients";
+    char *const arguments[] = {
+        program, verb, (char *)clients->dir, (char *)clients->dataset, count, each, first, NULL};
+    int ends[2], status;
+    pid_t pid;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    struct rusage usage;
+    snprintf(count, sizeof count, "%u", clients->count);
+    snprintf(each, sizeof each, "%u", clients->each);
+    snprintf(first, sizeof first, "%u", clients->first);
+    must(pipe2(ends, O_CLOEXEC) == 0 ? OK : err_raise(ERR_IO, "no pipe"), "pipe");
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    must(posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, environ) == 0
+             ? OK
+             : err_raise(ERR_IO, "no process"),
+         "posix_spawn");
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    close(ends[1]);
+    FILE *const from = fdopen(ends[0], "r");
+    double rate = 0, seconds;
+    size_t got = from == NULL ? 0 : fread(&rate, sizeof rate, 1, from);
+    for (; got > 0 && fread(&seconds, sizeof seconds, 1, from) == 1; got++) {
+        clients->time_of(clients->context, 0, seconds);
+    }
+    const bool ended =
+        wait4(pid, &status, 0, &usage) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    must(ended && got == 1 + (size_t)clients->count * clients->each
+             ? OK
+             : err_raise(ERR_IO, "%zu answers came", got),
+         "the process of the clients");
+    fclose(from);
+    *cpu_s += (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
+              1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    return rate;
 }

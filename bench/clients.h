@@ -19,10 +19,14 @@ struct clients {
     uint32_t first;      // Record of the first request.
     // Takes the seconds from a request to its ack; called by many threads at once. The share is that of
     // the thread, below CLIENTS_THREADS.
+    // clients_run calls it itself, with share 0.
     void (*time_of)(void *context, uint32_t share, double seconds);
     void *context;
 };
 
-// Returns the requests a second, from the first request to the last ack; connecting is not counted. Ends the
-// process with 2 when anything is refused.
-double clients_run(const struct clients *clients);
+// Returns the requests a second, from the first request to the last ack; connecting is not counted. Adds to
+// cpu_s the seconds of processor that the clients have used. Ends the process with 2 when anything is refused.
+double clients_run(const struct clients *clients, double *cpu_s);
+
+// The process of the clients: `PROGRAM clients ...` has to return what this does; the rest is between the two.
+int clients_main(int argc, char **argv);

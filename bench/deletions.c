@@ -1,12 +1,13 @@
 // bench/deletions.c: acks and predictions under deletions, against limits (make bench-deletions).
 //
 // A real cluster on loopback: a data set of small records, a softmax of 16 shards and 4 slices over it, one
-// worker. Clients are connections of this process, by libunlearn; the 64 of the flood are carried by two
-// threads (clients.h), and so are those of the reference.
+// worker. Clients are connections by libunlearn; the 64 of the flood are carried by two threads of a process of
+// their own (clients.h), those of the reference by as many threads of this one.
 //
 // Predictions are asked of a second model over a data set of its own: a flood leaves nothing valid in the
 // first one, and a refusal costs less than an answer. Quiet and flooded, the same client asks the same; it gets
-// the processor before the other clients (base/prompt.h), which in real life are not on this machine.
+// the processor before other threads (base/prompt.h), and the 64 give way to all others (clients.h): in real life
+// they are on other machines.
 //
 //   flood  64 clients delete single records, one at a time each; another client predicts meanwhile
 //   bulk   one request of many ids (unlearnd was started anew before, so that the longest turn of its loop is
@@ -360,11 +361,12 @@ static bool bench_flood(struct times *calm)
     snprintf(path, sizeof path, "%s/c/run/unlearnd.pid", dir);
     first_line(path, pid, sizeof pid);
     pid[strcspn(pid, "\n")] = '\0';
-    const double cpu[2] = {cpu_s(pid), cpu_s("self")};
+    const double cpu = cpu_s(pid);
+    double used[2] = {0, 0};
     const struct clients clients = {
         .dir = cluster, .dataset = "d", .count = CLIENTS, .each = each, .time_of = take_time};
-    const double rate = clients_run(&clients);
-    const double used[2] = {cpu_s(pid) - cpu[0], cpu_s("self") - cpu[1]};
+    const double rate = clients_run(&clients, &used[1]);
+    used[0] = cpu_s(pid) - cpu;
     memcpy(&after, counts, sizeof after);
     collect(&ours);
     next_id = CLIENTS * each;
@@ -481,8 +483,12 @@ int main(int argc, char **argv)
     struct times calm = {0};
     struct unlearn *client;
     char text[PATH_BYTES + 64], command[3 * PATH_BYTES];
+    pthread_t predictor; // A thread of its own: how it is scheduled is inherited by what it starts.
     if (profile_pin(argv) != OK || digest_start() != OK) {
         return 2;
+    }
+    if (argc > 1 && strcmp(argv[1], "clients") == 0) {
+        return clients_main(argc, argv);
     }
     if (argc > 2 && strcmp(argv[2], "quick") == 0) {
         records = 120000;
@@ -504,7 +510,8 @@ int main(int argc, char **argv)
     train(client, "n", "e");
     unlearn_close(client);
     stop = true; // As many as `quiet` says.
-    predict_client(&calm);
+    must(pthread_create(&predictor, NULL, predict_client, &calm) == 0, "pthread_create");
+    pthread_join(predictor, NULL);
     const bool flood = bench_flood(&calm);
     const bool bulk = bench_bulk(&calm);
     ctl("down");
