@@ -2,6 +2,7 @@
 #include "bench/clients.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -189,13 +190,15 @@ double clients_run(const struct clients *clients, double *cpu_s)
 {
     enum { NUMBER = 16 };
     char count[NUMBER], each[NUMBER], first[NUMBER], program[] = "deletions", verb[] = "clients";
-    char *const arguments[] = {
-        program, verb, (char *)clients->dir, (char *)clients->dataset, count, each, first, NULL};
+    char dir[PATH_MAX], dataset[NAME_MAX];
+    char *const arguments[] = {program, verb, dir, dataset, count, each, first, NULL};
     int ends[2], status;
     pid_t pid;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
     struct rusage usage;
+    snprintf(dir, sizeof dir, "%s", clients->dir);
+    snprintf(dataset, sizeof dataset, "%s", clients->dataset);
     snprintf(count, sizeof count, "%u", clients->count);
     snprintf(each, sizeof each, "%u", clients->each);
     snprintf(first, sizeof first, "%u", clients->first);

@@ -17,9 +17,8 @@ struct clients {
     uint32_t count;      // Clients; a multiple of CLIENTS_THREADS.
     uint32_t each;       // Requests of each.
     uint32_t first;      // Record of the first request.
-    // Takes the seconds from a request to its ack; called by many threads at once. The share is that of
-    // the thread, below CLIENTS_THREADS.
-    // clients_run calls it itself, with share 0.
+    // Takes the seconds from a request to its ack. The share is that of the thread that calls, below
+    // CLIENTS_THREADS: 0 for all, when clients_run calls it; the reference does so by many threads at once.
     void (*time_of)(void *context, uint32_t share, double seconds);
     void *context;
 };
