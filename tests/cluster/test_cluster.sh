@@ -16,32 +16,12 @@ set -euo pipefail
 NAME=unlearnd-test-$$
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/$NAME.XXXXXX")
 KEY=$(printf '%064x' 9821)
-passed=0 failed=0
+# shellcheck source=tests/cluster/checks.sh
+source tests/cluster/checks.sh
 # shellcheck source=tests/cluster/docker.sh
 source tests/cluster/docker.sh
-BEGAN=$SECONDS
 
-ok() { echo "ok - $1 ($((SECONDS - BEGAN)) s)"; passed=$((passed + 1)); }
-not_ok() { echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"; failed=$((failed + 1)); }
-expect_equal() { if [[ $2 == "$3" ]]; then ok "$1"; else not_ok "$1" "$2" "$3"; fi; }
-finish() {
-  echo "cluster: $passed passed, $failed failed, $((SECONDS - BEGAN)) s"
-  ((failed == 0)) && exit 0
-  exit 1
-}
-wait_for() { # WHAT SECONDS COMMAND...
-  local what=$1 until=$((SECONDS + $2))
-  shift 2
-  until "$@"; do
-    if ((SECONDS >= until)); then
-      not_ok "$what" "not so after the time given" "$*"
-      compose logs --no-color --tail 30 coordinator fleet | cut -c1-300 || true
-      finish
-    fi
-    sleep 0.3
-  done
-}
-
+last_words() { compose logs --no-color --tail 30 coordinator fleet; }
 end() {
   if [[ -z ${CLUSTER_KEEP:-} ]]; then
     docker rm -f "$NAME-client" >/dev/null 2>&1 || true

@@ -7,18 +7,11 @@ set -euo pipefail
 
 NAME=unlearnd-deb-$$
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/$NAME.XXXXXX")
-passed=0 failed=0
-BEGAN=$SECONDS
+# shellcheck source=tests/cluster/checks.sh
+source tests/cluster/checks.sh
 # shellcheck source=tests/cluster/docker.sh
 source tests/cluster/docker.sh
 
-ok() { echo "ok - $1 ($((SECONDS - BEGAN)) s)"; passed=$((passed + 1)); }
-expect_equal() {
-  if [[ $2 == "$3" ]]; then ok "$1"; else
-    echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"
-    failed=$((failed + 1))
-  fi
-}
 end() {
   docker rm -f "$NAME" >/dev/null 2>&1 || true
   docker_down
@@ -68,5 +61,4 @@ inside sh -c 'DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y unlearnd' >"$D
 expect_equal "purged: the programs are gone, the data is there" \
   "$(inside sh -c 'ls /usr/bin/unlearn* 2>/dev/null; ls /var/lib/unlearnd/cluster/config.yaml')" \
   /var/lib/unlearnd/cluster/config.yaml
-echo "deb: $passed passed, $failed failed, $((SECONDS - BEGAN)) s"
-((failed == 0))
+finish

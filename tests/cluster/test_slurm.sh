@@ -8,27 +8,10 @@
 set -euo pipefail
 
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/unlearnd-slurm.XXXXXX")
-passed=0 failed=0
-BEGAN=$SECONDS
-ok() { echo "ok - $1 ($((SECONDS - BEGAN)) s)"; passed=$((passed + 1)); }
-expect_equal() {
-  if [[ $2 == "$3" ]]; then ok "$1"; else
-    echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"
-    failed=$((failed + 1))
-  fi
-}
-wait_for() { # WHAT SECONDS COMMAND...
-  local what=$1 until=$((SECONDS + $2))
-  shift 2
-  until "$@"; do
-    if ((SECONDS >= until)); then
-      echo "not ok - $what: not so after the time given"
-      tail -n 20 "$DIR"/*.log | cut -c1-300
-      exit 1
-    fi
-    sleep 0.2
-  done
-}
+# shellcheck source=tests/cluster/checks.sh
+source tests/cluster/checks.sh
+
+last_words() { tail -n 20 "$DIR"/*.log; }
 end() {
   local name
   if [[ -e $DIR/slurmctld.pid ]]; then
@@ -169,5 +152,4 @@ expect_equal "the bytes of one process that never saw the writer" \
   "$(json '.components[] | "\(.name) \(.digest)"' components m | sort)" "$found"
 ctl --json down "$UNLEARN_DIR" >/dev/null
 export UNLEARN_DIR=$DIR/cluster
-echo "slurm: $passed passed, $failed failed, $((SECONDS - BEGAN)) s"
-((failed == 0))
+finish

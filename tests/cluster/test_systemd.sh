@@ -12,30 +12,12 @@ set -euo pipefail
 NAME=unlearnd-systemd-$$
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/$NAME.XXXXXX")
 CLUSTER=/var/lib/unlearnd/cluster
-passed=0 failed=0
-BEGAN=$SECONDS
+# shellcheck source=tests/cluster/checks.sh
+source tests/cluster/checks.sh
 # shellcheck source=tests/cluster/docker.sh
 source tests/cluster/docker.sh
 
-ok() { echo "ok - $1 ($((SECONDS - BEGAN)) s)"; passed=$((passed + 1)); }
-expect_equal() {
-  if [[ $2 == "$3" ]]; then ok "$1"; else
-    echo "not ok - $1: found ${2:0:600}, expected ${3:0:600}"
-    failed=$((failed + 1))
-  fi
-}
-wait_for() { # WHAT SECONDS COMMAND...
-  local what=$1 until=$((SECONDS + $2))
-  shift 2
-  until "$@"; do
-    if ((SECONDS >= until)); then
-      echo "not ok - $what: not so after the time given"
-      inside journalctl --no-pager -n 20 | cut -c1-300
-      exit 1
-    fi
-    sleep 0.1
-  done
-}
+last_words() { inside journalctl --no-pager -n 20; }
 end() {
   docker rm -f "$NAME" "$NAME-host" "$NAME-host2" >/dev/null 2>&1 || true
   docker volume rm "$NAME" "$NAME-home" >/dev/null 2>&1 || true
@@ -284,5 +266,4 @@ inside dpkg -r unlearnd >"$DIR/log" 2>&1
 expect_equal "removed: both units have ended, the data is there" \
   "$(inside ps -eo comm | grep -cE '^(unlearn|mpirun)' || true) $(inside ls $CLUSTER/config.yaml)" "0 $CLUSTER/config.yaml"
 trap - ERR
-echo "systemd: $passed passed, $failed failed, $((SECONDS - BEGAN)) s"
-((failed == 0))
+finish
