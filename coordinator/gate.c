@@ -114,7 +114,8 @@ static enum err limit_peers(struct core *core)
     TRY(descriptors_count(&used));
     const uint32_t own = used + 2 * WATCH_DESCRIPTORS + LIMIT_DESCRIPTORS_SPARE;
     if (limit < own + 2 * CONNECTIONS_LEAST) {
-        FAIL(ERR_LIMIT,
+        // No ERR_LIMIT, as a full disk is: that passes, and is worth another start; this does not.
+        FAIL(ERR_CONFLICT,
              "the limit of open files is %u, expected at least %u: %u of its own, and for %d "
              "connections: raise LimitNOFILE (ulimit -n)",
              limit, own + 2 * CONNECTIONS_LEAST, own, 2 * CONNECTIONS_LEAST);

@@ -139,7 +139,8 @@ static const struct argp argp = {
     "The unlearnd coordinator: keeps the records, hands out training, answers predictions and "
     "deletions.\v"
     "Runs in the foreground and logs one line an event to stderr. SIGTERM ends it in order; SIGHUP "
-    "has it read config.yaml again, for what can change while it runs (unlearnctl reload tells what "
+    "has it read config.yaml again, for what can change while it runs (unlearnctl reload tells "
+    "what "
     "did). `unlearnctl up DIR` starts it together with a local fleet of workers. Whoever connects "
     "proves by a key who it is: DIR/keys holds the server's and the workers', DIR.client the "
     "first client's; without them it does not start.\n\n"
@@ -493,12 +494,11 @@ static void close_all(struct core *core)
 
 static int exit_code(enum err err)
 {
-    return err == OK              ? EXIT_SUCCESS
-           : err == ERR_INVALID   ? EXIT_USAGE
-           : err == ERR_NOT_FOUND ? EXIT_NOT_FOUND
-           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE || err == ERR_DENIED || err == ERR_LIMIT
-               ? EXIT_REFUSED
-               : EXIT_FAILURE;
+    return err == OK                                                             ? EXIT_SUCCESS
+           : err == ERR_INVALID                                                  ? EXIT_USAGE
+           : err == ERR_NOT_FOUND                                                ? EXIT_NOT_FOUND
+           : err == ERR_CONFLICT || err == ERR_INCOMPATIBLE || err == ERR_DENIED ? EXIT_REFUSED
+                                                                                 : EXIT_FAILURE;
 }
 
 // What store_compact executes: a process that never held what was deleted.
