@@ -9,7 +9,7 @@ SPEC=(hidden=384 shards=2 slices=2 epochs=40)
 # Segments of shared memory and session directories that the workers in use have now.
 traces() {
   local pid
-  [[ $(id -u) == 0 ]] || return 0
+  [[ -z $BLIND ]] || return 0
   for pid in $(worker_pids); do
     grep -ao '/dev/shm/[^ ]*' "/proc/$pid/maps" || true
     tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^OMPI_FILE_LOCATION=//p;s/^PMIX_SERVER_TMPDIR=//p'
@@ -51,6 +51,8 @@ inside() { # Sets victim to the process of a worker that is in the middle of a s
 wait_for "a rank is inside a stage" 30 inside
 before=$(worker_pids)
 fleet=$(cat "$UNLEARN_DIR/run/fleet.pid")
+BLIND=''
+may_look_into_processes "whether ended workers leave anything" || BLIND=yes
 traces >"$E2E_DIR/traces"
 expect_true "the busy worker is a process of this cluster" \
   "$(grep -cx "$victim" <<<"$before") == 1"
@@ -85,7 +87,7 @@ programs_left() {
   done
 }
 expect_equal "after down no process carries our mark" "$(programs_left)" ""
-if may_look_into_processes "whether ended workers leave anything"; then
+if [[ -z $BLIND ]]; then
   expect_true "$(sort -u "$E2E_DIR/traces" | wc -l) segments and session directories were seen" \
     "$(wc -l <"$E2E_DIR/traces") > 0"
   expect_equal "none of them is left" "$(sort -u "$E2E_DIR/traces" | left_of)" ""
