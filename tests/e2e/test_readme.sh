@@ -9,6 +9,10 @@ block() { # block HEADING: the first block of commands under it.
 }
 five=$(block 'Five minutes with your own CSV' | grep -v '^make ')
 audit=$(block "An auditor's walk-through")
+if ((${#UP_OPTIONS[@]} > 0)); then # As README says.
+  five=${five//unlearnctl up cluster/unlearnctl up cluster ${UP_OPTIONS[*]}}
+  audit=${audit//unlearnctl up cluster/unlearnctl up cluster ${UP_OPTIONS[*]}}
+fi
 commands() { grep -oE '(^|[(])unlearnctl [a-z]+' <<<"$1" | sed 's/.*unlearnctl //' | sort -u | paste -sd' '; }
 expect_equal "the five minutes" "$(commands "$five")" \
   "delete down evaluate import init plan predict schema train up verify"
