@@ -82,8 +82,13 @@ wait_for "all is repaired" 60 all_valid m
 
 # --- Late ---
 
+# A due date is a whole second: asked at the end of one, the next is over at once.
+in_seconds() { # in_seconds N
+  sleep "$(awk '{ printf "%.2f", 1 - ($1 - int($1)) }' <<<"$EPOCHREALTIME")"
+  date -u -d "+$1 seconds" +%FT%TZ
+}
 busy 3
-answer=$(json . delete digits --subject writer-019 --due "$(date -u -d '+2 seconds' +%FT%TZ)") # 02
+answer=$(json . delete digits --subject writer-019 --due "$(in_seconds 2)") # 02
 uuid=$(jq -r .request <<<"$answer")
 is_late() { [[ $(json '.requests_first[] | select(.request == "'"$uuid"'") | .late' status) == true ]]; }
 wait_for "a request that waits beyond its due date is late" 10 is_late
@@ -101,7 +106,7 @@ expect_equal "plan tells work and time, and how sure it is" \
   "$(json '[.seconds_estimated > 0, .seconds_error >= 0, .seconds_error < 3, .seconds_wall >= .seconds_estimated * 0.999] | all' plan digits --subject writer-000) $(lines_with '^work .*give or take\|^time .*on the ranks' "$E2E_DIR/plan")" "true 2"
 # What cannot be done in time is told with the ack.
 ctl --json train slow --dataset digits --set hidden=512 shards=1 slices=1 epochs=60 --wait >/dev/null
-answer=$(json . delete digits --subject writer-020 --due "$(date -u -d '+1 seconds' +%FT%TZ)" || true)
+answer=$(json . delete digits --subject writer-020 --due "$(in_seconds 2)" || true)
 expect_equal "the ack says that it will be late" "$(jq -c '[.late, .expected_at > .due_at]' <<<"$answer")" '[true,true]'
 ctl status "$(jq -r .request <<<"$answer")" >"$E2E_DIR/late"
 expect_equal "people read it, too" "$(lines_with '^due .*expected by .*: LATE$' "$E2E_DIR/late")" 1

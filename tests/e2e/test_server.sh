@@ -58,6 +58,14 @@ kill -CONT "$pid"
 
 # --- logs
 
+# What had been stopped is told yet: a rank that comes back.
+rests() {
+  local before
+  before=$(cat "$LOG" "$UNLEARN_DIR/run/fleet.log" | wc -l)
+  sleep 1
+  (($(cat "$LOG" "$UNLEARN_DIR/run/fleet.log" | wc -l) == before))
+}
+wait_for "nothing more is told" 30 rests
 expect_equal "the last line of the log" "$(ctl logs --lines 1)" "$(tail -n 1 "$LOG")"
 expect_equal "as many as are asked for" "$(ctl logs "$UNLEARN_DIR" -n 7)" "$(tail -n 7 "$LOG")"
 expect_equal "all, where there are not so many" "$(ctl logs --lines 10000)" "$(cat "$LOG")"
