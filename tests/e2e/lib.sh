@@ -25,7 +25,8 @@ ours() {
     grep -lszxF "E2E_DIR=$E2E_DIR" /proc/[0-9]*/environ || true
     grep -lszF "$E2E_DIR" /proc/[0-9]*/cmdline || true
   } | cut -d/ -f3 | sort -u); do
-    [[ $file != "$$" && $file != "$BASHPID" && -s /proc/$file/cmdline ]] && echo "$file"
+    # A process that has ended has no arguments any more. (The file's size is always told as 0.)
+    [[ $file != "$$" && $file != "$BASHPID" ]] && grep -q . "/proc/$file/cmdline" 2>/dev/null && echo "$file"
   done
   return 0
 }
