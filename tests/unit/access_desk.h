@@ -85,17 +85,8 @@ static inline const Unlearn__Reply *revoke_key(enum who by, const char *name)
 
 static inline Unlearn__ImportBegin begin_of(const char *dataset, struct buf *schema_out)
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
     Unlearn__ImportBegin begin = UNLEARN__IMPORT_BEGIN__INIT;
-    schema_put(&schema, schema_out);
+    desk_schema(schema_out);
     begin.dataset = wire_text(dataset);
     begin.schema = wire_bytes(buf_span(schema_out));
     return begin;

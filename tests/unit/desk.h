@@ -14,6 +14,7 @@
 #include "coordinator/quota.h"
 #include "coordinator/receipts.h"
 #include "coordinator/recheck.h"
+#include "model/schema.h"
 #include "tests/unit/scratch.h"
 
 enum { DESK_MAP_BYTES = 64 << 20, DESK_PATIENCE_MS = 20000 };
@@ -27,6 +28,22 @@ struct desk {
     struct span raw;    // Of the last answer; borrowed until the next.
     const uint8_t *key; // Of who asks; NULL: as without keys.
 };
+
+// One number to learn two classes from: a row is its class (u16) and the number (f32).
+static inline void desk_schema(struct buf *schema_out)
+{
+    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
+    static char *classes[] = {no, yes};
+    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
+    const struct schema schema = {.columns = columns,
+                                  .column_count = 1,
+                                  .task = TASK_CLASSES,
+                                  .label = label,
+                                  .classes = classes,
+                                  .class_count = 2};
+    assert_int_equal(schema_check(&schema), OK);
+    schema_put(&schema, schema_out);
+}
 
 // The first message tells the socket's name for the client.
 static inline void desk_meet(struct desk *desk)

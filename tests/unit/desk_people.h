@@ -14,17 +14,8 @@ static inline void desk_people(struct desk *desk, uint32_t records,
                                void (*subject_of)(uint32_t record,
                                                   char out[static DESK_PEOPLE_TEXT]))
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
     struct buf bytes = {0}, raw = {0};
-    schema_put(&schema, &bytes);
+    desk_schema(&bytes);
     Unlearn__Request request = UNLEARN__REQUEST__INIT;
     Unlearn__ImportBegin begin = UNLEARN__IMPORT_BEGIN__INIT;
     begin.dataset = wire_text("people");

@@ -110,7 +110,7 @@ static inline void people_make(struct person *person, uint32_t number, uint64_t 
 static inline enum err people_stage(struct people *people, uint64_t import, uint32_t number,
                                     uint64_t hash, uint8_t who, uint8_t risk, const char *values)
 {
-    struct person person;
+    struct person person = {.id = {0}};
     people_make(&person, number, hash, who, risk, values);
     return import_stage(people->txn, import, &person.row, 1, number);
 }

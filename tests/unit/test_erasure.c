@@ -75,19 +75,10 @@ static size_t rows_of(enum kv_table table)
 static enum err put_dataset(struct txn *txn, void *context)
 {
     struct core *const core = context;
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
     struct dataset_row row = {.number = DATASET, .name = "people"}, now = {0};
     struct import_counts counts;
     uint64_t import = 0, number = 0;
-    schema_put(&schema, &row.schema);
+    desk_schema(&row.schema);
     TRY(counter_next(txn, COUNTER_DATASET, &number));
     TRY(dataset_put(txn, &row));
     TRY(import_begin(txn, DATASET, 0, false, &import));

@@ -346,7 +346,7 @@ static void test_rows_beyond_their_bounds_are_refused(void **state)
 // Record `number` of subject `who` in a class, in row 100 + number of its file.
 static enum err declare(uint64_t import, uint32_t number, uint8_t who, uint8_t risk)
 {
-    struct person person;
+    struct person person = {.id = {0}};
     people_make(&person, number, who, who, risk, "a");
     return import_stage(people.txn, import, &person.row, 1, 100 + number);
 }

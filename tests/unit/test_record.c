@@ -51,7 +51,7 @@ static int set_up(void **state)
     people_open(&people);
     people_begin(&people);
     for (size_t i = SAMPLE_COUNT; i-- > 0;) { // Backwards: order is not that of arrival.
-        struct person person;
+        struct person person = {.id = {0}};
         uint64_t slot = 0;
         people_make(&person, sample[i].number, sample[i].hash, sample[i].who, 0, "values");
         const struct record_key key = key_of(i);

@@ -253,18 +253,9 @@ static void test_activity(void **state)
 
 static void put_model(const char *shards, const char *slices, const char *sequences)
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
     struct dataset_row dataset = {
         .number = 1, .name = "d", .generation_next = 1, .generation_closed = 1};
-    schema_put(&schema, &dataset.schema);
+    desk_schema(&dataset.schema);
     assert_int_equal(catalog_put_dataset(desk.core, &dataset), OK);
     struct spec spec = spec_default();
     assert_int_equal(spec_set(&spec, "learner", "softmax"), OK);

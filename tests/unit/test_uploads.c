@@ -19,17 +19,7 @@ static struct buf schema_bytes;
 
 static void make_schema(void)
 {
-    static char name[] = "a", label[] = "y", no[] = "no", yes[] = "yes";
-    static char *classes[] = {no, yes};
-    struct column columns[1] = {{.name = name, .kind = COLUMN_NUMERIC, .width = 1, .scale = 1}};
-    const struct schema schema = {.columns = columns,
-                                  .column_count = 1,
-                                  .task = TASK_CLASSES,
-                                  .label = label,
-                                  .classes = classes,
-                                  .class_count = 2};
-    assert_int_equal(schema_check(&schema), OK);
-    schema_put(&schema, &schema_bytes);
+    desk_schema(&schema_bytes);
 }
 
 static int set_up(void **state)
