@@ -154,7 +154,7 @@ few() { # few DESCRIPTORS SLOWEST_MS KIND: of 200 connections, which come again 
 }
 few 300 2000 idle
 few 300 10000 half
-few $((LEAST + 2)) 20000 idle # What is open at the start differs by one or two.
+few $((LEAST + 2)) 10000 idle # What is open at the start differs by one or two.
 kill -KILL "$(coordinator_pid)"
 down 2>/dev/null || true
 up 1
