@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "base/text.h"
 #include "client/call.h"
 
-enum { PATIENCE_MS = 60000, NICE = 10 };
+enum { PATIENCE_MS = 60000 };
 
 struct share {
     const struct clients *clients;
@@ -168,12 +169,11 @@ int clients_main(int argc, char **argv)
                                     .each = (uint32_t)strtoul(argv[5], NULL, 10),
                                     .first = (uint32_t)strtoul(argv[6], NULL, 10),
                                     .time_of = keep};
-    FILE *const group = fopen("/proc/self/autogroup", "we"); // Where the kernel has them.
-    if (group != NULL) {
-        fprintf(group, "%d", NICE);
-        (void)fclose(group);
-    }
-    (void)setpriority(PRIO_PROCESS, 0, NICE); // Of this thread and those that it starts.
+    const struct sched_param none = {0};
+    // Of this thread and those that it starts.
+    must(sched_setscheduler(0, SCHED_IDLE, &none) == 0 ? OK
+                                                       : err_raise(ERR_IO, "SCHED_IDLE refused"),
+         "sched_setscheduler");
     for (int i = 0; i < CLIENTS_THREADS; i++) {
         seconds_of[i] = mem_alloc((size_t)clients.count * clients.each, sizeof *seconds_of[i]);
     }
@@ -194,7 +194,6 @@ double clients_run(const struct clients *clients, double *cpu_s)
     char *const arguments[] = {program, verb, dir, dataset, count, each, first, NULL};
     int ends[2], status;
     pid_t pid;
-    posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
     struct rusage usage;
     snprintf(dir, sizeof dir, "%s", clients->dir);
@@ -203,16 +202,13 @@ double clients_run(const struct clients *clients, double *cpu_s)
     snprintf(each, sizeof each, "%u", clients->each);
     snprintf(first, sizeof first, "%u", clients->first);
     must(pipe2(ends, O_CLOEXEC) == 0 ? OK : err_raise(ERR_IO, "no pipe"), "pipe");
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    must(posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, environ) == 0
+    must(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, arguments, environ) == 0
              ? OK
              : err_raise(ERR_IO, "no process"),
          "posix_spawn");
     posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
     close(ends[1]);
     FILE *const from = fdopen(ends[0], "r");
     double rate = 0, seconds;
