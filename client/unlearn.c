@@ -10,12 +10,14 @@
 #include "client/interrupt.h"
 
 enum {
-    FENCE_MS = 5000,       // To wait for the ack of many,
-    FENCE_IDS_MS = 50,     // of whom so many are fenced in a millisecond, on a slow machine.
-    AWAIT_PAUSE_MS = 200,  // Between questions about a deletion of many,
-    ATTEMPTS_MAX = 2,      // which is sent again so often.
-    DELETE_IDS_MAX = 2000, // Of one part; the coordinator answers parts one by one.
-    DELETE_BYTES_MAX = 200 * 1024, // Of the ids of one part; with its framing it fits a frame.
+    FENCE_MS = 5000,      // To wait for the ack of many,
+    FENCE_IDS_MS = 50,    // of whom so many are fenced in a millisecond, on a slow machine.
+    AWAIT_PAUSE_MS = 200, // Between questions about a deletion of many,
+    ATTEMPTS_MAX = 2,     // which is sent again so often.
+    // Of one part, answered before the next is sent. The coordinator's loop takes a part at once, and others
+    // wait for it: half a millisecond.
+    DELETE_IDS_MAX = 500,
+    DELETE_BYTES_MAX = 200 * 1024, // Of its ids; with its framing it fits a frame.
 };
 
 static const struct span no_raw = {NULL, 0};

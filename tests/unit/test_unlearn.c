@@ -691,8 +691,8 @@ static void test_a_record_must_fit(void **state)
 
 // --- Deletion and prediction ---
 
-static void delete_many(size_t record_count, size_t subject_count, const char *id,
-                        struct peer *peer)
+static enum err ask_to_delete(size_t record_count, size_t subject_count, const char *id,
+                              struct peer *peer)
 {
     *peer = (struct peer){.refuse_chunk = -1};
     peer_start(peer);
@@ -705,13 +705,22 @@ static void delete_many(size_t record_count, size_t subject_count, const char *i
     for (size_t i = 0; i < most; i++) {
         texts[i] = id;
     }
-    assert_int_equal(unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, record_count},
-                                    (struct unlearn_ids){texts, subject_count}, NULL, &state),
-                     OK);
-    assert_int_equal(state->records_deleted, record_count);
+    const enum err err =
+        unlearn_delete(client, "d", &uuid, (struct unlearn_ids){texts, record_count},
+                       (struct unlearn_ids){texts, subject_count}, NULL, &state);
+    if (err == OK) {
+        assert_int_equal(state->records_deleted, record_count);
+    }
     mem_free(texts);
     unlearn_close(client);
     peer_stop(peer);
+    return err;
+}
+
+static void delete_many(size_t record_count, size_t subject_count, const char *id,
+                        struct peer *peer)
+{
+    assert_int_equal(ask_to_delete(record_count, subject_count, id, peer), OK);
     assert_false(peer->parts_broken);
     assert_int_equal(peer->delete_records, record_count);
     assert_int_equal(peer->delete_subjects, subject_count);
@@ -723,18 +732,30 @@ static void test_deletions_are_cut_into_parts(void **state)
     struct peer peer;
     delete_many(1, 0, "17", &peer);
     assert_int_equal(peer.parts, 1);
-    delete_many(2000, 0, "17", &peer);
+    delete_many(500, 0, "17", &peer);
     assert_int_equal(peer.parts, 1);
-    delete_many(2001, 0, "17", &peer);
+    delete_many(501, 0, "17", &peer);
     assert_int_equal(peer.parts, 2);
-    delete_many(3999, 2, "17", &peer); // Both kinds share the last part but one.
+    delete_many(999, 2, "17", &peer); // Both kinds share the last part but one.
     assert_int_equal(peer.parts, 3);
-    assert_int_equal(peer.part_ids_max, 2000);
-    char id[LIMIT_NAME_BYTES + 1]; // Long ids: by bytes, not by number.
+    assert_int_equal(peer.part_ids_max, 500);
+    char id[LIMIT_NAME_BYTES + 1];
     memset(id, 'x', LIMIT_NAME_BYTES);
     id[LIMIT_NAME_BYTES] = '\0';
-    delete_many(2000, 0, id, &peer);
-    assert_int_equal(peer.parts, 3);
+    delete_many(500, 0, id, &peer);
+    assert_int_equal(peer.parts, 1);
+}
+
+// A frame of them all would be too long for the peer, who would hang up instead of saying what is wrong.
+static void test_ids_that_are_too_long_are_refused(void **state)
+{
+    (void)state;
+    struct peer peer;
+    char id[4001];
+    memset(id, 'x', sizeof id - 1);
+    id[sizeof id - 1] = '\0';
+    assert_int_equal(ask_to_delete(500, 0, id, &peer), ERR_INVALID);
+    assert_int_equal(peer.delete_records, 0);
 }
 
 static void test_batches_fit_a_frame(void **state)
@@ -976,6 +997,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_chunk_ends_the_import),
         cmocka_unit_test(test_a_record_must_fit),
         cmocka_unit_test(test_deletions_are_cut_into_parts),
+        cmocka_unit_test(test_ids_that_are_too_long_are_refused),
         cmocka_unit_test(test_batches_fit_a_frame),
         cmocka_unit_test(test_predictions_come_in_order),
         cmocka_unit_test(test_predictions_come_in_parts),
