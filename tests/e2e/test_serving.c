@@ -49,7 +49,9 @@ static struct history history;
 static struct oracle oracles[MODELS];
 static struct unlearn *client;
 static pid_t fleet;
-static struct buf probes; // The raw frame of a prediction.
+// The raw frame of a prediction. It is large enough for threads to compute it (SMALL_WORK of
+// coordinator/predict.c), so that deletions come between that and its answer.
+static struct buf probes;
 
 static int ctl(const char *arguments)
 {
