@@ -244,10 +244,14 @@ enum err text_uuid(const char *text, struct id128 *uuid_out)
 
 void text_uuid_put(const struct id128 *uuid, char out[static TEXT_UUID_BYTES])
 {
-    char hex[2 * ID_BYTES + 1];
-    hex_put(hex, uuid->bytes, ID_BYTES);
-    snprintf(out, TEXT_UUID_BYTES, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
-             hex + 20);
+    static const size_t bytes[] = {4, 2, 2, 2, 6}; // Of each part.
+    const uint8_t *from = uuid->bytes;
+    for (size_t i = 0; i < sizeof bytes / sizeof bytes[0]; i++) {
+        hex_put(out, from, bytes[i]); // Puts a zero where the hyphen or the end comes.
+        from += bytes[i];
+        out += 2 * bytes[i] + 1;
+        out[-1] = i + 1 < sizeof bytes / sizeof bytes[0] ? '-' : '\0';
+    }
 }
 
 struct id128 text_uuid_new(void)
