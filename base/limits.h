@@ -124,6 +124,8 @@ enum {
     // Multiply-adds, in units of 2^30, of one answer about texts, which cost far more than other rows:
     // about two seconds of one core. A longer answer comes in parts, so that others get their turn.
     LIMIT_PREDICT_WORK_GI = 32,
+    // Multiply-adds of a prediction that the coordinator's loop computes itself, less than 0.1 ms.
+    LIMIT_PREDICT_SMALL_WORK = 160 * 1024,
     LIMIT_PROMPT_TOKENS = 65536, // That one command adds to a prompt: each is a request of its own.
     LIMIT_IMPORTS_OPEN = 16,     // Uploads under way at once.
     LIMIT_BASE_UPLOADS_OPEN = 4, // Each holds its weights in memory.

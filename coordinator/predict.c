@@ -20,9 +20,7 @@ enum {
     // Of one prediction. Each but the first follows on deletions that hit every shard which answered
     // while it was computed.
     ATTEMPTS_MAX = 8,
-    // Multiply-adds of a prediction that the loop computes itself, less than 0.1 ms; a shard costs as
-    // much as so many more.
-    SMALL_WORK = 160 * 1024,
+    // What a shard costs beside its multiply-adds, in these.
     SHARD_WORK = 2 * 1024,
 };
 
@@ -277,15 +275,15 @@ static enum err no_shard(const struct model *model)
                            : "its training is under way");
 }
 
-// A learner takes at most a multiply-add for each byte of the rows and each weight: all that it sees of a
-// row is made of its bytes, and a weight meets each of these once.
+// Estimated from above: all that a learner sees of a row is made of its bytes, and a weight meets each of
+// these once. What a transformer's attention takes is not in it: rows and weights as few as these have little.
 static bool is_small(const struct prediction *prediction)
 {
     uint64_t work = 0;
     for (uint32_t i = 0; i < prediction->answer_count; i++) {
         work += SHARD_WORK + prediction->bytes.bytes * prediction->answers[i].weights->param_count;
     }
-    return prediction->shape->base == NULL && work <= SMALL_WORK;
+    return prediction->shape->base == NULL && work <= LIMIT_PREDICT_SMALL_WORK;
 }
 
 // Takes along what serves each shard now. A small prediction is computed here, and lies with those that

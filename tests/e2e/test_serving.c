@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/text.h"
 #include "client/call.h"
 #include "model/profile.h"
@@ -49,8 +50,8 @@ static struct history history;
 static struct oracle oracles[MODELS];
 static struct unlearn *client;
 static pid_t fleet;
-// The raw frame of a prediction. It is large enough for threads to compute it (SMALL_WORK of
-// coordinator/predict.c), so that deletions come between that and its answer.
+// The raw frame of a prediction. It is large enough for threads to compute it, so that deletions come between
+// that and its answer.
 static struct buf probes;
 
 static int ctl(const char *arguments)
@@ -138,6 +139,7 @@ static int set_up(void **state)
     for (uint32_t i = 0; i < MODELS; i++) {
         snprintf(text, sizeof text, "shards-%u", i + 1);
         oracle_init(&oracles[i], &history, text, i + 1, rotation);
+        assert_true(oracles[i].param_count * PROBES * ROW_BYTES > LIMIT_PREDICT_SMALL_WORK);
     }
     for (uint32_t i = 0; i < PROBES; i++) {
         buf_u32(&probes, ROW_BYTES);
