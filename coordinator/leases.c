@@ -259,6 +259,8 @@ static void open_done(struct job *job, void *core_)
         const struct model *const model = model_of(core, lease, &node);
         if (job->result != OK || model == NULL) {
             lease_failed(core, lease, true, job->text);
+        } else if (model->plan.paused && !lease->compare) { // Since it was chosen.
+            lease_end(core, lease, false);
         } else {
             lease->records = 0;
             for (uint32_t i = 0; i < lease->name.count; i++) {
