@@ -18,7 +18,9 @@ enum {
     ROWS_AT_ONCE = 64,    // Between two looks at the clock.
     BUSY_STEP_US = 1000,  // Of writing, while clients delete fast;
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
-    KEYS_MAX = 2048,      // Of one step: some 10 ms.
+    KEYS_LEAST = 256,     // Of one step: fewer are not worth its commit. Each more
+    KEY_US = 20,          // takes so long of its budget.
+    KEYS_PAUSE_MS = 20,   // While clients delete fast, since nobody's ack can share the commit.
     WINDOW_MS = 500,      // Clients delete fast when so many ask in a window:
     WINDOW_ASKED = 16,
     RETRY_MS = 1000,
@@ -39,6 +41,7 @@ struct erasure {
     int64_t window_ms;
     uint32_t asked, asked_before; // In this window and the one before.
     bool asked_now;               // Since the last step: it can share a commit with acks.
+    int64_t keys_ms;              // When the last step of keys was done.
 };
 
 static struct erasure *erasure_of(struct core *core)
@@ -143,7 +146,7 @@ static enum err rows_run(struct step_job *step, struct txn *txn)
 static enum err keys_run(struct step_job *step, struct txn *txn)
 {
     step->at = 0;
-    TRY(doom_erase(txn, KEYS_MAX, &step->more));
+    TRY(doom_erase(txn, KEYS_LEAST + (size_t)step->budget_us / KEY_US, &step->more));
     step->erased_us = clock_wall_us();
     for (; !step->more && step->at < step->count; step->at++) {
         struct request_row row;
@@ -299,6 +302,9 @@ static void step_done(struct job *job, void *core_)
     struct request *completed[REQUESTS_MAX];
     uint32_t completed_count = 0;
     erasure->under_way = false;
+    if (step->step == STEP_KEYS) {
+        erasure->keys_ms = core->now_ms;
+    }
     if (job->result != OK) {
         step_failed(core, step);
     } else {
@@ -353,7 +359,8 @@ static int64_t budget_us(struct core *core, enum step step)
         return step == STEP_KEYS && erasure->rows.count > 0 && age < ERASE_LAG_MS ? 0
                                                                                   : LATE_STEP_US;
     }
-    if (age < ERASE_LAG_MS || !erasure->asked_now) {
+    if (age < ERASE_LAG_MS || !erasure->asked_now ||
+        (step == STEP_KEYS && core->now_ms - erasure->keys_ms < KEYS_PAUSE_MS)) {
         return 0;
     }
     const int64_t late = BUSY_STEP_US + (age - ERASE_LAG_MS); // A millisecond more for each second.

@@ -162,21 +162,33 @@ static enum err uuid_put(struct txn *txn, const struct request_row *row, struct 
     return value_put(txn, KV_REQUEST_UUID, span_of(row->uuid.bytes, ID_BYTES), buf_span(buf));
 }
 
+static bool has_ended(const struct request_row *row)
+{
+    return row->state == REQUEST_COMPLETED ||
+           (row->state == REQUEST_REFUSED && row->completed_us != 0);
+}
+
+// A request that is open has its other rows since it was put first; each of its steps comes by here.
 enum err request_put(struct txn *txn, const struct request_row *row)
 {
     CHECK(row->sequence > 0);
+    const struct kv_key key = key_of(row->sequence);
+    struct span there;
+    const enum err open = kv_get(&txn->kv, KV_REQUEST_OPEN, kv_key_span(&key), &there);
+    if (open != OK && open != ERR_NOT_FOUND) {
+        return open;
+    }
     struct buf buf = {0};
     enum err err = row_put(txn, row, &buf);
-    if (err == OK) {
+    if (err == OK && open == ERR_NOT_FOUND) {
         err = uuid_put(txn, row, &buf);
     }
     buf_deinit(&buf);
     TRY(err);
-    const struct kv_key key = key_of(row->sequence);
-    const bool ended = row->state == REQUEST_COMPLETED ||
-                       (row->state == REQUEST_REFUSED && row->completed_us != 0);
-    return ended ? kv_drop(&txn->kv, KV_REQUEST_OPEN, kv_key_span(&key))
-                 : value_put(txn, KV_REQUEST_OPEN, kv_key_span(&key), span_of("", 0));
+    if (has_ended(row)) {
+        return kv_drop(&txn->kv, KV_REQUEST_OPEN, kv_key_span(&key));
+    }
+    return open == OK ? OK : value_put(txn, KV_REQUEST_OPEN, kv_key_span(&key), span_of("", 0));
 }
 
 enum err request_get(struct txn *txn, uint64_t sequence, struct request_row *row_out)
