@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 // cmocka needs the four above first.
+#include <dirent.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -456,6 +457,42 @@ static void test_closing_nothing(void **state)
     link_context_close(NULL);
 }
 
+static int thread_count(void)
+{
+    int count = 0;
+    DIR *const dir = opendir("/proc/self/task");
+    assert_non_null(dir);
+    while (readdir(dir) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        count++;
+    }
+    closedir(dir);
+    return count;
+}
+
+static int threads_of_a_context(int asked)
+{
+    struct link_context *own = NULL;
+    struct link *link = NULL;
+    const int before = thread_count();
+    assert_int_equal(link_context_open(&own), OK);
+    assert_int_equal(asked == 0 ? OK : link_context_threads(own, asked), OK);
+    assert_int_equal(link_open(own, LINK_DEALER, NULL, &link), OK); // It starts them.
+    const int more = thread_count() - before;
+    link_close(link);
+    link_context_close(own);
+    return more;
+}
+
+static void test_as_many_threads_as_were_asked_for(void **state)
+{
+    (void)state;
+    struct link_context *own = NULL;
+    assert_int_equal(threads_of_a_context(4), threads_of_a_context(0) + 3);
+    assert_int_equal(link_context_open(&own), OK);
+    assert_int_equal(link_context_threads(own, -1), ERR_IO);
+    link_context_close(own);
+}
+
 int main(void)
 {
     alarm(
@@ -476,6 +513,7 @@ int main(void)
         WITH_ROUTER(test_bad_addresses),
         WITH_ROUTER(test_wait),
         cmocka_unit_test(test_closing_nothing),
+        cmocka_unit_test(test_as_many_threads_as_were_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
