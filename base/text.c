@@ -185,14 +185,19 @@ void text_time(int64_t time_us, char out[static TEXT_TIME_BYTES])
         out[0] = '\0';
         return;
     }
+    // Lines of a log come one after the other: what is above a second is mostly that of the one before.
+    static _Thread_local time_t last = -1;
+    static _Thread_local char day[24];
     const time_t seconds = (time_t)(time_us / 1000000);
     struct tm utc;
-    if (time_us < 0 || gmtime_r(&seconds, &utc) == NULL) {
+    if (time_us < 0 || (seconds != last && gmtime_r(&seconds, &utc) == NULL)) {
         snprintf(out, TEXT_TIME_BYTES, "invalid");
         return;
     }
-    char day[24];
-    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+    if (seconds != last) {
+        strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+        last = seconds;
+    }
     snprintf(out, TEXT_TIME_BYTES, "%s.%06dZ", day, (int)(time_us % 1000000));
 }
 

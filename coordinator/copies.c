@@ -49,11 +49,19 @@ static void name_copy(struct forgetting *forgetting, const struct copy *copy)
     row->instance = copy->instance;
 }
 
-static int compare_hits(const void *a_, const void *b_)
+static int compare_shards(const void *a_, const void *b_)
 {
     const struct fence_hit *const a = a_, *const b = b_;
     return a->model != b->model             ? (a->model < b->model ? -1 : 1)
            : a->cell.shard != b->cell.shard ? (a->cell.shard < b->cell.shard ? -1 : 1)
+                                            : 0;
+}
+
+static int compare_hits(const void *a_, const void *b_)
+{
+    const struct fence_hit *const a = a_, *const b = b_;
+    const int shards = compare_shards(a, b);
+    return shards != 0                      ? shards
            : a->cell.slice != b->cell.slice ? (a->cell.slice < b->cell.slice ? -1 : 1)
                                             : 0;
 }
@@ -65,6 +73,13 @@ static bool is_hit(const struct forgetting *forgetting, uint32_t model, uint32_t
     return bsearch(&hit, forgetting->hits, forgetting->hit_count, sizeof hit, compare_hits) != NULL;
 }
 
+static bool shard_is_hit(const struct forgetting *forgetting, uint32_t model, uint32_t shard)
+{
+    const struct fence_hit hit = {.model = model, .cell = {.shard = shard}};
+    return bsearch(&hit, forgetting->hits, forgetting->hit_count, sizeof hit, compare_shards) !=
+           NULL;
+}
+
 // Lineage: weights have seen the cells of their list.
 static bool weights_are_hit(const struct forgetting *forgetting, const struct copy *copy)
 {
@@ -72,6 +87,9 @@ static bool weights_are_hit(const struct forgetting *forgetting, const struct co
     struct component name;
     if (model == NULL) {
         return true; // It was removed.
+    }
+    if (!shard_is_hit(forgetting, copy->model, copy->shard)) {
+        return false; // Most of what each worker keeps, at each deletion.
     }
     trie_name(&model->ensemble.trie, copy->shard, copy->node, &name);
     for (uint32_t i = 0; i < name.count; i++) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Workers keep cells and parents between stages, and no bit changes by it: not without deletions, not with
 # them, not where workers are killed or cut off, or the coordinator is killed, before all is wiped.
+# What has seen a deleted record is wiped, weights as well as cells.
 #
 # Method: the same spec on the same records with the cache off gives the digests that count. That deletions
 # are honoured is what verify and a cluster that never saw the records say: verify fetches all from the
@@ -48,6 +49,29 @@ down
 use off
 down
 
+# --- Weights that had seen the record go with it, also where nothing is trained in their place ---
+# Records are small here and weights large (784 x 256 numbers), so the bytes that ranks hold tell which of them.
+UP_OPTIONS=("${UP_OPTIONS[@]:0:${#UP_OPTIONS[@]}-2}")
+WEIGHTS=800000
+holds_weights() { (($(of_all held_bytes) >= WEIGHTS)); }
+holds_none() { (($(of_all held_bytes) < WEIGHTS)); }
+past_fence() { [[ $(json .state status "$1") != fenced ]]; }
+start lineage 1
+ctl --json import digits "${TRAIN[@]}" >/dev/null
+ctl --json train m --dataset digits --set hidden=256 shards=1 slices=2 sequences=1 epochs=1 --policy batch:1000 --wait >/dev/null
+wait_for "what the rank holds is told" 10 holds_weights
+# A record of the first slice: all weights have seen it.
+for id in $(ids_of writer-000) $(ids_of writer-001); do
+  HIT=$(json .components_invalidated plan digits --record "$id")
+  ((HIT < 2)) || break
+done
+expect_equal "a record that all weights have seen is found" "$HIT" 2
+REQUEST=$(json .request delete digits --record "$id")
+wait_for "it is erased" 20 past_fence "$REQUEST"
+wait_for "no rank holds weights that have seen it" 5 holds_none
+ok "no rank holds weights that have seen it: $(of_all held_bytes) bytes held"
+down
+
 # --- Nothing is erased while a worker may hold it ---
 state_of() { json .state status "$1"; }
 is_at() { [[ $(state_of "$1") == "$2" ]]; }
@@ -59,7 +83,6 @@ delete_unanswered() { # delete_unanswered WRITER
   sleep 0.8
   expect_equal "a request is not erased while workers owe an answer" "$(state_of "$REQUEST")" fenced
 }
-UP_OPTIONS=("${UP_OPTIONS[@]:0:${#UP_OPTIONS[@]}-2}")
 LEASE_MS=3000
 start deaths 2
 ctl --json import digits "${TRAIN[@]}" >/dev/null

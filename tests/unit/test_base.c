@@ -393,6 +393,13 @@ static void test_times(void **state)
     assert_true(clock_wall_us() > 1700000000000000);
     const int64_t now = clock_mono_ms();
     assert_true(clock_mono_ms() >= now);
+    // A log tells them one after the other: also within a second, and back.
+    text_time(951782400000002, text);
+    assert_string_equal(text, "2000-02-29T00:00:00.000002Z");
+    text_time(951782399999999, text);
+    assert_string_equal(text, "2000-02-28T23:59:59.999999Z");
+    text_time(INT64_MAX, text);
+    assert_string_equal(text, "294247-01-10T04:00:54.775807Z");
 }
 
 static void test_dates(void **state)
