@@ -15,7 +15,7 @@
 static void list_add(struct key_list *list, const struct record_key *key)
 {
     if (list->count == list->capacity) {
-        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
+        list->capacity = list->capacity == 0 ? 4 : 2 * list->capacity;
         list->at = mem_resize(list->at, list->capacity, sizeof *list->at);
     }
     list->at[list->count++] = *key;
