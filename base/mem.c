@@ -17,8 +17,8 @@
 
 enum {
     ALIGNMENT = 64,
-    SMALL =
-        1024, // glibc's malloc has so much of a thread's own at hand, its calloc asks the arena, which all share.
+    // Up to it glibc's malloc has blocks of each thread's own at hand; its calloc asks the arena, which all share.
+    SMALL = 1024,
 };
 
 #if defined(__has_feature) // clang's; gcc defines __SANITIZE_ADDRESS__.
