@@ -20,8 +20,9 @@ enum {
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
     KEYS_LEAST = 256,     // Of one step: fewer are not worth its commit. Each more
     KEY_US = 20,          // takes so long of its budget.
-    KEYS_PAUSE_MS = 20,   // While clients delete fast, since nobody's ack can share the commit.
-    WINDOW_MS = 500,      // Clients delete fast when so many ask in a window:
+    KEYS_PAUSE =
+        2, // Steps so long apart while clients delete fast: no ack can share their commits.
+    WINDOW_MS = 500, // Clients delete fast when so many ask in a window:
     WINDOW_ASKED = 16,
     RETRY_MS = 1000,
 };
@@ -41,7 +42,7 @@ struct erasure {
     int64_t window_ms;
     uint32_t asked, asked_before; // In this window and the one before.
     bool asked_now;               // Since the last step: it can share a commit with acks.
-    int64_t keys_ms;              // When the last step of keys was done.
+    int64_t keys_next_us;         // No step of keys before, while clients delete fast.
 };
 
 static struct erasure *erasure_of(struct core *core)
@@ -78,6 +79,7 @@ struct step_job {
     uint32_t at;                  // That it works on; all before it are done.
     bool more;                    // STEP_KEYS: keys are left.
     int64_t erased_us;            // STEP_KEYS
+    int64_t took_us;              // STEP_KEYS
     uint64_t keys[REQUESTS_MAX];  // STEP_KEYS: destroyed for the request.
     bool conflicts[REQUESTS_MAX]; // STEP_FINISH: not yet.
 };
@@ -145,6 +147,7 @@ static enum err rows_run(struct step_job *step, struct txn *txn)
 
 static enum err keys_run(struct step_job *step, struct txn *txn)
 {
+    const int64_t began_us = clock_mono_us();
     step->at = 0;
     TRY(doom_erase(txn, KEYS_LEAST + (size_t)step->budget_us / KEY_US, &step->more));
     step->erased_us = clock_wall_us();
@@ -164,6 +167,7 @@ static enum err keys_run(struct step_job *step, struct txn *txn)
             TRY(request_put(txn, &row));
         }
     }
+    step->took_us = clock_mono_us() - began_us;
     return OK;
 }
 
@@ -303,7 +307,7 @@ static void step_done(struct job *job, void *core_)
     uint32_t completed_count = 0;
     erasure->under_way = false;
     if (step->step == STEP_KEYS) {
-        erasure->keys_ms = core->now_ms;
+        erasure->keys_next_us = clock_mono_us() + KEYS_PAUSE * step->took_us;
     }
     if (job->result != OK) {
         step_failed(core, step);
@@ -360,7 +364,7 @@ static int64_t budget_us(struct core *core, enum step step)
                                                                                   : LATE_STEP_US;
     }
     if (age < ERASE_LAG_MS || !erasure->asked_now ||
-        (step == STEP_KEYS && core->now_ms - erasure->keys_ms < KEYS_PAUSE_MS)) {
+        (step == STEP_KEYS && clock_mono_us() < erasure->keys_next_us)) {
         return 0;
     }
     const int64_t late = BUSY_STEP_US + (age - ERASE_LAG_MS); // A millisecond more for each second.
