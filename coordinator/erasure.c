@@ -20,8 +20,8 @@ enum {
     LATE_STEP_US = 20000, // at most, where erasing is late, or nobody is in a hurry.
     KEYS_LEAST = 256,     // Of one step: fewer are not worth its commit. Each more
     KEY_US = 20,          // takes so long of its budget.
-    KEYS_PAUSE =
-        2, // Steps so long apart while clients delete fast: no ack can share their commits.
+    // No ack can share its commit: while clients delete fast, the next one waits so many times as long as it took.
+    KEYS_PAUSE = 2,
     WINDOW_MS = 500, // Clients delete fast when so many ask in a window:
     WINDOW_ASKED = 16,
     RETRY_MS = 1000,

@@ -11,11 +11,7 @@
 #include "base/mem.h"
 #include "coordinator/access.h"
 
-enum {
-    PATH_BYTES = 4200,
-    // Of ZeroMQ. One of them sends the acks of a whole commit before it looks at who asks meanwhile.
-    IO_THREADS = 4,
-};
+enum { PATH_BYTES = 4200 };
 
 static void path_of(const struct core *core, const char *tail, char out[static PATH_BYTES])
 {
@@ -157,7 +153,6 @@ enum err gate_open(struct core *core, struct address *clients_out, struct addres
 {
     struct curvekey server = {0};
     enum err err = link_context_open(&core->context);
-    err = err == OK ? link_context_threads(core->context, IO_THREADS) : err;
     if (err == OK && !core->insecure) {
         err = missing(core, read_keys(core, &server));
         err = err == OK ? open_handler(core) : err;

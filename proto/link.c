@@ -73,11 +73,6 @@ enum err link_context_open(struct link_context **context_out)
     return OK;
 }
 
-enum err link_context_threads(struct link_context *context, int threads)
-{
-    return zmq_ctx_set(context->zmq, ZMQ_IO_THREADS, threads) == 0 ? OK : refused("threads");
-}
-
 void link_context_close(struct link_context *context)
 {
     if (context != NULL) {

@@ -40,9 +40,6 @@ struct link_peer {
 };
 
 MUST_USE enum err link_context_open(struct link_context **context_out);
-// Before its first link: how many threads of ZeroMQ's send and receive for all its links; each takes
-// two descriptors. Without it, one. ERR_IO: ZeroMQ refuses the number.
-MUST_USE enum err link_context_threads(struct link_context *context, int threads);
 void link_context_close(struct link_context *context); // Accepts NULL.
 
 // Who one is, and whom one talks to. Copied by link_open; the caller wipes its own.

@@ -119,6 +119,8 @@ strangers() { # strangers WHAT
   wait_for "the worker is there" 20 served_by_worker
 }
 strangers "half handshakes, garbage and HTTP"
+# Locked memory goes back from one arena of malloc alone; see mallopt in coordinator/unlearnd.c.
+expect_number "what they made it keep has gone back: MiB left" "$(memory VmRSS)" '<' 250
 
 # --- Few descriptors: 300, and as few as it starts with
 

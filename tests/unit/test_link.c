@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 // cmocka needs the four above first.
-#include <dirent.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -457,60 +456,6 @@ static void test_closing_nothing(void **state)
     link_context_close(NULL);
 }
 
-// Threads of ZeroMQ's that send and receive, by their names.
-static int thread_count(void)
-{
-    int count = 0;
-    DIR *const dir = opendir("/proc/self/task");
-    assert_non_null(dir);
-    for (const struct dirent *entry;
-         (entry = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe)
-        char path[300], name[32] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
-        FILE *const file = fopen(path, "re");
-        if (file != NULL) { // Else it has ended, or is no thread.
-            count += fgets(name, sizeof name, file) != NULL && strncmp(name, "ZMQbg/IO", 8) == 0;
-            fclose(file);
-        }
-    }
-    closedir(dir);
-    return count;
-}
-
-// They name themselves when they run, and one that was joined may be listed for a moment more.
-static void wait_for_threads(int count)
-{
-    const int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
-    while (thread_count() != count) {
-        assert_true(clock_mono_ms() < until_ms);
-        (void)usleep(1000);
-    }
-}
-
-static void expect_threads(int asked, int expected)
-{
-    struct link_context *own = NULL;
-    struct link *link = NULL;
-    wait_for_threads(0);
-    assert_int_equal(link_context_open(&own), OK);
-    assert_int_equal(asked == 0 ? OK : link_context_threads(own, asked), OK);
-    assert_int_equal(link_open(own, LINK_DEALER, NULL, &link), OK); // It starts them.
-    wait_for_threads(expected);
-    link_close(link);
-    link_context_close(own);
-}
-
-static void test_as_many_threads_as_were_asked_for(void **state)
-{
-    (void)state;
-    struct link_context *own = NULL;
-    expect_threads(0, 1);
-    expect_threads(4, 4);
-    assert_int_equal(link_context_open(&own), OK);
-    assert_int_equal(link_context_threads(own, -1), ERR_IO);
-    link_context_close(own);
-}
-
 int main(void)
 {
     alarm(
@@ -531,7 +476,6 @@ int main(void)
         WITH_ROUTER(test_bad_addresses),
         WITH_ROUTER(test_wait),
         cmocka_unit_test(test_closing_nothing),
-        cmocka_unit_test(test_as_many_threads_as_were_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
