@@ -523,9 +523,8 @@ int main(int argc, char **argv)
     argp_program_version = build_id;
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     umask(077);
-    // Before any thread. With an arena for each of them, what a hostile peer made one thread keep stays there (it is
-    // locked into memory, and then malloc gives back nothing but the end of the first arena), and the next peer's, who
-    // has another thread, comes on top.
+    // Before any thread. With an arena for each of them, what a hostile peer made one keep stays with it: memory is
+    // locked, and of that malloc gives back nothing but the end of the first arena.
     (void)mallopt(M_ARENA_MAX, 1);
     log_start("unlearnd", options.level);
     (void)prompt_set(true); // And so are the threads of ZeroMQ and of predictions; not the store's.
